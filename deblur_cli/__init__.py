@@ -1,0 +1,3 @@
+"""Restore photos ruined by motion blur."""
+
+__version__ = "0.1.0"
