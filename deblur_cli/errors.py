@@ -4,6 +4,7 @@
     ├── InputError     2   found before the work: a named path is missing, nothing to do, a bad option
     ├── WeightsError   1   unknown name, checksum differs, keys do not match, offline and not cached
     ├── BackendError   1   out of memory, the asked device is missing, disk full
+    ├── PhotoError     3   this one photo cannot be read or written; a batch notes it and goes on
     └── BatchFailed    3   at least one photo failed in the work; the others are written
 
 Libraries raise these; only `app.py` prints them and exits.
@@ -41,6 +42,12 @@ class WeightsError(DeblurError):
 
 class BackendError(DeblurError):
     """The machine cannot do what was asked: device, memory or disk."""
+
+
+class PhotoError(DeblurError):
+    """One photo cannot be read or written; a batch notes it and goes on with the next."""
+
+    exit_status = ExitStatus.BATCH_FAILED
 
 
 class BatchFailed(DeblurError):
