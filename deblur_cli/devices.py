@@ -1,0 +1,54 @@
+"""Which device and which number format to use, and the memory it has."""
+
+import torch
+
+from deblur_cli.errors import BackendError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        BackendError: the name means nothing, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as fault:
+        raise BackendError(f"--device {name}: no such device; use auto, cpu, cuda, cuda:N or mps") from fault
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(_has_mps())}.get(device.type, 0)
+    if (device.index or 0) >= present:
+        raise BackendError(f"--device {name}: this machine or this torch build has none; `deblur doctor` lists them")
+    return device
+
+
+def find_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`float32` or `bfloat16`; `auto` takes bfloat16 where the device multiplies it in hardware."""
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions beat float32 ones there."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    return False
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether torch, on any device, or Python says that memory ran out."""
+    if isinstance(fault, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(fault).lower()
+    return isinstance(fault, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

@@ -1,0 +1,103 @@
+"""A U-Net of dense 3x3 convolutions that predicts the residual of a blurred photo.
+
+Knows tensors only: no files, no colour profiles, no tiles. Dense convolutions because matrix units (AMX, tensor
+cores) run them in bfloat16 and channels_last 50-100x faster per multiplication than depthwise ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class DenseUNetConfig:
+    """Shape of a `DenseUNet`; stored beside its weights.
+
+    Attributes:
+        unshuffle: side of the pixel blocks that become channels at the input.
+        widths: channels per level, finest first; each level halves the side.
+        encoder_blocks: residual blocks per level on the way down; the last entry is the bottom.
+        decoder_blocks: residual blocks per level on the way up, finest first; one entry fewer.
+    """
+
+    unshuffle: int = 4
+    widths: tuple[int, ...] = (96, 192, 320)
+    encoder_blocks: tuple[int, ...] = (2, 2, 4)
+    decoder_blocks: tuple[int, ...] = (2, 2)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DenseUNetConfig":
+        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be multiples of this."""
+        return self.unshuffle << (len(self.widths) - 1)
+
+
+class ResidualBlock(nn.Module):
+    """`x + conv(relu(conv(x)))`, the identity at initialisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv_2.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        update: Tensor = self.conv_2(torch.relu_(self.conv_1(features)))
+        return features + update
+
+
+class DenseUNet(nn.Module):
+    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
+
+    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
+    multiples of `config.multiple_of`. At initialisation the output is the input.
+    """
+
+    def __init__(self, config: DenseUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, pixels = config.widths, 3 * config.unshuffle**2
+        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in _neighbours(widths))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in _neighbours(widths)
+        )
+        self.decoders = nn.ModuleList(
+            _stage(w, n) for w, n in zip(widths[:-1], config.decoder_blocks, strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], pixels, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, blurry: Tensor) -> Tensor:
+        return blurry + self.predict_residual(blurry)
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W): what is missing in `blurry`."""
+        features = self.stem(nn.functional.pixel_unshuffle(blurry, self.config.unshuffle))
+        skips: list[Tensor] = []
+        for encoder, down in zip(self.encoders, self.downs, strict=False):  # the bottom has no way down
+            skips.append(encoder(features))
+            features = down(skips[-1])
+        features = self.encoders[-1](features)
+        for level in reversed(range(len(skips))):
+            features = self.decoders[level](self.ups[level](features) + skips[level])
+        return nn.functional.pixel_shuffle(self.head(features), self.config.unshuffle)
+
+
+def _stage(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+
+
+def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, int]]:
+    return list(pairwise(widths))

@@ -1,0 +1,106 @@
+"""What a training is made of, read from a TOML file: network shape, data shares, schedule. Knows no tensors."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deblur_cli.errors import InputError
+from deblur_cli.networks.dense_unet import DenseUNetConfig
+from deblur_cli.training.blur_synthesis import SynthesisConfig
+
+T = TypeVar("T")
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class DataConfig:
+    """Where training patches come from.
+
+    Attributes:
+        photo_share, frame_share, pair_share: weights of synthesis from photos, averages of high-speed frames,
+            and real pairs; sources that are not there are left out.
+        reuse: how often a patch is drawn from the pool before it is replaced, each time cropped and turned anew.
+        pool: patches in the pool.
+        min_scale: photos are reduced by a random factor between this and 1.
+        min_frames, max_frames: odd numbers of frames in an average.
+        soft_share: share of photos, the least sharp ones, that are dropped.
+        held_out_pairs, held_out_photos: kept for validation: the last pairs of each sequence; every n-th photo.
+    """
+
+    photo_share: float = 0.6
+    frame_share: float = 0.2
+    pair_share: float = 0.2
+    reuse: int = 5
+    pool: int = 768
+    min_scale: float = 0.5
+    min_frames: int = 7
+    max_frames: int = 17
+    soft_share: float = 0.15
+    held_out_pairs: int = 8
+    held_out_photos: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleConfig:
+    """How long and how fast; the learning rate falls along a cosine over `minutes` after `warmup` of them."""
+
+    minutes: float = 60.0
+    warmup: float = 0.5
+    batch: int = 12
+    patch: int = 160
+    optimizer: str = "muon"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    frequency_weight: float = 0.1
+    ema_decay: float = 0.998
+    clip_norm: float = 0.5
+    validate_minutes: float = 2.0
+    save_minutes: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRecipe:
+    """The whole recipe of `deblur train expert`."""
+
+    seed: int = 0
+    network: DenseUNetConfig = field(default_factory=DenseUNetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def with_changes(self, *, minutes: float | None, seed: int | None) -> "ExpertRecipe":
+        """The recipe with another length or seed where one is given."""
+        schedule = self.schedule if minutes is None else dataclasses.replace(self.schedule, minutes=minutes)
+        return dataclasses.replace(self, schedule=schedule, seed=self.seed if seed is None else seed)
+
+
+def read_recipe(name: str) -> ExpertRecipe:
+    """A recipe by the name of a shipped one, or by the path of a TOML file.
+
+    Raises:
+        InputError: no such recipe, no TOML, or a key that the recipe does not have.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise InputError(f"{name}: no such recipe; give a .toml file or one of {known}")
+    try:
+        return _build(ExpertRecipe, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, TypeError, ValueError) as fault:
+        raise InputError(f"{path}: {fault}") from fault
+
+
+def _build(kind: type[T], table: dict[str, Any]) -> T:
+    values: dict[str, Any] = {}
+    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key, value in table.items():
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}; {kind.__name__} has {', '.join(known)}")
+        inner = known[key].default_factory
+        if isinstance(inner, type):
+            values[key] = _build(inner, value)
+        else:
+            values[key] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)

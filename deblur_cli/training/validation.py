@@ -1,0 +1,74 @@
+"""Fixed pairs that the training never sees, and the gain of a network on them."""
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
+from deblur_cli.training.datasets import Pixels, TrainingData
+from deblur_cli.training.objectives import mean_psnr
+
+_SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
+_PAIR_SIDE, _PATCH_SIDE = 512, 256
+
+ValidationSets = dict[str, list[tuple[Tensor, Tensor]]]  # name -> (blurry, sharp) batches, (B, 3, H, W)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str
+    shake_share: float
+
+
+def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> ValidationSets:
+    """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (untouched photos)."""
+    sets: ValidationSets = {}
+    if data.held_out_pairs:
+        sets["real"] = [(_centre(b, _PAIR_SIDE), _centre(s, _PAIR_SIDE)) for b, s in data.held_out_pairs]
+    side = _PATCH_SIDE + 2 * margin(synthesis)
+    photos = [photo for photo in data.held_out_photos if min(photo.shape[:2]) >= side]
+    if not photos:
+        return sets
+    patches = torch.cat([_centre(photo, side) for photo in photos])
+    generator = torch.Generator().manual_seed(_SEED)
+    for kind in (_Kind("shake", 1.0), _Kind("motion", 0.0)):
+        config = _only(synthesis, kind.shake_share)
+        sets[kind.name] = [synthesise(patches, generator, config) for _ in range(4)]
+    border = margin(synthesis)
+    untouched = patches[..., border:-border, border:-border]
+    sets["sharp"] = [(untouched, untouched)]
+    return sets
+
+
+@torch.no_grad()
+def validate(network: nn.Module, sets: ValidationSets, accelerator: Accelerator) -> dict[str, float]:
+    """Mean PSNR gain over doing nothing per set, dB; for `sharp` the PSNR to itself."""
+    network.eval()
+    gains: dict[str, float] = {}
+    for name, batches in sets.items():
+        scores = [_gain(network, blurry, sharp, accelerator) for blurry, sharp in batches]
+        gains[name] = sum(scores) / len(scores)
+    network.train()
+    return gains
+
+
+def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, accelerator: Accelerator) -> float:
+    before = 0.0 if blurry is sharp else mean_psnr(blurry, sharp)
+    on_device = blurry.to(accelerator.device).contiguous(memory_format=torch.channels_last)
+    with accelerator.autocast():
+        restored = network(on_device)
+    return mean_psnr(restored, sharp.to(accelerator.device)) - before
+
+
+def _only(synthesis: SynthesisConfig, shake_share: float) -> SynthesisConfig:
+    values = {name: getattr(synthesis, name) for name in synthesis.__dataclass_fields__}
+    return SynthesisConfig(**values | {"shake_share": shake_share, "unblurred_share": 0.0})
+
+
+def _centre(image: Pixels, side: int) -> Tensor:
+    height, width = image.shape[:2]
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
+    return (crop.permute(2, 0, 1).float() / 255)[None]

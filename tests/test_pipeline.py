@@ -1,0 +1,113 @@
+"""A whole photo through tiles and back, with backends of three lines."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deblur_cli.errors import BackendError, PhotoError
+from deblur_cli.pipeline import Stopped, Watch, quantize, restore_image
+from deblur_cli.tiling import Tiling
+
+
+@dataclass
+class FakeBackend:
+    """Answers a tile by the function it is given."""
+
+    answer: object = None
+    name: str = "fake"
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    tiling: Tiling = field(default_factory=lambda: Tiling(64, 8, 8, 16))
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    module: nn.Module = field(default_factory=nn.Identity)
+
+    def restore(self, blurry: Tensor) -> Tensor:
+        self.shapes.append(tuple(blurry.shape))
+        return blurry if self.answer is None else self.answer(blurry)  # type: ignore[operator, no-any-return]
+
+
+def noise(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
+    top = np.iinfo(dtype).max
+    return np.random.default_rng(1).integers(0, top, (height, width, 3), dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 200), (64, 64), (129, 131)])
+def test_restore_image_returns_the_photo_when_the_backend_is_identity(height: int, width: int, dtype: type) -> None:
+    photo = noise(height, width, dtype)
+    restored = restore_image(photo, FakeBackend())
+    assert restored.dtype == photo.dtype
+    assert np.array_equal(restored, photo)
+
+
+def test_the_tile_size_does_not_change_what_a_local_backend_gives() -> None:
+    def smooth(blurry: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(blurry, 5, 1, 2, count_include_pad=False)
+
+    photo = noise(300, 220)
+    whole = restore_image(photo, FakeBackend(smooth), tile=512).astype(int)
+    tiled = restore_image(photo, FakeBackend(smooth), tile=64).astype(int)
+    assert np.abs(whole[:296, :216] - tiled[:296, :216]).max() <= 1  # the last rows see a different padding
+
+
+def test_backends_get_sides_that_are_multiples_of_their_grid() -> None:
+    backend = FakeBackend()
+    restore_image(noise(130, 75), backend)
+    assert all(h % 16 == 0 and w % 16 == 0 for _, _, h, w in backend.shapes)
+
+
+def test_out_of_memory_halves_the_tile_and_says_so_once() -> None:
+    def answer(blurry: Tensor) -> Tensor:
+        if blurry.shape[-1] > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return blurry
+
+    said: list[str] = []
+    photo = noise(300, 300)
+    backend = FakeBackend(answer, tiling=Tiling(128, 8, 8, 16))
+    assert np.array_equal(restore_image(photo, backend, watch=Watch(on_event=said.append)), photo)
+    assert said == ["out of memory with tiles of 128 pixels; going on with 64"]
+
+
+def test_out_of_memory_with_the_smallest_tile_is_a_clear_error() -> None:
+    def answer(blurry: Tensor) -> Tensor:
+        raise MemoryError
+
+    with pytest.raises(BackendError, match="even with tiles of"):
+        restore_image(noise(80, 80), FakeBackend(answer))
+
+
+def test_a_fault_that_is_not_about_memory_stays_what_it_is() -> None:
+    def answer(blurry: Tensor) -> Tensor:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        restore_image(noise(20, 20), FakeBackend(answer))
+
+
+def test_an_answer_that_is_not_finite_fails_the_photo() -> None:
+    with pytest.raises(PhotoError, match="not finite"):
+        restore_image(noise(20, 20), FakeBackend(lambda blurry: blurry * torch.nan))
+
+
+def test_pixels_are_counted_once_each() -> None:
+    counted: list[int] = []
+    restore_image(noise(200, 150), FakeBackend(), watch=Watch(on_pixels=counted.append))
+    assert sum(counted) == 200 * 150
+    assert len(counted) > 1
+
+
+def test_stop_is_asked_between_tiles() -> None:
+    backend = FakeBackend()
+    with pytest.raises(Stopped):
+        restore_image(noise(200, 200), backend, watch=Watch(stop=lambda: len(backend.shapes) >= 2))
+    assert len(backend.shapes) == 2
+
+
+def test_quantize_rounds_to_nearest_and_clips() -> None:
+    image = torch.tensor([[[-0.2, 1.4 / 255, 1.6 / 255], [0.5, 1.0, 3.0]]])
+    assert quantize(image.clone(), np.dtype(np.uint8)).tolist() == [[[0, 1, 2], [128, 255, 255]]]
+    assert quantize(image, np.dtype(np.uint16))[0, 1].tolist() == [32768, 65535, 65535]

@@ -1,0 +1,50 @@
+"""Tiles cover a photo, their weights sum to one, and they keep to the network's grid."""
+
+import pytest
+import torch
+
+from deblur_cli.tiling import Tiling, tile_grid
+
+TILING = Tiling(size=96, context=16, feather=8, multiple_of=8)
+
+
+def weight_sum(height: int, width: int, tiling: Tiling) -> torch.Tensor:
+    total = torch.zeros(height + tiling.multiple_of, width + tiling.multiple_of)
+    for tile in tile_grid(height, width, tiling):
+        rows, columns = tile.rows, tile.columns
+        window = total[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+        window += rows.weights[:, None] * columns.weights[None]
+    return total[:height, :width]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 300), (96, 96), (97, 95), (500, 333), (1024, 129)])
+def test_the_weights_of_all_tiles_sum_to_one_at_every_pixel(height: int, width: int) -> None:
+    torch.testing.assert_close(weight_sum(height, width, TILING), torch.ones(height, width))
+
+
+@pytest.mark.parametrize("length", [97, 160, 333, 1000])
+def test_every_pixel_that_counts_has_its_context_on_both_sides(length: int) -> None:
+    for tile in tile_grid(length, 8, TILING):
+        rows = tile.rows
+        used = rows.weights.nonzero().flatten()
+        first, last = int(used[0]), int(used[-1])
+        assert rows.start == 0 or first >= TILING.context
+        assert rows.start + rows.length >= length or rows.length - 1 - last >= TILING.context
+
+
+def test_tiles_start_on_the_grid_are_equally_large_and_no_larger_than_asked() -> None:
+    tiles = tile_grid(1000, 700, TILING)
+    assert all(t.rows.start % 8 == 0 and t.columns.start % 8 == 0 for t in tiles)
+    assert len({(t.rows.length, t.columns.length) for t in tiles}) == 1
+    assert tiles[0].rows.length % 8 == 0
+    assert tiles[0].rows.length <= TILING.size
+
+
+def test_a_photo_that_fits_is_one_tile() -> None:
+    assert len(tile_grid(90, 96, TILING)) == 1
+
+
+def test_a_tile_size_below_the_overlap_is_raised_until_tiles_move_forward() -> None:
+    small = TILING.with_size(1)
+    assert small.size == small.smallest
+    torch.testing.assert_close(weight_sum(200, 120, small), torch.ones(200, 120))

@@ -1,0 +1,240 @@
+"""A training of seconds: it learns, saves, resumes, starts from weights, and its log becomes a page."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_cli.app import run_app
+from deblur_cli.backends.expert import ExpertBackend
+from deblur_cli.checkpoint import load_strict, read_metadata, save_network
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
+from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr
+from deblur_cli.training.optimizer import build_optimizers, orthogonalise
+from deblur_cli.training.recipe import DataConfig, ExpertRecipe, read_recipe
+
+RECIPE = """
+[network]
+unshuffle = 2
+widths = [16, 24]
+encoder_blocks = [1, 1]
+decoder_blocks = [1]
+[synthesis]
+max_length = 8.0
+[data]
+pool = 16
+max_frames = 7
+held_out_pairs = 1
+held_out_photos = 4
+soft_share = 0.0
+[schedule]
+minutes = 0.05
+warmup = 0.005
+batch = 2
+patch = 32
+validate_minutes = 0.01
+save_minutes = 0.02
+"""
+
+
+def texture(seed: int, side: int = 300) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 255, (side // 6, side // 6, 3), np.uint8)
+    return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    for index in range(5):
+        (root / "photos").mkdir(parents=True, exist_ok=True)
+        texture(index).save(root / f"photos/{index}.png")
+    for index in range(9):
+        (root / "frames/a").mkdir(parents=True, exist_ok=True)
+        texture(20, 120).save(root / f"frames/a/{index}.png")
+    for kind in ("blur", "sharp"):
+        (root / "pairs/s" / kind).mkdir(parents=True)
+        for index in range(3):
+            texture(30 + index, 128).save(root / f"pairs/s/{kind}/{index}.png")
+    return root
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def train(recipe: Path, data: Path, out: Path, *more: str) -> int:
+    fixed = ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
+    return run_app(["train", "expert", *fixed, *more])
+
+
+def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
+    recipe: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert train(recipe, data, out) == 0
+    assert capsys.readouterr().out.strip() == str(out / "expert.safetensors")
+    first = read_metadata(out / "expert.safetensors")["training"]
+    assert first["steps"] > 0
+    assert train(recipe, data, out) == 2  # a training is there already
+    assert "--resume" in capsys.readouterr().err
+    assert train(recipe, data, out, "--resume", "--minutes", "0.1") == 0
+    second = read_metadata(out / "expert.safetensors")["training"]
+    assert second["steps"] > first["steps"]
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records] == sorted(r["step"] for r in records)
+    assert "<svg" in (out / "log.html").read_text()
+    assert not list(out.glob(".*"))
+
+
+def test_a_training_starts_from_given_weights(recipe: Path, data: Path, tmp_path: Path) -> None:
+    assert train(recipe, data, tmp_path / "a") == 0
+    weights = tmp_path / "a/expert.safetensors"
+    assert train(recipe, data, tmp_path / "b", "--init", str(weights), "--minutes", "0.02") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--resume"], "nothing to resume"),
+        (["--init", "nowhere.safetensors"], "no such file"),
+        (["--recipe", "nonsense"], "no such recipe"),
+        (["--device", "cuda:77"], "has none"),
+    ],
+)
+def test_a_wrong_training_option_is_one_line(
+    more: list[str], text: str, recipe: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(recipe, data, tmp_path / "run", *more) in (1, 2)
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_weights_of_another_shape_are_refused(recipe: Path, data: Path, tmp_path: Path) -> None:
+    save_network(DenseUNet(DenseUNetConfig(2, (8, 8), (1, 1), (1,))), tmp_path / "other.safetensors", {})
+    assert train(recipe, data, tmp_path / "run", "--init", str(tmp_path / "other.safetensors")) == 1
+
+
+def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ["train", "preview", "--data", str(data), "--recipe", str(recipe), "--count", "4", "--out", str(sheet)]
+    assert run_app(arguments) == 0
+    with Image.open(sheet) as image:
+        assert image.size == (4 * 2 * 224, 3 * 224)  # four pairs of each of the three sources
+
+
+def test_plot_of_a_folder_without_log_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["train", "plot", str(tmp_path)]) == 2
+    assert "no training log" in capsys.readouterr().err
+
+
+def test_an_unknown_recipe_key_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("[schedule]\nminuts = 3")
+    with pytest.raises(InputError, match="minuts"):
+        read_recipe(str(path))
+
+
+def test_every_shipped_recipe_reads() -> None:
+    assert isinstance(read_recipe("expert"), ExpertRecipe)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    found = read_training_data(tmp_path, DataConfig())
+    with pytest.raises(InputError, match="no training pictures"):
+        found.sources(DataConfig(), ExpertRecipe().synthesis, Luck.seeded(0, torch.device("cpu")))
+
+
+def test_held_out_pictures_are_never_drawn(recipe: Path, data: Path) -> None:
+    found = read_training_data(data, read_recipe(str(recipe)).data)
+    assert (len(found.photos), len(found.held_out_photos)) == (3, 2)
+    assert (len(found.pairs), len(found.held_out_pairs)) == (2, 1)
+
+
+def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path, data: Path) -> None:
+    chosen = read_recipe(str(recipe))
+    found = read_training_data(data, chosen.data)
+
+    def first() -> tuple[torch.Tensor, torch.Tensor]:
+        luck = Luck.seeded(5, torch.device("cpu"))
+        sources = found.sources(chosen.data, chosen.synthesis, luck)
+        return next(PatchPool(sources, chosen.data, 32, luck).batches(4))
+
+    blurry, sharp = first()
+    assert blurry.shape == sharp.shape == (4, 3, 32, 32)
+    assert torch.equal(blurry, first()[0])
+
+
+def test_an_untrained_network_is_the_identity_and_its_grid_is_respected() -> None:
+    network = DenseUNet(DenseUNetConfig(4, (16, 24, 32), (1, 1, 1), (1, 1)))
+    blurry = torch.rand(1, 3, 48, 32)
+    assert network.config.multiple_of == 16
+    assert torch.equal(network(blurry), blurry)
+
+
+def test_a_network_learns_a_single_pair() -> None:
+    torch.manual_seed(0)
+    network = DenseUNet(DenseUNetConfig(2, (16, 24), (1, 1), (1,)))
+    sharp = torch.rand(1, 3, 32, 32)
+    blurry = torch.nn.functional.avg_pool2d(sharp, 3, 1, 1)
+    for name in ("adamw", "muon"):
+        optimizers = build_optimizers(network, name, 3e-3, 0.0)
+        before = fidelity_loss(network(blurry), sharp, 0.1).item()
+        for _ in range(20):
+            fidelity_loss(network(blurry), sharp, 0.1).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+        assert fidelity_loss(network(blurry), sharp, 0.1).item() < 0.9 * before
+
+
+def test_orthogonalise_gives_singular_values_near_one() -> None:
+    for shape in ((12, 40), (40, 12)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape, generator=torch.Generator().manual_seed(1))))
+        assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+
+
+def test_losses_are_zero_only_for_equal_pictures() -> None:
+    sharp = torch.rand(2, 3, 16, 16)
+    assert float(frequency_loss(sharp, sharp)) == 0
+    assert float(frequency_loss(sharp * 0.9, sharp)) > 0
+    assert mean_psnr(sharp + 10 / 255, sharp + 0) == pytest.approx(28.13, abs=0.4)
+
+
+def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path) -> None:
+    config = DenseUNetConfig(2, (16, 24), (1, 1), (1,))
+    network = DenseUNet(config)
+    path = tmp_path / "w.safetensors"
+    save_network(network, path, {"config": dataclasses.asdict(config)})
+    assert DenseUNetConfig.from_json(read_metadata(path)["config"]) == config
+    again = DenseUNet(config)
+    load_strict(again, path)
+    for key, value in network.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value.bfloat16().float())
+
+
+def test_truncated_weights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    network = DenseUNet(DenseUNetConfig(2, (16, 24), (1, 1), (1,)))
+    save_network(network, path, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_strict(network, path)
+
+
+def test_a_tile_that_overflows_in_bfloat16_is_computed_again_in_float32() -> None:
+    network = DenseUNet(DenseUNetConfig(2, (16, 24), (1, 1), (1,)))
+    backend = ExpertBackend("test", network, torch.device("cpu"), torch.bfloat16)
+    with torch.no_grad():
+        backend.module.head.bias.fill_(torch.inf)  # only the fast copy is broken
+    blurry = torch.rand(1, 3, 16, 16)
+    assert torch.equal(backend.restore(blurry), blurry)
