@@ -1,0 +1,139 @@
+"""The EXIF blob that a TIFF or TIFF-like RAW file carries in its own directories, rebuilt as one piece.
+
+Left out are the tags that describe how the picture is stored. The MakerNote keeps its offset from the blob's
+start when that offset is small enough, because its inner offsets often count from there.
+"""
+
+import itertools
+import struct
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from deblur_cli.image_io import exif, ifd
+from deblur_cli.image_io.faults import BrokenPhotoError
+
+# Structure of the stored picture, its previews and layers, plus what other fields of the metadata hold.
+STRUCTURE_TAGS = frozenset(
+    itertools.chain(
+        *(range(254, 260), range(262, 267), range(277, 282), range(284, 286), range(288, 294), range(320, 348)),
+        *(range(512, 516), range(517, 522), range(529, 533), range(50706, 50982), range(51008, 51200)),
+        (273, 297, 301, 317, 700, 33421, 33422, 33723, 34377, 34675, 37724),
+    )
+)
+# In camera RAW files IFD0 is full of private tags: only these describe the photo.
+RAW_TAGS = frozenset([270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD])
+_RESOLUTION_ONLY = {exif.ORIENTATION, exif.X_RESOLUTION, exif.Y_RESOLUTION, exif.RESOLUTION_UNIT}
+_POINTERS = (exif.EXIF_IFD, exif.GPS_IFD, exif.INTEROP_IFD)
+_MAX_PIN = 32 << 10
+
+
+@dataclass(slots=True)
+class _Block:
+    """One directory on its way into the blob: (tag, kind, count, bytes) rows and directories below."""
+
+    rows: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+    below: dict[int, "_Block"] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return 6 + 12 * (len(self.rows) + len(self.below))
+
+
+def build_blob(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
+    """The blob, in the file's byte order; None when the file says nothing beyond its resolution."""
+    kept = {
+        tag: entry
+        for tag, entry in directory.entries.items()
+        if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)
+    }
+    if not set(kept) - _RESOLUTION_ONLY:
+        return None
+    notes: list[int] = []
+    return _Writer(layout.order, _gather(stream, layout, kept, notes), notes).write()
+
+
+def _gather(stream: BinaryIO, layout: ifd.Layout, entries: dict[int, ifd.Entry], notes: list[int]) -> _Block:
+    """Copy a directory and those below it; the offset of a MakerNote is added to `notes`."""
+    block = _Block()
+    for tag, entry in sorted(entries.items()):
+        if tag in _POINTERS:
+            below = _gather_below(stream, layout, entry, notes)
+            if below:
+                block.below[tag] = below
+        elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
+            block.rows.append((tag, entry.kind, entry.count, ifd.read_value(stream, entry)))
+            if tag == exif.MAKER_NOTE and entry.size > 4:
+                notes.append(entry.offset)
+    return block
+
+
+def _gather_below(stream: BinaryIO, layout: ifd.Layout, entry: ifd.Entry, notes: list[int]) -> _Block | None:
+    """The directory that a pointer names; None when it is damaged."""
+    try:
+        offset = ifd.read_numbers(stream, layout, entry)
+        found = ifd.read_directory(stream, layout, offset[0]) if offset else None
+    except (BrokenPhotoError, struct.error):
+        return None
+    if found is None:
+        return None
+    deeper = {tag: below for tag, below in found.entries.items() if tag not in (exif.EXIF_IFD, exif.GPS_IFD)}
+    return _gather(stream, layout, deeper, notes)
+
+
+class _Writer:
+    """Lays out the directories, then the values, around a MakerNote that stays in place."""
+
+    def __init__(self, order: str, root: _Block, notes: list[int]) -> None:
+        self.order = order
+        self.root = root
+        self.note_size = max(
+            (len(row[3]) for block in _walk(root) for row in block.rows if row[0] == exif.MAKER_NOTE),
+            default=0,
+        )
+        directories = 8 + sum(block.size for block in _walk(root))
+        self.pin = notes[0] if notes and directories <= notes[0] <= _MAX_PIN else None
+        self.cursor = 8
+        self.buffer = bytearray()
+
+    def write(self) -> bytes:
+        starts: dict[int, int] = {}
+        for block in _walk(self.root):
+            starts[id(block)] = self._reserve(block.size)
+        for block in _walk(self.root):
+            self._write_block(block, starts)
+        head = (b"II" if self.order == "<" else b"MM") + struct.pack(self.order + "HI", 42, starts[id(self.root)])
+        self._put(0, head)
+        return bytes(self.buffer)
+
+    def _write_block(self, block: _Block, starts: dict[int, int]) -> None:
+        rows = [(tag, kind, count, self._place(tag, value)) for tag, kind, count, value in block.rows]
+        rows += [
+            (tag, ifd.LONG, 1, struct.pack(self.order + "I", starts[id(below)])) for tag, below in block.below.items()
+        ]
+        table = b"".join(struct.pack(self.order + "HHI", *row[:3]) + row[3] for row in sorted(rows))
+        self._put(starts[id(block)], struct.pack(self.order + "H", len(rows)) + table + bytes(4))
+
+    def _place(self, tag: int, value: bytes) -> bytes:
+        """The four bytes of a row: the value itself or its offset."""
+        if len(value) <= 4:
+            return value.ljust(4, b"\0")
+        at = self.pin if tag == exif.MAKER_NOTE and self.pin is not None else self._reserve(len(value))
+        self._put(at, value)
+        return struct.pack(self.order + "I", at)
+
+    def _reserve(self, size: int) -> int:
+        if self.pin is not None and self.cursor < self.pin + self.note_size and self.cursor + size > self.pin:
+            self.cursor = self.pin + self.note_size
+            self.cursor += self.cursor % 2
+        at = self.cursor
+        self.cursor += size + size % 2
+        return at
+
+    def _put(self, at: int, block: bytes) -> None:
+        if len(self.buffer) < at + len(block):
+            self.buffer.extend(bytes(at + len(block) - len(self.buffer)))
+        self.buffer[at : at + len(block)] = block
+
+
+def _walk(block: _Block) -> list[_Block]:
+    return [block, *(deeper for below in block.below.values() for deeper in _walk(below))]

@@ -1,0 +1,234 @@
+"""The segments of a JPEG file: read those before the picture, put metadata into a coded one. Decodes nothing.
+
+Carried: EXIF, XMP and its extension, ICC, Photoshop/IPTC, comments. Left behind because they describe the old
+    pixels: multi-picture indices, gain maps after the picture, content credentials.
+
+Source: ITU-T T.81 Annex B; CIPA DC-008 §4.7; ICC.1 Annex B.4; Adobe XMP Specification Part 3 §1.1.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from deblur_cli.image_io import exif, photoshop, xmp
+from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, read_exactly
+from deblur_cli.image_io.photo import Encoding, Header, Metadata
+
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_ICC = b"ICC_PROFILE\0"
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_ROOM = 65533  # a segment's length field counts itself
+_APP0, _APP1, _APP2, _APP13, _APP14, _COM, _DQT, _SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDB, 0xDA
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}
+# fmt: off
+_ZIGZAG = (
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5,
+    12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51,
+    58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+)
+# fmt: on
+
+
+def read_segments(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(marker, payload) of each segment before the coded picture.
+
+    Raises:
+        BrokenPhotoError: the file ends, or is no JPEG, before the picture begins.
+    """
+    stream.seek(2)
+    while True:
+        if read_exactly(stream, 1) != b"\xff":
+            raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
+        marker = 0xFF
+        while marker == 0xFF:
+            marker = read_exactly(stream, 1)[0]
+        if marker == _SOS:
+            return
+        if marker == 0xD9:
+            raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
+        if marker == 1 or 0xD0 <= marker <= 0xD8:
+            continue
+        length = int.from_bytes(read_exactly(stream, 2), "big")
+        if length < 2:
+            raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
+        yield marker, read_exactly(stream, length - 2)
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Size, metadata and coding of a JPEG.
+
+    Raises:
+        BrokenPhotoError: damaged, or a kind that is refused (CMYK, 12 bit, lossless).
+    """
+    segments = list(read_segments(stream))
+    frames = [(marker, payload) for marker, payload in segments if marker in _FRAMES]
+    if not frames or len(frames[0][1]) < 9:
+        raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
+    marker, frame = frames[0]
+    bits, height, width, channels = struct.unpack(">BHHB", frame[:6])
+    _check_kind(marker, bits, channels)
+    metadata = _collect(segments)
+    return Header(
+        "jpeg",
+        width,
+        height,
+        orientation=exif.read_orientation(metadata.exif),
+        grey=channels == 1,
+        metadata=metadata,
+        encoding=_read_encoding(segments, frame, channels),
+    )
+
+
+def read_xmp(stream: BinaryIO) -> bytes | None:
+    """The XMP packet alone."""
+    for marker, payload in read_segments(stream):
+        if marker == _APP1 and payload.startswith(_XMP):
+            return payload[len(_XMP) :]
+    return None
+
+
+def read_tables(coded: BinaryIO) -> dict[int, tuple[int, ...]]:
+    """Quantisation tables by number, 64 steps each in natural order."""
+    return _parse_tables(read_segments(coded))
+
+
+def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
+    """Put the metadata's segments behind the SOI and JFIF segments of a coded JPEG.
+
+    Raises:
+        TooLongError: a block is larger than JPEG's 64 KB segments allow.
+    """
+    at = 2
+    if coded[2:4] == b"\xff\xe0":
+        at = 4 + int.from_bytes(coded[4:6], "big")
+    return b"".join([coded[:at], *_build_segments(metadata), coded[at:]])
+
+
+def _check_kind(marker: int, bits: int, channels: int) -> None:
+    if channels == 4:
+        raise BrokenPhotoError("a CMYK JPEG is for print; convert it to RGB first")
+    if channels not in (1, 3):
+        raise BrokenPhotoError(f"a JPEG of {channels} channels is not supported; convert it to RGB first")
+    if bits != 8 or marker in (0xC3, 0xC7, 0xCB, 0xCF):
+        raise BrokenPhotoError(f"a lossless or {bits}-bit JPEG is not supported; convert it to TIFF first")
+
+
+def _collect(segments: list[tuple[int, bytes]]) -> Metadata:
+    blob = packet = dpi = None
+    icc, resources, comments, pieces = {}, [], [], []
+    for marker, payload in segments:
+        if marker == _APP0 and payload.startswith(b"JFIF\0") and dpi is None:
+            dpi = _parse_density(payload)
+        elif marker == _APP1 and payload.startswith(exif.PREFIX):
+            blob = blob or exif.trim_prefix(payload)
+        elif marker == _APP1 and payload.startswith(_XMP):
+            packet = packet or payload[len(_XMP) :]
+        elif marker == _APP1 and payload.startswith(_EXTENSION):
+            pieces.append(payload[len(_EXTENSION) :])
+        elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > 14:
+            icc[payload[12]] = payload[14:]
+        elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
+            resources.append(payload[len(_PHOTOSHOP) :])
+        elif marker == _COM:
+            comments.append(payload)
+    iptc, others = photoshop.split_resources(b"".join(resources))
+    return Metadata(
+        exif=blob,
+        icc=b"".join(icc[number] for number in sorted(icc)) or None,
+        xmp=packet,
+        xmp_extended=_assemble(pieces, xmp.find_extended_guid(packet)),
+        iptc=iptc,
+        photoshop=others,
+        dpi=dpi or exif.read_dpi(blob),
+        comments=tuple(comments),
+    )
+
+
+def _parse_density(payload: bytes) -> tuple[float, float] | None:
+    if len(payload) < 12:
+        return None
+    unit, x, y = struct.unpack(">BHH", payload[7:12])
+    factor = {1: 1.0, 2: 2.54}.get(unit)
+    return (x * factor, y * factor) if factor and x and y else None
+
+
+def _assemble(pieces: list[bytes], guid: bytes | None) -> bytes | None:
+    """The extended packet out of its pieces (GUID, length, offset, data); None when one is missing."""
+    parts = {int.from_bytes(piece[36:40], "big"): piece for piece in pieces if piece[:32] == guid}
+    whole = b""
+    for offset in sorted(parts):
+        if offset == len(whole):
+            whole += parts[offset][40:]
+    complete = parts and len(whole) == int.from_bytes(parts[min(parts)][32:36], "big")
+    return whole if complete else None
+
+
+def _parse_tables(segments: Iterator[tuple[int, bytes]]) -> dict[int, tuple[int, ...]]:
+    tables = {}
+    for marker, payload in segments:
+        at = 0
+        while marker == _DQT and at < len(payload):
+            wide, number = payload[at] >> 4, payload[at] & 15
+            code, size = (">64H", 128) if wide else (">64B", 64)
+            if at + 1 + size > len(payload):
+                break
+            steps = struct.unpack_from(code, payload, at + 1)
+            natural = [0] * 64
+            for step, place in zip(steps, _ZIGZAG, strict=True):
+                natural[place] = step
+            tables[number] = tuple(natural)
+            at += 1 + size
+    return tables
+
+
+def _read_encoding(segments: list[tuple[int, bytes]], frame: bytes, channels: int) -> Encoding:
+    tables = _parse_tables(iter(segments))
+    parts = [frame[6 + 3 * at : 9 + 3 * at] for at in range(channels)]
+    if any(len(part) < 3 for part in parts):
+        raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
+    used = tuple(tables[part[2]] for part in parts[:2] if part[2] in tables)
+    if channels == 1:
+        return Encoding(tables=used)
+    (h, v), (blue_h, blue_v) = ((part[1] >> 4, part[1] & 15) for part in parts[:2])
+    ratio = (h // max(blue_h, 1), v // max(blue_v, 1))
+    return Encoding(tables=used, subsampling=_SAMPLINGS.get(ratio, "4:4:4"))
+
+
+def _build_segments(metadata: Metadata) -> Iterator[bytes]:
+    if metadata.exif:
+        yield _segment(_APP1, exif.PREFIX + metadata.exif, "EXIF")
+    if metadata.xmp:
+        yield _segment(_APP1, _XMP + metadata.xmp, "XMP")
+    guid = xmp.find_extended_guid(metadata.xmp)
+    if metadata.xmp_extended and guid:
+        full = struct.pack(">I", len(metadata.xmp_extended))
+        for offset, piece in _cut(metadata.xmp_extended, 65400):
+            yield _segment(_APP1, _EXTENSION + guid + full + struct.pack(">I", offset) + piece, "XMP")
+    if metadata.icc:
+        pieces = list(_cut(metadata.icc, _ROOM - 14))
+        if len(pieces) > 255:
+            raise TooLongError(
+                f"its ICC profile of {len(metadata.icc)} bytes is too long for JPEG; choose --format png"
+            )
+        for number, (_, piece) in enumerate(pieces, 1):
+            yield _segment(_APP2, _ICC + bytes([number, len(pieces)]) + piece, "ICC")
+    resources = photoshop.join_resources(metadata.iptc, metadata.photoshop)
+    for _, piece in _cut(resources or b"", _ROOM - len(_PHOTOSHOP)):
+        yield _segment(_APP13, _PHOTOSHOP + piece, "IPTC")
+    for comment in metadata.comments:
+        yield _segment(_COM, comment, "comment")
+
+
+def _cut(block: bytes, size: int) -> Iterator[tuple[int, bytes]]:
+    return ((at, block[at : at + size]) for at in range(0, len(block), size))
+
+
+def _segment(marker: int, payload: bytes, name: str) -> bytes:
+    if len(payload) > _ROOM:
+        raise TooLongError(
+            f"its {name} of {len(payload)} bytes is over JPEG's limit of 64 KB; choose --format png or tiff"
+        )
+    return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload

@@ -1,0 +1,48 @@
+"""Photoshop image resources: the block that carries IPTC in JPEG, TIFF and PNG. Knows no container.
+
+Source: Adobe Photoshop File Formats Specification, "Image Resource Blocks".
+"""
+
+import struct
+
+IPTC_RESOURCE = 0x0404
+# They show the picture as it was before.
+_THUMBNAILS = (0x0409, 0x040C)
+
+
+def split_resources(block: bytes) -> tuple[bytes | None, bytes | None]:
+    """Part a block into (IPTC records, all other resources without thumbnails); None for what is absent."""
+    iptc = None
+    others = []
+    for number, data, whole in _walk(block):
+        if number == IPTC_RESOURCE:
+            iptc = iptc or data
+        elif number not in _THUMBNAILS:
+            others.append(whole)
+    return iptc or None, b"".join(others) or None
+
+
+def join_resources(iptc: bytes | None, others: bytes | None) -> bytes | None:
+    """The reverse of `split_resources`, IPTC first; None when there is nothing to say."""
+    if not iptc:
+        return others
+    head = struct.pack(">4sHHI", b"8BIM", IPTC_RESOURCE, 0, len(iptc))
+    return head + iptc + bytes(len(iptc) % 2) + (others or b"")
+
+
+def _walk(block: bytes) -> list[tuple[int, bytes, bytes]]:
+    """(number, data, all bytes) of each resource; stops at the first damaged one."""
+    found = []
+    at = 0
+    while at + 12 <= len(block) and block[at : at + 4] in (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"):
+        number = int.from_bytes(block[at + 4 : at + 6], "big")
+        name_room = (block[at + 6] + 2) // 2 * 2
+        size_at = at + 6 + name_room
+        start = size_at + 4
+        size = int.from_bytes(block[size_at:start], "big")
+        end = start + size + size % 2
+        if start + size > len(block):
+            break
+        found.append((number, block[start : start + size], block[at:end].ljust(end - at, b"\0")))
+        at = end
+    return found

@@ -1,0 +1,84 @@
+"""libvips as decoder of every plain format and as PNG encoder. Knows arrays and files, no metadata.
+
+libvips and not Pillow, because Pillow 13 turns 16-bit RGB into 8 bit without a word and turns TIFFs by
+itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deblur_cli.image_io.faults import BrokenPhotoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deblur_cli.image_io.photo import Pixels
+
+
+@cache
+def load_engine() -> Any:
+    """The pyvips module, silenced, and without its cache: that would return old pixels of a rewritten file.
+
+    Raises:
+        BrokenPhotoError: libvips is not installed.
+    """
+    logging.getLogger("pyvips").addHandler(logging.NullHandler())
+    try:
+        import pyvips
+    except (ImportError, OSError) as fault:
+        raise BrokenPhotoError("libvips is not installed: pip install 'pyvips[binary]'") from fault
+    pyvips.cache_set_max(0)
+    return pyvips
+
+
+def decode(path: Path) -> Pixels:
+    """All pixels of a file as stored, (H, W, 1-4) uint8 or uint16; EXIF orientation is not applied.
+
+    Raises:
+        BrokenPhotoError: damaged or cut short.
+    """
+    engine = load_engine()
+    try:
+        image = _open(engine, path)
+        if image.format not in ("uchar", "ushort"):
+            raise BrokenPhotoError(f"pixels of type {image.format} are not supported; convert it to 8 or 16 bit first")
+        block = image.write_to_memory()
+    except engine.Error as fault:
+        raise BrokenPhotoError(
+            f"it is damaged or cut short ({_shorten(fault)}); copy it again from its source"
+        ) from fault
+    planes = np.frombuffer(block, np.uint8 if image.format == "uchar" else np.uint16)
+    return planes.reshape(image.height, image.width, image.bands)
+
+
+def _open(engine: Any, path: Path) -> Any:
+    """The image of a file; names that libvips would read as options, or cannot spell, go by way of memory."""
+    name = str(path)
+    how = {"access": "sequential", "fail_on": "truncated"}
+    if name.endswith("]") or not name.isprintable():
+        return engine.Image.new_from_buffer(path.read_bytes(), "", **how)
+    return engine.Image.new_from_file(name, **how)
+
+
+def encode_png(planes: Pixels) -> bytes:
+    """A PNG of the planes, (H, W, 1-4) uint8 or uint16, without metadata."""
+    engine = load_engine()
+    wide = planes.dtype == np.uint16
+    height, width, bands = planes.shape
+    space = ("grey16" if wide else "b-w") if bands < 3 else ("rgb16" if wide else "srgb")
+    image = engine.Image.new_from_memory(
+        np.ascontiguousarray(planes).data, width, height, bands, "ushort" if wide else "uchar"
+    )
+    coded: bytes = image.copy(interpretation=space).pngsave_buffer(compression=6, keep="none")
+    return coded
+
+
+def _shorten(fault: Exception) -> str:
+    """The last line of libvips' text: earlier ones may belong to earlier files."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,75 @@
+"""The RIFF chunks of a WebP file, for reading only: size and metadata. Decodes nothing.
+
+Source: RFC 9649.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from deblur_cli.image_io import exif
+from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.photo import Encoding, Header, Metadata
+
+_METADATA = (b"VP8X", b"ICCP", b"EXIF", b"XMP ")
+
+
+def read_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(type, data) of each chunk; of the coded picture only the first 16 bytes.
+
+    Raises:
+        BrokenPhotoError: the file is shorter than its header says.
+    """
+    stream.seek(4)
+    end = 8 + int.from_bytes(read_exactly(stream, 4), "little")
+    if end > stream_length(stream):
+        raise BrokenPhotoError("the file is cut short; copy it again from its source")
+    at = 12
+    while at + 8 <= end:
+        stream.seek(at)
+        kind, length = struct.unpack("<4sI", read_exactly(stream, 8))
+        yield kind, read_exactly(stream, length if kind in _METADATA else min(length, 16))
+        at += 8 + length + length % 2
+
+
+def read_header(stream: BinaryIO) -> Header:
+    """Size and metadata of a WebP.
+
+    Raises:
+        BrokenPhotoError: damaged, or an animation.
+    """
+    chunks = dict(reversed(list(read_chunks(stream))))  # the first of a kind counts
+    if b"ANIM" in chunks or b"ANMF" in chunks:
+        raise BrokenPhotoError("an animated WebP is not a photo; export one frame of it")
+    width, height = _read_size(chunks)
+    blob = exif.trim_prefix(chunks.get(b"EXIF"))
+    metadata = Metadata(
+        exif=blob,
+        icc=chunks.get(b"ICCP") or None,
+        xmp=chunks.get(b"XMP ") or None,
+        dpi=exif.read_dpi(blob),
+    )
+    return Header(
+        "webp",
+        width,
+        height,
+        orientation=exif.read_orientation(blob),
+        metadata=metadata,
+        encoding=Encoding(lossless=b"VP8L" in chunks),
+    )
+
+
+def read_xmp(stream: BinaryIO) -> bytes | None:
+    """The XMP packet alone."""
+    return next((data for kind, data in read_chunks(stream) if kind == b"XMP "), None)
+
+
+def _read_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
+    lossy, lossless = chunks.get(b"VP8 ", b""), chunks.get(b"VP8L", b"")
+    if len(lossy) >= 10:
+        width, height = struct.unpack("<HH", lossy[6:10])
+        return width & 0x3FFF, height & 0x3FFF
+    if len(lossless) >= 5:
+        packed = int.from_bytes(lossless[1:5], "little")
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    raise BrokenPhotoError("the WebP holds no picture; copy it again from its source")

@@ -1,0 +1,58 @@
+"""A Photo becomes a file on disk, stamped, whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from deblur_cli.errors import PhotoError
+from deblur_cli.image_io import xmp
+from deblur_cli.image_io.atomic import write_atomically
+from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.formats import WRITABLE_FORMATS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deblur_cli.image_io.photo import Photo
+
+
+def write_photo(
+    photo: Photo,
+    path: Path,
+    *,
+    file_format: str,
+    quality: int | None,
+    stamp: str | None,
+    times_of: Path | None,
+) -> None:
+    """Write a photo with its metadata, atomically, over an earlier file if there is one.
+
+    Args:
+        file_format: one of WRITABLE_FORMATS. PNG and TIFF keep 16 bit; the others round to 8.
+        quality: 1-100 for JPEG, WebP and AVIF; None is "as the source, never visibly worse", and 95 (AVIF:
+            90) for a source of another format.
+        stamp: text for the XMP property `deblur:recipe`; None removes one that the source carried.
+        times_of: the file whose modification time the new one gets.
+    Raises:
+        PhotoError: the format cannot hold the photo or its metadata, or the system refuses; one line.
+        BackendError: the disk is full.
+    """
+    if file_format not in WRITABLE_FORMATS:
+        raise PhotoError(f"{path}: {file_format} cannot be written; choose --format {', '.join(WRITABLE_FORMATS)}")
+    packet = photo.metadata.xmp
+    packet = xmp.erase_stamp(packet) if stamp is None else xmp.merge_stamp(packet, stamp)
+    from deblur_cli.image_io import encode
+
+    try:
+        content = encode.encode(replace(photo, metadata=replace(photo.metadata, xmp=packet)), file_format, quality)
+    except BrokenPhotoError as fault:
+        raise PhotoError(f"{path}: {fault}") from fault
+    write_atomically(path, content, times_of)
+
+
+def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
+    """What of this photo `file_format` has no place for, such as `16 bit` or `IPTC`."""
+    from deblur_cli.image_io import encode
+
+    return encode.find_losses(photo, file_format)
