@@ -1,0 +1,154 @@
+"""The options of the commands, each also an environment variable, and their checks. Knows no torch."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from deblur_cli.errors import InputError
+from deblur_cli.weights import read_manifest
+
+DEFAULT_MODEL = "bundled"
+
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+DTYPES = ("auto", "float32", "bfloat16")
+FORMATS = ("same", "jpg", "png", "tiff", "webp", "avif")
+
+
+def option(
+    panel: str,
+    flags: str,
+    text: str,
+    *,
+    metavar: str | None = None,
+    complete: Callable[[str], Sequence[str | tuple[str, str]]] | None = None,
+) -> Any:
+    """A Typer option that `DEBLUR_<NAME>` sets as well, under its heading in the help."""
+    names = flags.split()
+    variable = "DEBLUR_" + names[0].removeprefix("--").replace("-", "_").upper()
+    return typer.Option(
+        *names, help=text, metavar=metavar, envvar=variable, autocompletion=complete, rich_help_panel=panel
+    )
+
+
+def complete_model(incomplete: str) -> list[tuple[str, str]]:
+    """Model names for the shell, from the shipped manifest."""
+    models = read_manifest().models.values()
+    return [(model.name, model.summary) for model in models if model.name.startswith(incomplete)]
+
+
+def complete_device(incomplete: str) -> list[str]:
+    """Device names for the shell; cards are not counted, that would need torch."""
+    return [name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """File formats for the shell."""
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Number formats for the shell."""
+    return [name for name in DTYPES if name.startswith(incomplete)]
+
+
+OutputOption = Annotated[
+    str | None,
+    option("Files", "--output -o", "Folder for the results; for one photo also its file.", metavar="OUT"),
+]
+RecursiveOption = Annotated[bool, option("Files", "--recursive -r", "Also the sub-folders; their tree is mirrored.")]
+FilesFromOption = Annotated[
+    str | None,
+    option("Files", "--files-from", "More inputs from a file, lines or NUL; - is stdin.", metavar="FILE|-"),
+]
+FormatOption = Annotated[
+    str,
+    option("Files", "--format", "same, jpg, png, tiff, webp or avif.", metavar="FORMAT", complete=complete_format),
+]
+QualityOption = Annotated[
+    int | None,
+    option("Files", "--quality", "Of JPEG, WebP and AVIF results; default: fits the input.", metavar="1-100"),
+]
+SuffixOption = Annotated[
+    str | None,
+    option("Files", "--suffix", "Added to the name: _sharp makes a_sharp.jpg of a.jpg.", metavar="TEXT"),
+]
+NameOption = Annotated[
+    str | None,
+    option("Files", "--name", "Name of the results, from {stem}, {model} and {ext}.", metavar="TEMPLATE"),
+]
+OverwriteOption = Annotated[
+    bool, option("Files", "--overwrite", "Do all again; replace also files this tool did not make.")
+]
+ModelOption = Annotated[
+    str,
+    option("Restoration", "--model", "What restores the photos.", metavar="NAME", complete=complete_model),
+]
+DeviceOption = Annotated[
+    str,
+    option(
+        "Restoration",
+        "--device",
+        "auto, cpu, cuda, cuda:N or mps; one that is named must exist.",
+        metavar="DEVICE",
+        complete=complete_device,
+    ),
+]
+DtypeOption = Annotated[
+    str,
+    option("Restoration", "--dtype", "auto, float32 or bfloat16.", metavar="DTYPE", complete=complete_dtype),
+]
+TileOption = Annotated[
+    int | None,
+    option("Restoration", "--tile", "Longest side of a tile; default: fits the device.", metavar="PIXELS"),
+]
+SeedOption = Annotated[
+    int, option("Restoration", "--seed", "Start of the random numbers, where a model draws any.", metavar="N")
+]
+DryRunOption = Annotated[bool, option("Reports", "--dry-run", "Show what would be done; write nothing.")]
+JsonOption = Annotated[bool, option("Reports", "--json", "One JSON object on stdout at the end.")]
+JsonLinesOption = Annotated[bool, option("Reports", "--jsonl", "JSON lines on stdout while it works.")]
+QuietOption = Annotated[bool, option("Reports", "--quiet -q", "No progress, no summary; errors stay.")]
+VerboseOption = Annotated[bool, option("Reports", "--verbose -v", "Also tell what is skipped or ignored.")]
+FailFastOption = Annotated[bool, option("Reports", "--fail-fast", "Stop at the first photo that fails.")]
+
+
+def check_device(device: str) -> None:
+    """Raise InputError unless the name could be a device; whether it exists is the backend's to say."""
+    if not _DEVICE.fullmatch(device):
+        raise InputError(f"--device {device}: unknown device; use auto, cpu, cuda, cuda:N or mps")
+
+
+def check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
+    """Raise InputError unless the value is one of the choices."""
+    if value not in choices:
+        raise InputError(f"{flag} {value}: unknown; use one of {', '.join(choices)}")
+
+
+def check_range(flag: str, value: int | None, lowest: int, highest: int) -> None:
+    """Raise InputError when a given number lies outside its range."""
+    if value is not None and not lowest <= value <= highest:
+        raise InputError(f"{flag} {value}: must be from {lowest} to {highest}")
+
+
+def write_result(line: str) -> None:
+    """One line on stdout, flushed at once; a path keeps the bytes it has on the disk."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def write_json(content: dict[str, Any], *, indent: int | None = None) -> None:
+    """One JSON value on stdout, ASCII only: safe in every encoding."""
+    write_result(json.dumps(content, indent=indent))
+
+
+def write_note(text: str) -> None:
+    """One line on stderr."""
+    sys.stderr.write(f"deblur: {text}\n")
+    sys.stderr.flush()

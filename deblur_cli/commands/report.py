@@ -1,0 +1,244 @@
+"""What `deblur run` writes to stdout: paths, one JSON object or JSON lines; and the plan of `--dry-run`."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from deblur_cli import __version__
+from deblur_cli.commands.options import write_json, write_result
+from deblur_cli.commands.progress import Display, Meter
+from deblur_cli.events import Event, Outcome, PhotoFinished, Result
+from deblur_cli.plan import Job, Plan
+from deblur_cli.recipe import TOOL, Recipe
+
+SCHEMA = 1  # fields are only ever added
+_PROGRESS_EVERY = 2.0  # seconds between two "progress" lines of --jsonl
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What holds for every photo of a run; device and dtype are empty when no network was needed."""
+
+    recipe: Recipe
+    tile: int | None
+    device: str = ""
+    dtype: str = ""
+    load_seconds: float = 0.0
+
+
+class Report(Protocol):
+    """One way of telling a script what happened."""
+
+    def start(self, plan: Plan, setting: Setting) -> None:
+        """Before the first photo."""
+
+    def see(self, event: Event, meter: Meter, display: Display) -> None:
+        """Something happened in the batch."""
+
+    def end(self, plan: Plan, outcome: Outcome) -> None:
+        """After the last photo, also when the run was cut short."""
+
+
+class PathReport:
+    """One path a line, each as soon as the photo is written."""
+
+    def start(self, plan: Plan, setting: Setting) -> None:
+        """Nothing to say yet."""
+
+    def see(self, event: Event, meter: Meter, display: Display) -> None:
+        """The path of a written photo."""
+        result = _finished(event)
+        if result is not None and result.status == "done":
+            display.result(str(result.job.output))
+
+    def end(self, plan: Plan, outcome: Outcome) -> None:
+        """Everything was said."""
+
+
+class JsonReport:
+    """One object at the end."""
+
+    def start(self, plan: Plan, setting: Setting) -> None:
+        """Keep what the object opens with."""
+        self._setting = setting
+
+    def see(self, event: Event, meter: Meter, display: Display) -> None:
+        """The outcome will tell it."""
+
+    def end(self, plan: Plan, outcome: Outcome) -> None:
+        """The object."""
+        results = [describe_result(result, self._setting) for result in all_results(plan, outcome)]
+        summary = summarise(plan, outcome, self._setting)
+        write_json({**describe_setting(self._setting), "results": results, "summary": summary}, indent=2)
+
+
+class JsonLinesReport:
+    """One event a line: start, file, progress, end."""
+
+    def start(self, plan: Plan, setting: Setting) -> None:
+        """The start line, and one file line for every photo that is skipped."""
+        self._setting, self._last = setting, time.monotonic()
+        write_json({"event": "start", **describe_setting(setting), "plan": count_actions(plan)})
+        for job in plan.skipped:
+            write_json({"event": "file", **describe_result(skipped_result(job), setting)})
+
+    def see(self, event: Event, meter: Meter, display: Display) -> None:
+        """A file line at once, a progress line now and then."""
+        result = _finished(event)
+        if result is not None:
+            display.result(to_line({"event": "file", **describe_result(result, self._setting)}))
+        elif time.monotonic() - self._last >= _PROGRESS_EVERY:
+            self._last = time.monotonic()
+            display.result(to_line({"event": "progress", **describe_progress(meter)}))
+
+    def end(self, plan: Plan, outcome: Outcome) -> None:
+        """The summary."""
+        write_json({"event": "end", "summary": summarise(plan, outcome, self._setting)})
+
+
+def choose_report(*, as_object: bool, as_lines: bool) -> Report:
+    """The report that the options ask for."""
+    if as_object:
+        return JsonReport()
+    return JsonLinesReport() if as_lines else PathReport()
+
+
+def to_line(content: dict[str, Any]) -> str:
+    """JSON on one line, ASCII only: safe in every encoding."""
+    return json.dumps(content)
+
+
+def describe_setting(setting: Setting) -> dict[str, Any]:
+    """The head of every report."""
+    recipe = setting.recipe
+    return {
+        "schema": SCHEMA,
+        "tool": TOOL,
+        "version": __version__,
+        "model": {"name": recipe.model, "weights": dict(recipe.weights)},
+        "device": setting.device or None,
+        "dtype": setting.dtype or None,
+        "tile": setting.tile,
+        "options": dict(recipe.options),
+    }
+
+
+def describe_result(result: Result, setting: Setting) -> dict[str, Any]:
+    """What became of one photo."""
+    error = {"code": result.error_type, "message": result.error} if result.error else None
+    return {
+        "input": str(result.job.source),
+        "output": str(result.job.output),
+        "status": result.status,
+        "reason": "same recipe" if result.status == "skipped" else result.job.action,
+        "error": error,
+        "seconds": round(result.seconds, 4),
+        "network_seconds": round(result.network_seconds, 4),
+        "width": result.width or None,
+        "height": result.height or None,
+        "bits": result.bits or None,
+        "tile": setting.tile,
+        "dtype": setting.dtype or None,
+    }
+
+
+def describe_progress(meter: Meter) -> dict[str, Any]:
+    """How far the batch is."""
+    return {
+        "photos": meter.photos,
+        "total_photos": meter.total_photos,
+        "megapixels": round(meter.pixels / 1e6, 3),
+        "total_megapixels": round(meter.total_pixels / 1e6, 3),
+        "megapixels_per_second": round(meter.rate, 3),
+        "seconds_left": meter.seconds_left and round(meter.seconds_left, 1),
+        "current": meter.current,
+    }
+
+
+def summarise(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, Any]:
+    """Counts and times; `seconds` is the batch's wall time without loading the model."""
+    return {
+        "done": len(outcome.done),
+        "skipped": len(plan.skipped),
+        "failed": len(outcome.failed),
+        "remaining": len(plan.todo) - len(outcome.results),
+        "ignored": plan.ignored,
+        "megapixels": round(outcome.megapixels, 4),
+        "seconds": round(outcome.seconds, 4),
+        "network_seconds": round(outcome.network_seconds, 4),
+        "load_seconds": round(setting.load_seconds, 4),
+        "error": str(outcome.fault) if outcome.fault else None,
+    }
+
+
+def all_results(plan: Plan, outcome: Outcome) -> list[Result]:
+    """The results of the work and one for every skipped photo, in the order of the plan."""
+    results = {result.job.source: result for result in outcome.results}
+    results |= {job.source: skipped_result(job) for job in plan.skipped}
+    return [results[job.source] for job in plan.jobs if job.source in results]
+
+
+def skipped_result(job: Job) -> Result:
+    """The result of a photo whose output was there already."""
+    return Result(job, "skipped")
+
+
+def count_actions(plan: Plan) -> dict[str, Any]:
+    """How many photos are new, replaced and skipped, and their size."""
+    actions = [job.action for job in plan.jobs]
+    megapixels = sum(job.pixels for job in plan.todo) / 1e6
+    return {
+        "photos": len(actions),
+        "new": actions.count("new"),
+        "replace": actions.count("replace"),
+        "skip": actions.count("skip"),
+        "ignored": plan.ignored,
+        "megapixels": round(megapixels, 4),
+    }
+
+
+def show_plan(plan: Plan, setting: Setting, *, as_object: bool, as_lines: bool) -> None:
+    """The plan of `--dry-run`: JSON, a table on a terminal, a line a photo in a pipe."""
+    if as_object:
+        jobs = [_describe_job(job) for job in plan.jobs]
+        content = {"dry_run": True, "plan": jobs, "summary": count_actions(plan)}
+        write_json({**describe_setting(setting), **content}, indent=2)
+    elif as_lines:
+        write_json({"event": "start", "dry_run": True, **describe_setting(setting), "plan": count_actions(plan)})
+        for job in plan.jobs:
+            write_json({"event": "plan", **_describe_job(job)})
+        write_json({"event": "end", "summary": count_actions(plan)})
+    elif sys.stdout.isatty():
+        _show_table(plan.jobs)
+    else:
+        for job in plan.jobs:
+            write_result(f"{job.source} -> {job.output} ({job.action})")
+
+
+def _describe_job(job: Job) -> dict[str, Any]:
+    return {
+        "input": str(job.source),
+        "output": str(job.output),
+        "action": job.action,
+        "format": job.file_format,
+        "width": job.width or None,
+        "height": job.height or None,
+    }
+
+
+def _show_table(jobs: Iterable[Job]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("input", "output", "action", box=None)
+    for job in jobs:
+        table.add_row(Text(str(job.source)), Text(str(job.output)), job.action)
+    Console().print(table)
+
+
+def _finished(event: Event) -> Result | None:
+    return event.result if isinstance(event, PhotoFinished) else None

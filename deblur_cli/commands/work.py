@@ -1,0 +1,164 @@
+"""The working half of `deblur run`: a plan becomes a batch that is shown, reported and ended properly."""
+
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
+from deblur_cli.commands import report
+from deblur_cli.commands.options import write_note
+from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
+from deblur_cli.commands.report import Report, Setting
+from deblur_cli.commands.signals import stop_on_signals
+from deblur_cli.errors import BatchFailed
+from deblur_cli.events import Event, Notice, Outcome, PhotoFinished
+from deblur_cli.plan import Plan
+from deblur_cli.recipe import Recipe
+
+if TYPE_CHECKING:
+    from deblur_cli.backends import Backend
+    from deblur_cli.commands.run import Manner, Network
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything that `deblur run` knows once the plan is made."""
+
+    plan: Plan
+    recipe: Recipe
+    network: "Network"
+    quality: int | None
+    manner: "Manner"
+
+
+def show_plan(task: Task) -> None:
+    """What `--dry-run` prints."""
+    setting = Setting(task.recipe, task.network.tile)
+    report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+
+
+def work(task: Task) -> None:
+    """Restore and write what the plan says, tell it, and raise what the exit status must show.
+
+    Raises:
+        BatchFailed: at least one photo failed.
+        BackendError, WeightsError: the machine or the weights gave up.
+        KeyboardInterrupt, SystemExit: a signal ended the work.
+    """
+    _tell_skipped(task)
+    teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+    if not task.plan.todo:
+        _do_nothing(task, teller)
+        return
+    started = time.perf_counter()
+    backend = _load(task.network)
+    setting = _describe(task, backend, time.perf_counter() - started)
+    with stop_on_signals() as stop:
+        teller.start(task.plan, setting)
+        meter = Meter.of(task.plan.todo)
+        with choose_display(meter, quiet=task.manner.quiet) as display:
+            emit = _Listener(teller, meter, display)
+            restore = _build_restore(backend, task.network)
+            outcome = run_batch(
+                task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, task.manner.fail_fast)
+            )
+        teller.end(task.plan, outcome)
+        _tell_summary(task, outcome, setting)
+    _raise_failures(task, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Passes the events of a batch to everyone who wants them."""
+
+    teller: Report
+    meter: Meter
+    display: Display
+
+    def __call__(self, event: Event) -> None:
+        self.meter.see(event)
+        if isinstance(event, Notice):
+            self.display.note(f"{event.job.source}: {event.text}")
+        if isinstance(event, PhotoFinished) and event.fault is not None:
+            self.display.note(event.result.error + _trace(event.fault))
+        self.teller.see(event, self.meter, self.display)
+        self.display.show(self.meter)
+
+
+def _trace(fault: Exception) -> str:
+    if os.environ.get("DEBLUR_DEBUG") != "1":
+        return ""
+    return "\n" + "".join(traceback.format_exception(fault)).rstrip()
+
+
+def _load(network: "Network") -> "Backend":
+    from deblur_cli.backends import load_model
+
+    return load_model(network.model, device=network.device, dtype=network.dtype)
+
+
+def _build_restore(backend: "Backend", network: "Network") -> Restore:
+    import torch
+
+    from deblur_cli.pipeline import Watch, restore_image
+    from deblur_cli.timing import TimedBackend
+
+    def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
+        torch.manual_seed(network.seed)  # for every photo, so that its result depends on no other photo
+        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.stop)
+        return restore_image(blurry, TimedBackend(backend, hooks.on_network), tile=network.tile, watch=watch)
+
+    return restore
+
+
+def _describe(task: Task, backend: "Backend", load_seconds: float) -> Setting:
+    dtype = str(backend.dtype).removeprefix("torch.")
+    setting = Setting(task.recipe, task.network.tile, str(backend.device), dtype, load_seconds)
+    if not task.manner.quiet:
+        size = sum(job.pixels for job in task.plan.todo) / 1e6
+        photos = count(len(task.plan.todo), "photo")
+        write_note(f"{task.recipe.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
+    return setting
+
+
+def _do_nothing(task: Task, teller: Report) -> None:
+    outcome = Outcome((), 0.0)
+    teller.start(task.plan, Setting(task.recipe, task.network.tile))
+    teller.end(task.plan, outcome)
+    if not task.manner.quiet:
+        write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+
+
+def _tell_skipped(task: Task) -> None:
+    if task.manner.verbose:
+        for job in task.plan.skipped:
+            write_note(f"{job.source}: skipped, {job.output} was made by the same recipe")
+        write_note(f"{count(task.plan.ignored, 'other file')} ignored")
+
+
+def _tell_summary(task: Task, outcome: Outcome, setting: Setting) -> None:
+    if task.manner.quiet:
+        return
+    parts = [f"{len(outcome.done)} written"]
+    parts += [f"{len(task.plan.skipped)} skipped"] if task.plan.skipped else []
+    parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
+    remaining = len(task.plan.todo) - len(outcome.results)
+    parts += [f"{remaining} not begun or not finished"] if remaining else []
+    pace = f", {outcome.seconds / outcome.megapixels:.2f} s per megapixel" if outcome.megapixels >= 0.1 else ""
+    write_note(f"{', '.join(parts)} in {format_duration(outcome.seconds)}{pace}")
+
+
+def _raise_failures(task: Task, outcome: Outcome) -> None:
+    if outcome.fault is not None:
+        raise outcome.fault
+    if outcome.failed:
+        all_photos = count(len(task.plan.jobs), "photo")
+        others = "stopped there" if task.manner.fail_fast else "the others are written"
+        raise BatchFailed(f"{len(outcome.failed)} of {all_photos} failed; {others}")
+
+
+def count(number: int, thing: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

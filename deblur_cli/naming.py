@@ -1,0 +1,83 @@
+"""Where each output goes and what it is called. Looks at no file's content."""
+
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblur_cli.errors import InputError
+from deblur_cli.image_io import default_suffix, find_format, same_format
+from deblur_cli.inputs import FoundPhoto
+
+NAME_FIELDS = ("stem", "model", "ext")
+WRITABLE = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "webp": "webp", "avif": "avif"}  # --format -> format
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How an input's path becomes an output's path."""
+
+    output: Path  # a folder, or the one output file
+    is_file: bool
+    file_format: str  # "same", or a key of WRITABLE
+    name: str  # a template over NAME_FIELDS
+    model: str
+
+    def destination(self, photo: FoundPhoto) -> tuple[Path, str]:
+        """The output of a photo and its file format.
+
+        Raises:
+            InputError: the name does not end in a suffix of the output's format.
+        """
+        source_format = find_format(photo.path)
+        assert source_format is not None, "inputs.find_photos lets only photos through"
+        if self.is_file:
+            return self.output, self._format_of_file()
+        file_format = same_format(source_format) if self.file_format == "same" else WRITABLE[self.file_format]
+        suffix = photo.path.suffix if file_format == source_format else default_suffix(file_format)
+        name = self.name.format(stem=photo.path.stem, model=self.model, ext=suffix)
+        output = self.output / photo.relative.with_name(name)
+        if find_format(output) != file_format:
+            raise InputError(f"--name {self.name}: {name} is no {file_format} file; end it in {{ext}}")
+        return output, file_format
+
+    def _format_of_file(self) -> str:
+        found = find_format(self.output)
+        if found not in WRITABLE.values():
+            known = ", ".join(WRITABLE)
+            raise InputError(f"{self.output}: this format can be read but not written; choose one of {known}")
+        if self.file_format not in ("same", found) and WRITABLE[self.file_format] != found:
+            raise InputError(f"{self.output}: the suffix contradicts --format {self.file_format}")
+        return str(found)
+
+
+def names_a_file(output: str, *, single_file: bool) -> bool:
+    """Whether `-o` names the output file itself rather than a folder.
+
+    Raises:
+        InputError: it looks like a photo, but more than one file may come out.
+    """
+    path = Path(output)
+    if output.endswith(("/", "\\")) or path.is_dir() or find_format(path) is None:
+        return False
+    if not single_file:
+        raise InputError(f"{output}: names one photo, the input is no single file; use a folder, {output}/")
+    return True
+
+
+def check_template(template: str) -> str:
+    """The template, once it is known to use nothing but the few safe fields.
+
+    Raises:
+        InputError: an unknown field, a conversion, a format, unbalanced braces or a path separator.
+    """
+    known = ", ".join(f"{{{field}}}" for field in NAME_FIELDS)
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as fault:
+        raise InputError(f"--name {template}: {fault}; known fields are {known}") from fault
+    for _, field, form, conversion in parts:
+        if field is not None and (field not in NAME_FIELDS or form or conversion):
+            raise InputError(f"--name {template}: unknown field {{{field}}}; known are {known}")
+    if "/" in template or "\\" in template:
+        raise InputError(f"--name {template}: a name has no folders; use --output for them")
+    return template

@@ -1,0 +1,234 @@
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_cli import batch
+from deblur_cli.batch import Work, run_batch
+from deblur_cli.errors import BackendError, PhotoError
+from deblur_cli.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
+from deblur_cli.image_io import read_photo, read_stamp
+from deblur_cli.plan import Job
+from deblur_cli.recipe import Recipe, stamped_input
+from deblur_cli.weights import hash_file
+
+RECIPE = Recipe(model="fake", weights={}, options={})
+
+
+def invert(blurry, hooks):
+    hooks.on_pixels(blurry.shape[0] * blurry.shape[1])
+    hooks.on_network(1e-6)
+    hooks.on_network(1e-6)
+    return 255 - blurry
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    """Five photos, of which the third is broken."""
+    made = []
+    for number in range(5):
+        source = tmp_path / "in" / f"{number}.png"
+        source.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (6, 4), (number, 80, 70)).save(source)
+        made.append(Job(source, tmp_path / "out" / "tree" / source.name, "png", "new", 6, 4))
+    made[2].source.write_bytes(made[2].source.read_bytes()[:40])
+    return made
+
+
+def run(jobs, restore=invert, **options):
+    """The outcome and the events of a batch."""
+    events = []
+    settings = {"emit": events.append, "stop": lambda: False, **options}
+    return run_batch(jobs, Work(restore=restore, recipe=RECIPE, **settings)), events
+
+
+def statuses(outcome):
+    return [result.status for result in outcome.results]
+
+
+def written(jobs):
+    return [path.name for path in sorted(jobs[0].output.parent.glob("*"))]
+
+
+def failing_at(number, fault):
+    def restore(blurry, hooks):
+        if blurry[0, 0, 0] == number:
+            raise fault
+        return blurry
+
+    return restore
+
+
+def test_every_good_photo_is_restored_and_stamped_and_the_broken_one_named(jobs):
+    outcome, _ = run(jobs)
+    assert statuses(outcome) == ["done", "done", "failed", "done", "done"]
+    assert outcome.fault is None
+    for job in (jobs[0], jobs[4]):
+        assert np.array_equal(read_photo(job.output).pixels, 255 - read_photo(job.source).pixels)
+        assert stamped_input(read_stamp(job.output)) == hash_file(job.source)
+    [failed] = outcome.failed
+    assert str(jobs[2].source) in failed.error
+    assert "\n" not in failed.error
+    assert failed.error_type == "PhotoError"
+
+
+def test_a_result_tells_size_depth_and_times(jobs):
+    outcome, _ = run(jobs)
+    result = outcome.results[0]
+    assert (result.width, result.height, result.bits) == (6, 4, 8)
+    assert result.network_seconds == pytest.approx(2e-6)
+    assert result.network_seconds < result.seconds <= outcome.seconds
+    assert outcome.megapixels == pytest.approx(4 * 24 / 1e6)
+    assert outcome.network_seconds == pytest.approx(8e-6)
+
+
+def test_events_tell_each_photo_once_and_never_two_at_a_time(jobs):
+    talking = threading.Lock()
+    events = []
+
+    def listen(event):
+        assert talking.acquire(blocking=False)
+        events.append(event)
+        talking.release()
+
+    def restore(blurry, hooks):
+        hooks.on_event("a smaller tile")
+        return invert(blurry, hooks)
+
+    outcome, _ = run(jobs, restore, emit=listen)
+    assert outcome.fault is None
+    kinds = [type(event) for event in events]
+    assert [kinds.count(kind) for kind in (PhotoStarted, PixelsDone, Notice, PhotoFinished)] == [4, 4, 4, 5]
+    finished = [event.result.job for event in events if isinstance(event, PhotoFinished)]
+    assert sorted(finished, key=jobs.index) == jobs
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (ValueError("odd\nshape"), "ValueError: odd shape"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+        (MemoryError(), "not enough memory for this photo"),
+        (PhotoError("the network's answer is not finite"), "the network's answer is not finite"),
+    ],
+)
+def test_whatever_one_photo_raises_is_recorded_in_one_line_and_the_others_are_written(jobs, fault, text):
+    outcome, events = run(jobs, failing_at(1, fault))
+    assert statuses(outcome) == ["done", "failed", "failed", "done", "done"]
+    assert outcome.results[1].error == f"{jobs[1].source}: {text}"
+    assert fault in [event.fault for event in events if isinstance(event, PhotoFinished)]
+
+
+def test_a_photo_that_cannot_be_written_is_recorded(jobs):
+    jobs[0].output.parent.mkdir(parents=True)
+    jobs[1].output.mkdir()
+    outcome, _ = run(jobs)
+    assert statuses(outcome) == ["done", "failed", "failed", "done", "done"]
+
+
+def test_fail_fast_stops_at_the_first_failure(jobs):
+    outcome, _ = run(jobs, fail_fast=True)
+    assert statuses(outcome) == ["done", "done", "failed"]
+    assert written(jobs) == ["0.png", "1.png"]
+
+
+def test_a_lost_device_ends_the_batch_after_the_finished_photos_are_written(jobs):
+    gone = BackendError("the device is gone")
+    outcome, _ = run(jobs, failing_at(1, gone))
+    assert outcome.fault is gone
+    assert statuses(outcome) == ["done", "failed"]
+    assert written(jobs) == ["0.png"]
+
+
+def test_a_full_disk_ends_the_batch(jobs, monkeypatch):
+    full = BackendError("no space left")
+    good = batch.write_photo
+
+    def write(photo, path, **options):
+        if path.name == "1.png":
+            raise full
+        good(photo, path, **options)
+
+    monkeypatch.setattr(batch, "write_photo", write)
+    outcome, _ = run(jobs)
+    assert outcome.fault is full
+    assert statuses(outcome)[:2] == ["done", "failed"]
+    assert written(jobs) == ["0.png"]
+
+
+def test_stopping_drops_the_photo_in_the_network_and_keeps_the_finished_ones(jobs):
+    stopping = threading.Event()
+
+    def restore(blurry, hooks):
+        if blurry[0, 0, 0] == 1:
+            stopping.set()
+            raise RuntimeError("stopped between two tiles")
+        return blurry
+
+    outcome, _ = run(jobs, restore, stop=stopping.is_set)
+    assert statuses(outcome) == ["done"]
+    assert written(jobs) == ["0.png"]
+
+
+def test_a_listener_that_fails_ends_the_batch_and_its_fault_is_handed_over(jobs):
+    closed = BrokenPipeError()
+
+    def listen(event):
+        if isinstance(event, PhotoFinished):
+            raise closed
+
+    outcome, _ = run(jobs, emit=listen)
+    assert outcome.fault is closed
+    assert len(outcome.results) < len(jobs)
+
+
+def test_an_interrupt_passes_through_and_takes_its_temporary_files_along(jobs):
+    def restore(blurry, hooks):
+        jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
+        jobs[0].output.with_name(f".0.png.deblur-{os.getpid()}.tmp").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, restore)
+    assert written(jobs) == []
+
+
+def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
+    good_jobs = [job for job in jobs if job is not jobs[2]]
+    sources = {job.source for job in good_jobs}
+    reads = set()
+    good = batch.read_photo
+    monkeypatch.setattr(batch, "read_photo", lambda path: reads.add(path) or good(path))
+    seen = []
+
+    def restore(blurry, hooks):
+        threading.Event().wait(0.1)
+        seen.append(len(reads & sources))
+        return blurry
+
+    run(good_jobs, restore)
+    assert all(count <= allowed for count, allowed in zip(seen, [2, 3, 4, 4], strict=True))
+
+
+def test_reading_and_writing_go_on_while_the_network_works(jobs):
+    """The network of the second photo waits until the third is being read and the first is written."""
+
+    def restore(blurry, hooks):
+        if blurry[0, 0, 0] == 1:
+            for _ in range(100):
+                if jobs[0].output.exists():
+                    return blurry
+                threading.Event().wait(0.05)
+            pytest.fail("the first photo is not written while the network works")
+        return blurry
+
+    outcome, _ = run(jobs, restore)
+    assert len(outcome.done) == 4
+
+
+def test_the_folders_are_made_only_when_there_is_something_to_write(jobs):
+    run([jobs[2]])
+    assert not Path(jobs[2].output).parent.exists()

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from deblur_cli.commands.progress import (
+    LiveDisplay,
+    Meter,
+    PlainDisplay,
+    SilentDisplay,
+    choose_display,
+    format_duration,
+)
+from deblur_cli.events import PhotoFinished, PhotoStarted, PixelsDone, Result
+from deblur_cli.plan import Job
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def job(name, width, height):
+    return Job(Path(name), Path("out") / name, "jpeg", "new", width, height)
+
+
+BIG, SMALL = job("big.jpg", 3000, 1000), job("small.jpg", 1000, 1000)
+
+
+def test_the_time_left_is_reckoned_in_pixels_not_in_photos():
+    clock = Clock()
+    meter = Meter.of([BIG, SMALL], clock)
+    assert meter.seconds_left is None
+    meter.see(PhotoStarted(BIG))
+    meter.see(PixelsDone(BIG, 1_000_000))
+    clock.now = 2.0
+    assert meter.rate == pytest.approx(0.5)
+    assert meter.seconds_left == pytest.approx(6.0)
+    assert meter.describe() == "0/2 photos, 0.50 MP/s, 6.0 s left, big.jpg"
+
+
+def test_a_photo_that_ends_counts_whole_even_if_it_failed_before_its_first_pixel():
+    meter = Meter.of([BIG, SMALL], Clock())
+    meter.see(PixelsDone(BIG, 3_000_000))
+    meter.see(PhotoStarted(SMALL))
+    meter.see(PhotoFinished(Result(BIG, "done")))
+    meter.see(PhotoFinished(Result(SMALL, "failed", "small.jpg: broken")))
+    assert (meter.photos, meter.pixels) == (2, 4_000_000)
+    assert meter.seconds_left == 0
+
+
+def test_pixels_reported_twice_never_count_more_than_the_photo_has():
+    meter = Meter.of([BIG], Clock())
+    meter.see(PixelsDone(BIG, 2_000_000))
+    meter.see(PixelsDone(BIG, 2_000_000))
+    assert meter.pixels == 3_000_000
+
+
+def test_a_pipe_gets_a_plain_line_every_few_seconds(capsys):
+    clock = Clock()
+    meter = Meter.of([SMALL], clock)
+    display = PlainDisplay(every=5, clock=clock)
+    for now in range(12):
+        clock.now = float(now)
+        display.show(meter)
+    assert capsys.readouterr().err.splitlines() == ["deblur: 0/1 photos, 0.00 MP/s"] * 2
+
+
+def test_the_display_fits_the_stream(monkeypatch):
+    meter = Meter.of([SMALL])
+    assert type(choose_display(meter, quiet=True)) is SilentDisplay
+    assert type(choose_display(meter, quiet=False)) is PlainDisplay
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert type(choose_display(meter, quiet=False)) is LiveDisplay
+    assert type(choose_display(meter, quiet=True)) is SilentDisplay
+
+
+def test_the_live_display_passes_notes_and_results_on(capsys):
+    meter = Meter.of([SMALL])
+    with LiveDisplay(meter) as display:
+        display.note("a [bold] note: /path/with/:smile:/" + "x" * 200)
+        display.result("out/ünï.jpg")
+        display.show(meter)
+    streams = capsys.readouterr()
+    assert streams.out == "out/ünï.jpg\n"
+    assert "deblur: a [bold] note: /path/with/:smile:/" + "x" * 200 in streams.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (150, "2 min"), (9000, "2 h 30 min")]
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert format_duration(seconds) == text

@@ -1,0 +1,393 @@
+"""`deblur run` from end to end, with a network that only inverts; signals and pipes in a process of their own."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from deblur_process import start_waiting
+from PIL import Image
+
+from deblur_cli import backends, weights
+from deblur_cli.app import run_app
+from deblur_cli.errors import BackendError
+from deblur_cli.image_io import read_photo, write_photo
+from deblur_cli.image_io.formats import sniff_format
+from deblur_cli.tiling import Tiling
+
+
+class InvertingBackend:
+    name, device, dtype = "inverting", torch.device("cpu"), torch.float32
+    tiling = Tiling(size=64, context=8, feather=8, multiple_of=8)
+
+    def restore(self, blurry):
+        return 1 - blurry
+
+
+@pytest.fixture(autouse=True)
+def _inverting_network(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "find_model", lambda name: weights.ModelEntry(name, "fake", "inverts", {}))
+    monkeypatch.setattr(backends, "load_model", lambda name, device, dtype: InvertingBackend())
+
+
+@pytest.fixture
+def deblur(capfd):
+    """Run a command line: status, lines of stdout, lines of stderr."""
+
+    def call(*arguments):
+        status = run_app(["run", *arguments])
+        streams = capfd.readouterr()
+        return status, streams.out.splitlines(), streams.err.splitlines()
+
+    return call
+
+
+def photo(name, shade=90):
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 8), (shade, 80, 70)).save(path)
+    return path
+
+
+def broken(name):
+    path = photo(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_a_folder_becomes_a_folder_with_the_same_tree(deblur):
+    for name in ("a.jpg", "day 1/ünï çödé.png", "day 1/x/写真.tif"):
+        photo(f"in/{name}")
+    status, out, err = deblur("in/", "-r", "-o", "out")
+    assert status == 0
+    assert out == ["out/a.jpg", "out/day 1/x/写真.tif", "out/day 1/ünï çödé.png"]
+    assert err[0] == "deblur: bundled on cpu in float32, 3 photos, 0.0 megapixels"
+    assert err[-1].startswith("deblur: 3 written in ")
+    assert tree("out") == tree("in")
+    assert read_photo(Path("out/day 1/ünï çödé.png")).pixels[0, 0].tolist() == [165, 175, 185]
+
+
+def test_one_photo_can_become_one_file(deblur):
+    photo("a.jpg")
+    assert deblur("a.jpg", "-o", "new/b.png")[:2] == (0, ["new/b.png"])
+    assert sniff_format(Path("new/b.png").read_bytes(), Path("new/b.png")) == "png"
+
+
+def test_globs_lists_names_and_formats_work_together(deblur, monkeypatch):
+    for name in ("in/a.png", "in/b.png", "in/sub/c.jpg"):
+        photo(name)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"in/sub/c.jpg\0")))
+    status, out, _ = deblur("in/*.png", "--files-from", "-", "-o", "out", "--suffix", "_sharp", "--format", "jpg")
+    assert (status, out) == (0, ["out/a_sharp.jpg", "out/b_sharp.jpg", "out/in/sub/c_sharp.jpg"])
+    assert deblur("in/a.png", "-o", "out", "--name", "{stem}_{model}{ext}")[1] == ["out/a_bundled.png"]
+
+
+def test_options_come_from_the_environment_too(deblur, monkeypatch):
+    photo("a.png")
+    monkeypatch.setenv("DEBLUR_OUTPUT", "out")
+    monkeypatch.setenv("DEBLUR_FORMAT", "webp")
+    monkeypatch.setenv("DEBLUR_QUIET", "1")
+    assert deblur("a.png") == (0, ["out/a.webp"], [])
+
+
+def test_a_second_run_has_nothing_left_to_do(deblur):
+    photo("in/a.jpg")
+    photo("in/b.jpg")
+    deblur("in", "-o", "out")
+    before = {path: path.stat().st_ino for path in Path("out").iterdir()}
+    assert deblur("in", "-o", "out") == (0, [], ["deblur: nothing left to do, 2 photos done before"])
+    assert before == {path: path.stat().st_ino for path in Path("out").iterdir()}
+    assert deblur("in", "-o", "out", "--seed", "1")[1] == ["out/a.jpg", "out/b.jpg"]
+    assert deblur("in", "-o", "out", "--seed", "1", "--overwrite")[1] == ["out/a.jpg", "out/b.jpg"]
+
+
+def test_verbose_tells_what_is_skipped_and_ignored(deblur):
+    photo("in/a.jpg")
+    Path("in/notes.txt").touch()
+    deblur("in", "-o", "out")
+    photo("in/b.jpg")
+    _, out, err = deblur("in", "-o", "out", "-v")
+    assert out == ["out/b.jpg"]
+    assert "deblur: in/a.jpg: skipped, out/a.jpg was made by the same recipe" in err
+    assert "deblur: 1 other file ignored" in err
+
+
+def test_broken_photos_are_named_and_the_others_written(deblur):
+    photo("in/a.jpg")
+    broken("in/b.jpg")
+    Path("in/c.png").touch()
+    photo("in/d.jpg")
+    status, out, err = deblur("in", "-o", "out", "--quiet")
+    assert (status, out) == (3, ["out/a.jpg", "out/d.jpg"])
+    assert len(err) == 3
+    assert err[0].startswith("deblur: in/b.jpg: ")
+    assert err[1].startswith("deblur: in/c.png: ")
+    assert err[2] == "deblur: error: 2 of 4 photos failed; the others are written"
+    assert tree("out") == ["a.jpg", "d.jpg"]
+
+
+def test_the_only_photo_failing_is_status_3_too(deblur):
+    broken("a.jpg")
+    assert deblur("a.jpg", "-o", "b.jpg")[0] == 3
+    assert tree(".") == ["a.jpg"]
+
+
+def test_fail_fast_stops_at_the_first(deblur):
+    broken("in/a.jpg")
+    photo("in/b.jpg")
+    status, out, err = deblur("in", "-o", "out", "--fail-fast")
+    assert (status, out) == (3, [])
+    assert err[-1] == "deblur: error: 1 of 2 photos failed; stopped there"
+
+
+def test_a_fault_of_the_machine_is_status_1(deblur, monkeypatch):
+    photo("in/a.jpg")
+
+    def refuse(name, device, dtype):
+        raise BackendError(f"--device {device}: this machine has none")
+
+    monkeypatch.setattr(backends, "load_model", refuse)
+    answer = (1, [], ["deblur: error: --device cuda:7: this machine has none"])
+    assert deblur("in", "-o", "out", "--device", "cuda:7") == answer
+    assert not Path("out").exists()
+
+
+def test_a_device_lost_in_the_middle_is_status_1_and_still_reported(deblur, monkeypatch):
+    photo("in/a.jpg")
+
+    def lose(self, blurry):
+        raise BackendError("the device is gone")
+
+    monkeypatch.setattr(InvertingBackend, "restore", lose)
+    status, out, err = deblur("in", "-o", "out", "--json")
+    assert status == 1
+    assert err[-1] == "deblur: error: the device is gone"
+    report = json.loads("\n".join(out))
+    assert report["summary"]["error"] == "the device is gone"
+    assert report["results"][0]["status"] == "failed"
+
+
+def test_an_unknown_model_is_status_1_and_lists_the_known_ones(deblur, monkeypatch):
+    monkeypatch.undo()
+    status, out, err = deblur("a.jpg", "-o", "out", "--model", "sharpest")
+    assert (status, out) == (1, [])
+    assert len(err) == 1
+    assert "--model sharpest: unknown model; known are" in err[0]
+
+
+def test_the_json_report_tells_everything_once(deblur):
+    photo("in/a.jpg")
+    deblur("in", "-o", "out", "--quiet")
+    photo("in/b.tif")
+    broken("in/c.jpg")
+    status, out, err = deblur("in", "-o", "out", "--json", "--quiet", "--tile", "64")
+    assert status == 3
+    status, out, err = deblur("in", "-o", "out", "--json", "--quiet", "--tile", "64")
+    report = json.loads("\n".join(out))
+    assert (report["schema"], report["tool"]) == (1, "deblur-cli")
+    assert report["model"] == {"name": "bundled", "weights": {}}
+    assert (report["device"], report["dtype"], report["tile"]) == ("cpu", "float32", 64)
+    assert report["options"] == {"dtype": "auto", "seed": 0, "tile": 64}
+    assert [result["status"] for result in report["results"]] == ["skipped", "skipped", "failed"]
+    assert report["results"][2]["error"]["code"] == "PhotoError"
+    assert err[0] == f"deblur: {report['results'][2]['error']['message']}"
+    counted = {key: report["summary"][key] for key in ("done", "skipped", "failed", "remaining")}
+    assert counted == {"done": 0, "skipped": 2, "failed": 1, "remaining": 0}
+
+
+def test_the_json_report_of_a_written_photo_has_its_size_and_times(deblur):
+    photo("a.png")
+    report = json.loads("\n".join(deblur("a.png", "-o", "out", "--json")[1]))
+    [result] = report["results"]
+    assert (result["input"], result["output"], result["status"]) == ("a.png", "out/a.png", "done")
+    assert (result["reason"], result["error"]) == ("new", None)
+    assert (result["width"], result["height"], result["bits"]) == (12, 8, 8)
+    assert 0 < result["network_seconds"] <= result["seconds"] <= report["summary"]["seconds"]
+    assert report["summary"]["megapixels"] == pytest.approx(96e-6, abs=1e-4)
+
+
+def test_json_lines_tell_start_files_and_end_in_order(deblur):
+    photo("in/a.jpg")
+    deblur("in", "-o", "out")
+    photo("in/b.jpg")
+    _, out, _ = deblur("in", "-o", "out", "--jsonl")
+    events = [json.loads(line) for line in out]
+    assert [event["event"] for event in events] == ["start", "file", "file", "end"]
+    assert [event["status"] for event in events[1:3]] == ["skipped", "done"]
+    assert events[0]["plan"] == {"photos": 2, "new": 1, "replace": 0, "skip": 1, "ignored": 0, "megapixels": 0.0001}
+    assert events[-1]["summary"]["done"] == 1
+
+
+def test_reports_are_made_even_when_nothing_is_left_to_do(deblur):
+    photo("a.jpg")
+    deblur("a.jpg", "-o", "out")
+    report = json.loads("\n".join(deblur("a.jpg", "-o", "out", "--json")[1]))
+    assert [result["status"] for result in report["results"]] == ["skipped"]
+    assert report["device"] is None
+
+
+def test_a_dry_run_shows_the_plan_writes_nothing_and_loads_no_model(deblur, monkeypatch):
+    photo("in/a.jpg")
+    photo("in/c.jpg")
+    deblur("in/a.jpg", "-o", "out")
+    deblur("in/c.jpg", "-o", "out", "--seed", "3")
+    photo("in/b.jpg")
+    monkeypatch.setattr(backends, "load_model", lambda *_, **__: pytest.fail("loaded a model"))
+    before = tree(".")
+    assert deblur("in", "-o", "out", "--dry-run")[:2] == (
+        0,
+        ["in/a.jpg -> out/a.jpg (skip)", "in/b.jpg -> out/b.jpg (new)", "in/c.jpg -> out/c.jpg (replace)"],
+    )
+    planned = json.loads("\n".join(deblur("in", "-o", "out", "--dry-run", "--json")[1]))
+    assert [job["action"] for job in planned["plan"]] == ["skip", "new", "replace"]
+    lines = [json.loads(line) for line in deblur("in", "-o", "out", "--dry-run", "--jsonl")[1]]
+    assert [line["event"] for line in lines] == ["start", "plan", "plan", "plan", "end"]
+    assert tree(".") == before
+
+
+def test_sixteen_bit_stays_and_is_told_when_the_format_has_no_place_for_it(deblur):
+    deep = replace(read_photo(photo("a.png")), pixels=np.full((8, 12, 3), 1000, np.uint16))
+    write_photo(deep, Path("a.png"), file_format="png", quality=None, stamp=None, times_of=None)
+    deblur("a.png", "-o", "out")
+    assert read_photo(Path("out/a.png")).pixels[0, 0].tolist() == [64535] * 3
+    status, out, err = deblur("a.png", "-o", "out", "--format", "webp", "--quiet")
+    assert (status, out) == (0, ["out/a.webp"])
+    assert err == ["deblur: a.png: webp has no place for 16 bit"]
+
+
+@pytest.fixture
+def many():
+    """A folder of 200 photos, 5 of them broken."""
+    template = photo("in/000.png").read_bytes()
+    for number in range(200):
+        whole = number % 40 != 20
+        Path(f"in/{number:03}.png").write_bytes(template if whole else template[:60])
+
+
+def wait_for(condition, process):
+    for _ in range(600):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail("nothing happened for 30 seconds")
+
+
+def run_waiting(*arguments):
+    """Status, report and lines of stderr of a run that nobody disturbs."""
+    with start_waiting(["run", "in", "-o", "out", "--json", *arguments], seconds=0) as process:
+        out, err = process.communicate(timeout=60)
+    return process.returncode, json.loads(out), err.splitlines()
+
+
+def test_two_hundred_photos_killed_half_way_and_run_again_are_each_written_once(many):
+    with start_waiting(["run", "in", "-o", "out", "--json"], seconds=0.02) as process:
+        wait_for(lambda: len(list(Path().glob("out/*.png"))) >= 60, process)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 143, err
+    report = json.loads(out)
+    done = [result["output"] for result in report["results"] if result["status"] == "done"]
+    assert 60 <= len(done) < 195
+    assert tree("out") == sorted(Path(path).name for path in done)
+    assert report["summary"]["remaining"] == 200 - len(report["results"])
+    before = {path: path.stat().st_ino for path in Path("out").iterdir()}
+
+    status, report, err = run_waiting()
+    assert status == 3, err
+    statuses = [result["status"] for result in report["results"]]
+    counted = {status: statuses.count(status) for status in ("done", "skipped", "failed")}
+    assert counted == {"done": 195 - len(done), "skipped": len(done), "failed": 5}
+    assert len(tree("out")) == 195
+    assert {path: path.stat().st_ino for path in before} == before
+    assert sum(line.startswith("deblur: in/") for line in err) == 5
+
+    status, report, _ = run_waiting("--quiet")
+    assert (status, report["summary"]["skipped"], report["summary"]["done"]) == (3, 195, 0)
+
+
+def test_a_run_killed_without_warning_leaves_nothing_that_the_next_does_not_mend(many):
+    with start_waiting(["run", "in", "-o", "out"], seconds=0) as process:
+        wait_for(lambda: len(list(Path().glob("out/*.png"))) >= 60, process)
+        process.kill()
+    status, report, _ = run_waiting("--quiet")
+    assert status == 3
+    assert report["summary"]["done"] + report["summary"]["skipped"] == 195
+    assert len(tree("out")) == 195
+
+
+def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
+    photo("in/a.png")
+    Image.new("RGB", (900, 900)).save("in/b.png")
+    with start_waiting(["run", "in", "-o", "out"], seconds=0.05) as process:
+        wait_for(lambda: Path("out/a.png").exists(), process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert out == "out/a.png\n"
+    assert tree("out") == ["a.png"]
+    assert "Traceback" not in err
+    assert "1 written, 1 not begun or not finished" in err
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    photo("in/a.png")
+    Image.new("RGB", (900, 900)).save("in/b.png")
+    with start_waiting(["run", "in", "-o", "out"], seconds=3) as process:
+        wait_for(lambda: Path("out/a.png").exists(), process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - started < 2
+    assert process.returncode == 130
+    assert tree("out") == ["a.png"]
+    assert "Traceback" not in err
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(deblur):
+    photo("in/a.png")
+    with subprocess.Popen(["true"]) as dead:
+        dead.wait()
+    Path("out").mkdir()
+    Path(f"out/.a.png.deblur-{dead.pid}.tmp").write_bytes(b"half")
+    assert deblur("in", "-o", "out")[0] == 0
+    assert tree("out") == ["a.png"]
+
+
+def test_a_reader_that_leaves_ends_the_run_quietly():
+    for number in range(30):
+        photo(f"in/{number}.png")
+    with start_waiting(["run", "in", "-o", "out", "--quiet"], seconds=0.05) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 1
+        assert process.stderr.read() == ""
+    assert len(tree("out")) < 30
+
+
+def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, monkeypatch):
+    photo("a.png")
+
+    def wait(self, blurry):
+        time.sleep(0.2)
+        return blurry
+
+    monkeypatch.setattr(InvertingBackend, "restore", wait)
+    summary = json.loads("\n".join(deblur("a.png", "-o", "out", "--json")[1]))["summary"]
+    assert 0.2 <= summary["network_seconds"] < summary["seconds"]
