@@ -121,8 +121,11 @@ def run(
 
     \b
     Exit status:
-      0 all written      1 weights, device or disk     2 nothing begun (path, option)
-      3 a photo failed   130 Ctrl-C                    143 SIGTERM
+      0    all photos are written
+      1    weights, device or disk
+      2    nothing begun: a path, an option, an output that is not ours
+      3    a photo failed, the others are written
+      130  Ctrl-C; 143 SIGTERM; no partial file is left
     """
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name, suffix), file_format, quality, overwrite)

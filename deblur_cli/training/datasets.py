@@ -60,9 +60,8 @@ class PhotoSource:
         photo = self._photos[int(places.integers(len(self._photos)))]
         fits = min(photo.shape[:2])
         wanted = min(round(side / places.uniform(self._data.min_scale, 1.0)), fits)
-        crops = [_crop(photo, wanted, places) for _ in range(2)]
-        richer = max(crops, key=_gradient_energy)  # flat patches teach little
-        return _resize(_to_tensor(richer, self._luck.pixels.device), side)
+        window = _draw_rich_window(photo, wanted, places)
+        return _resize(_to_tensor(photo[window], self._luck.pixels.device), side)
 
 
 class FrameSource:
@@ -80,7 +79,7 @@ class FrameSource:
         frames = self._sequences[int(places.integers(len(self._sequences)))]
         half = int(places.integers(data.min_frames // 2, data.max_frames // 2 + 1))
         middle = int(places.integers(half, len(frames) - half))
-        window = _draw_window(frames[middle], round(size / places.uniform(data.min_scale, 1.0)), places)
+        window = _draw_rich_window(frames[middle], round(size / places.uniform(data.min_scale, 1.0)), places)
         stack = np.stack([frame[window] for frame in frames[middle - half : middle + half + 1]])
         gamma = 1.0 if places.random() < 0.5 else 2.2
         light = (torch.from_numpy(stack).to(self._luck.pixels.device).float() / 255) ** gamma
@@ -104,8 +103,7 @@ class PairSource:
         places = self._luck.places
         blurry, sharp = self._pairs[int(places.integers(len(self._pairs)))]
         wanted = round(size / places.uniform(self._data.min_scale, 1.0))
-        windows = [_draw_window(sharp, wanted, places) for _ in range(2)]
-        window = max(windows, key=lambda w: _gradient_energy(sharp[w]))
+        window = _draw_rich_window(sharp, wanted, places)
         device = self._luck.pixels.device
         return torch.stack([_resize(_to_tensor(image[window], device), size) for image in (blurry, sharp)])
 
@@ -251,8 +249,10 @@ def _draw_window(image: Pixels, side: int, places: np.random.Generator) -> tuple
     return slice(top, top + side), slice(left, left + side)
 
 
-def _crop(image: Pixels, side: int, places: np.random.Generator) -> Pixels:
-    return image[_draw_window(image, side, places)]
+def _draw_rich_window(image: Pixels, side: int, places: np.random.Generator) -> tuple[slice, slice]:
+    """The one with more detail out of two: flat patches teach little."""
+    windows = [_draw_window(image, side, places) for _ in range(2)]
+    return max(windows, key=lambda window: _gradient_energy(image[window]))
 
 
 def _to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
