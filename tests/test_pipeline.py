@@ -18,7 +18,7 @@ class FakeBackend:
 
     answer: object = None
     name: str = "fake"
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     tiling: Tiling = field(default_factory=lambda: Tiling(64, 8, 8, 16))
     shapes: list[tuple[int, ...]] = field(default_factory=list)

@@ -114,9 +114,7 @@ class PatchPool:
     Synthesis costs as much as a training step, so each patch serves `data.reuse` times on average.
     """
 
-    def __init__(
-        self, sources: Sequence[tuple[float, Source]], data: DataConfig, patch: int, luck: Luck
-    ) -> None:
+    def __init__(self, sources: Sequence[tuple[float, Source]], data: DataConfig, patch: int, luck: Luck) -> None:
         self._sources = [source for _, source in sources]
         shares = np.array([share for share, _ in sources])
         self._shares = shares / shares.sum()

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -86,7 +87,7 @@ class ExpertTraining:
         try:
             while self.elapsed < budget:
                 pace.losses.append(self._train_step(self.elapsed / budget))
-                self.elapsed = time.monotonic() - pace.started
+                self.elapsed = self._agree(time.monotonic() - pace.started)
                 if self.step % _WINDOW and self.elapsed < budget:
                     continue
                 if pace.is_time_to_validate() or self.elapsed >= budget:
@@ -96,6 +97,12 @@ class ExpertTraining:
                     self.save()
         finally:
             self.save()
+
+    def _agree(self, seconds: float) -> float:
+        """The main process's clock, so that all processes stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))
 
     def _report(self, pace: "_Pace", budget: float, on_progress: Callable[[Progress], None]) -> None:
         loss, speed = pace.close_window()
@@ -122,9 +129,7 @@ class ExpertTraining:
         }
         _replace(self.paths.folder / STATE, lambda path: torch.save(state, path))
         metadata = {"config": dataclasses.asdict(self.recipe.network), "training": self._training_record()}
-        _replace(
-            self.paths.folder / WEIGHTS, lambda path: save_network(self.averaged.module, path, metadata)
-        )
+        _replace(self.paths.folder / WEIGHTS, lambda path: save_network(self.averaged.module, path, metadata))
 
     def _train_step(self, done: float) -> Tensor:
         schedule = self.recipe.schedule

@@ -1,0 +1,1 @@
+"""Pairs -> scores -> report: what `deblur bench` runs."""

@@ -1,0 +1,113 @@
+"""Pictures kept beside the report for its page: worst, best and a spread between, restored a second time.
+
+A second pass costs a few restorations and keeps the first one free of pictures: which photos are the worst is
+known only at its end.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deblur_cli.benchmark.datasets import Dataset, Pair
+from deblur_cli.benchmark.plan import Plan
+from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
+from deblur_cli.benchmark.report_files import write_whole
+from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
+from deblur_cli.benchmark.statistics import spread_over
+from deblur_cli.benchmark.work import Load
+from deblur_cli.errors import PhotoError
+from deblur_cli.metrics.sample import Pixels, to_8bit
+
+_INDEX = "images/kept.json"  # picture -> key of the score it belongs to
+Keys = Mapping[tuple[str, str, str], str]  # (data set, model, image) -> key in the journal
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One picture to have."""
+
+    pair: Pair
+    model: str
+    place: str  # below the report's folder
+    key: str
+
+
+def keep_pictures(
+    plan: Plan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None], load: Load
+) -> None:
+    """Make the pictures that are not there yet; one model is in memory at a time."""
+    kept = _read_index(folder)
+    todo = [picture for picture in wanted if kept.get(picture.place) != picture.key]
+    for model in dict.fromkeys(picture.model for picture in todo):
+        restorer = None if model in {BLURRY, SHARP} else _load(plan, model, load)
+        for picture in todo:
+            if picture.model == model and _keep(picture, restorer, folder / picture.place):
+                kept[picture.place] = picture.key
+                on_kept(picture)
+    write_whole(folder / _INDEX, json.dumps(kept, indent=1))
+
+
+def list_pictures(plan: Plan, report: BenchmarkReport, keys: Keys, most: int) -> Iterator[Wanted]:
+    """Every picture of at most `most` photos per data set: the truth, the photo as taken, each model's answer."""
+    for model in (SHARP, *plan.rows):
+        for dataset in plan.datasets:
+            if model == SHARP and not dataset.has_truth:
+                continue
+            for pair in choose_photos(dataset, report, most):
+                key = keys[dataset.name, BLURRY if model == SHARP else model, pair.image]
+                yield Wanted(pair, model, picture_path(dataset.name, model, pair.image), key)
+
+
+def choose_photos(dataset: Dataset, report: BenchmarkReport, most: int) -> list[Pair]:
+    """From the worst to the best by the first metric of the last model, evenly spread."""
+    rows = [row for row in report.images if row.dataset == dataset.name]
+    metric = next((row.name for row in report.metrics if any(row.name in image.scores for image in rows)), "")
+    ranked = sorted((row for row in rows if row.model == rows[-1].model), key=lambda row: _value(row, metric))
+    names = {ranked[rank].image for rank in spread_over(len(ranked), most)}
+    return [pair for pair in dataset.pairs if pair.image in names]
+
+
+def _load(plan: Plan, model: str, load: Load) -> Restorer:
+    options = plan.options
+    backend = load(model, device=options.devices[0], dtype=options.dtype)
+    return Restorer(backend, options.tile, options.seed, warm=True)
+
+
+def _keep(picture: Wanted, restorer: Restorer | None, path: Path) -> bool:
+    """Write one picture as 8-bit PNG; false where the photo is at fault, which its row of the table says."""
+    try:
+        pixels = _make(picture, restorer)
+    except PhotoError:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    Image.fromarray(np.ascontiguousarray(to_8bit(pixels))).save(part, format="png", compress_level=3)
+    part.replace(path)
+    return True
+
+
+def _make(picture: Wanted, restorer: Restorer | None) -> Pixels:
+    photos = read_pair(picture.pair)
+    if restorer is not None:
+        return restorer(photos.blurry).pixels
+    truth = pick_truth(picture.pair, photos, photos.blurry) if picture.model == SHARP else None
+    return photos.blurry if truth is None else truth
+
+
+def _value(row: ImageScore, metric: str) -> float:
+    value = row.scores.get(metric)
+    return float("-inf") if value is None else value
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    """The index, without pictures that are gone."""
+    try:
+        table: Any = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {place: key for place, key in table.items() if (folder / place).is_file()} if isinstance(table, dict) else {}

@@ -1,0 +1,102 @@
+"""The file that lets an interrupted run go on: one finished score a line, found again by what it depends on."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deblur_cli import __version__
+from deblur_cli.benchmark.datasets import Dataset, Pair
+from deblur_cli.benchmark.plan import Plan, protocol_of
+from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_scores
+from deblur_cli.weights import hash_file
+
+FILE_NAME = "records.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one restoration cost besides time; empty for doing nothing."""
+
+    parameters: int | None = None
+    macs_per_megapixel: float | None = None
+    peak_ram_mb: float | None = None
+    peak_vram_mb: float | None = None
+    device: str = ""
+    dtype: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of the journal."""
+
+    key: str
+    score: ImageScore
+    cost: Cost
+    failed: bool = False  # the photo could not be read or restored; never kept, so that it is tried again
+
+
+class Journal:
+    """Finished scores by key; without a folder they are kept in memory only."""
+
+    def __init__(self, folder: Path | None, *, fresh: bool = False) -> None:
+        self._path = folder / FILE_NAME if folder else None
+        self.records: dict[str, Record] = {}
+        if self._path and fresh:
+            self._path.unlink(missing_ok=True)
+        if self._path and self._path.is_file():
+            self.records = _read(self._path)
+
+    def append(self, record: Record) -> None:
+        """Keep a record; it is on its way to the disk when this returns."""
+        self.records[record.key] = record
+        if self._path and not record.failed:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(_to_line(record))
+
+
+def make_key(plan: Plan, dataset: Dataset, model: str, pair: Pair) -> str:
+    """Hash of everything that a score depends on: the files' bytes, the weights, the options, this version.
+
+    The seconds depend on the kind of device, so it counts; which of several equal cards it was does not.
+    """
+    options = plan.options
+    parts = {
+        "schema": SCHEMA,
+        "version": __version__,
+        "dataset": [dataset.name, dataset.layout, protocol_of(dataset, options)],
+        "image": [pair.image, hash_file(pair.blurry), *(hash_file(truth) for truth in pair.truths)],
+        "model": [model, plan.hashes.get(model)],
+        "metrics": [metric.name for metric in plan.metrics(dataset)],
+        "options": [sorted({re.sub(r":\d+$", "", name) for name in options.devices}), options.dtype],
+        "tile": options.tile,
+        "seed": options.seed,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _to_line(record: Record) -> str:
+    # Python's own Infinity is fine here: only this module reads the file.
+    return json.dumps({"key": record.key, "score": asdict(record.score), "cost": asdict(record.cost)}) + "\n"
+
+
+def _read(path: Path) -> dict[str, Record]:
+    """Every whole line; a torn last one, left by a power cut, is not a record and is cut off."""
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        path.write_bytes(whole)
+    records = (_to_record(line) for line in whole.splitlines())
+    return {record.key: record for record in records if record}
+
+
+def _to_record(line: bytes) -> Record | None:
+    try:
+        table: Mapping[str, Any] = json.loads(line)
+        score = ImageScore(**{**table["score"], "scores": to_scores(table["score"]["scores"])})
+        return Record(table["key"], score, Cost(**table["cost"]))
+    except (ValueError, KeyError, TypeError):
+        return None  # written by another version: computed again

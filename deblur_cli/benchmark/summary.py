@@ -1,0 +1,120 @@
+"""Records of a run -> the report. Pure but for `describe_environment`, which asks the system."""
+
+import math
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, TypeVar
+
+import torch
+
+from deblur_cli import __version__
+from deblur_cli.benchmark.datasets import Dataset
+from deblur_cli.benchmark.journal import Record
+from deblur_cli.benchmark.plan import Plan, protocol_of
+from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, ModelSummary
+from deblur_cli.benchmark.statistics import mean, median
+
+Value = TypeVar("Value")
+_LIBRARIES = ("torch", "numpy", "pillow", "pyvips", "opencv-python-headless")
+
+
+def build_report(plan: Plan, records: Sequence[Record], command: str) -> BenchmarkReport:
+    """The whole report of a finished run."""
+    return BenchmarkReport(
+        schema=SCHEMA,
+        command=command,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=describe_environment(plan, records),
+        datasets=plan.describe_datasets(),
+        metrics=plan.describe_metrics(),
+        models=[summarise(plan, dataset, model, records) for dataset in plan.datasets for model in plan.rows],
+        images=[record.score for record in records],
+    )
+
+
+def summarise(plan: Plan, dataset: Dataset, model: str, records: Sequence[Record]) -> ModelSummary:
+    """One row of the table: means over the photos that have a value, and a note where some have none."""
+    rows = [row for row in records if row.score.dataset == dataset.name and row.score.model == model]
+    columns = plan.columns[dataset.name]
+    notes = {name: plan.missing[name] for name in columns if name in plan.missing}
+    notes |= {name: note for name in columns if name not in notes and (note := _explain_gaps(name, rows))}
+    if note := _explain_times(rows):
+        notes["seconds_per_megapixel"] = note
+    known = {name: [value for row in rows if (value := row.score.scores.get(name)) is not None] for name in columns}
+    speeds = [row.score.seconds * 1e6 / _pixels(row) for row in rows if row.score.seconds]
+    return ModelSummary(
+        name=model,
+        dataset=dataset.name,
+        hashes=dict(plan.hashes.get(model, {})),
+        scores={name: mean(values) for name, values in known.items()},
+        notes=notes,
+        seconds_per_megapixel=median(speeds),
+        peak_ram_mb=_highest(row.cost.peak_ram_mb for row in rows),
+        peak_vram_mb=_highest(row.cost.peak_vram_mb for row in rows),
+        parameters=_first(row.cost.parameters for row in rows),
+        macs_per_megapixel=_first(row.cost.macs_per_megapixel for row in rows),
+    )
+
+
+def describe_environment(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
+    """What a reader needs to repeat the run; no name of the machine or of its user."""
+    options = plan.options
+    used = {(row.cost.device, row.cost.dtype) for row in records if row.cost.device}
+    return {
+        "deblur": __version__,
+        "python": platform.python_version(),
+        **{name: found for name in _LIBRARIES if (found := _find_version(name))},
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "devices": {name: _describe_device(name) for name in sorted({device for device, _ in used})},
+        "dtypes": sorted({dtype for _, dtype in used}),
+        "asked": {"device": list(options.devices), "dtype": options.dtype, "tile": options.tile},
+        "seed": options.seed,
+        "protocols": {dataset.name: protocol_of(dataset, options) for dataset in plan.datasets},
+        "remarks": [remark for dataset in plan.datasets for remark in dataset.remarks],
+    }
+
+
+def _explain_gaps(name: str, rows: Sequence[Record]) -> str:
+    """Why a mean is not over all photos; also how many are infinite, which makes the mean infinite."""
+    empty = [row for row in rows if row.score.scores.get(name) is None]
+    equal = sum(math.isinf(row.score.scores.get(name) or 0) for row in rows)
+    if equal:
+        return f"{equal} of {len(rows)} photos are equal to their truth"
+    if not empty:
+        return ""
+    first = next((row.score.note for row in empty if row.score.note), "not defined here")
+    return f"{len(empty)} of {len(rows)} photos have no value ({first})"
+
+
+def _explain_times(rows: Sequence[Record]) -> str:
+    devices = {row.cost.device for row in rows if row.cost.device}
+    return f"measured on several devices: {', '.join(sorted(devices))}" if len(devices) > 1 else ""
+
+
+def _pixels(row: Record) -> int:
+    return row.score.width * row.score.height
+
+
+def _highest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _first(values: Iterable[Value | None]) -> Value | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _find_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _describe_device(name: str) -> str:
+    device = torch.device(name)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" and torch.cuda.is_available() else device.type

@@ -1,0 +1,247 @@
+"""`deblur bench`: models measured on data sets, beside doing nothing; and two reports compared."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from deblur_cli.commands.options import (
+    DEFAULT_MODEL,
+    DTYPES,
+    DtypeOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    TileOption,
+    check_choice,
+    check_device,
+    check_range,
+    complete_model,
+    option,
+    write_json,
+    write_result,
+)
+from deblur_cli.errors import DeblurError, InputError
+
+_MEASURE = "measure"
+
+
+class _MeasureByDefault(TyperGroup):
+    """`deblur bench FOLDER` without naming a sub-command; only the first word decides."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Anything that is no sub-command belongs to `measure`; a folder called compare is ./compare."""
+        known = bool(args) and args[0] in self.commands
+        parsed: list[str] = super().parse_args(ctx, args if known else [_MEASURE, *args])
+        return parsed
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The default command has no name of its own in usage lines."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return None if name == _MEASURE else name, command, rest
+
+
+app = typer.Typer(
+    cls=_MeasureByDefault,
+    help="Measure models on data sets, beside doing nothing; or compare two reports.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+@app.command(_MEASURE, hidden=True)
+def measure(
+    datasets: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DATASET...", help="Folders, or RealBlur's test list.", show_default=False),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        option(
+            "Restoration", "--model", "What restores; repeat it for several.", metavar="NAME", complete=complete_model
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        option(
+            "Figures",
+            "--metrics",
+            "psnr,ssim3d,ssim,lpips,lpips-vgg,detail,detail_corr,blur_effect; default: all but lpips-vgg.",
+            metavar="A,B",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        option(
+            "Figures",
+            "--protocol",
+            "full, shift (kernels not centred), realblur, koehler; auto: by layout.",
+            metavar="NAME",
+        ),
+    ] = "auto",
+    limit: Annotated[
+        int | None, option("Figures", "--limit", "Only the first N photos of each data set.", metavar="N")
+    ] = None,
+    allow_missing: Annotated[
+        bool, option("Figures", "--allow-missing", "Leave out photos without partner instead of refusing.")
+    ] = False,
+    gamma: Annotated[
+        bool, option("Figures", "--gamma", "GoPro: score blur_gamma; the literature uses the linear blur.")
+    ] = False,
+    self_truth: Annotated[
+        bool, option("Figures", "--self", "Sharp photos, each its own truth: what does a model harm?")
+    ] = False,
+    device: Annotated[
+        str,
+        option(
+            "Restoration", "--device", "auto, cpu, cuda, mps; several share the work: cuda:0,cuda:1.", metavar="DEVICE"
+        ),
+    ] = "auto",
+    dtype: DtypeOption = "auto",
+    tile: TileOption = None,
+    seed: SeedOption = 0,
+    report: Annotated[
+        Path | None,
+        option(
+            "Reports", "--report", "Folder for report.html, .json, .csv, .md; run again, it goes on.", metavar="DIR"
+        ),
+    ] = None,
+    save_images: Annotated[
+        int, option("Reports", "--save-images", "Pictures for the page: this many photos a data set.", metavar="N")
+    ] = 12,
+    fresh: Annotated[bool, option("Reports", "--fresh", "Forget an earlier run's scores in the folder.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure models on data sets, each beside doing nothing (the row `blurry`).
+
+    A data set is recognised by its folders: GoPro, HIDE, RealBlur, Köhler, blur/ beside sharp/, or photos alone.
+
+    \b
+    Examples:
+      deblur bench photos/            (photos/blur and photos/sharp)
+      deblur bench gopro/ hide/ --model bundled --report out/
+      deblur bench levin/ --protocol shift --metrics psnr,ssim
+      deblur bench sharp_photos/ --self
+      deblur bench compare old/report.json new/report.json --fail-below psnr=-0.05
+
+    \b
+    Exit status:
+      0 measured    1 weights or device    2 no data set, unpaired files, bad option
+      3 a photo could not be read, the others are measured
+    """
+    from deblur_cli.benchmark.datasets import Search
+    from deblur_cli.benchmark.plan import Options, build_plan
+    from deblur_cli.commands.bench_work import Manner, Target, measure_plan
+
+    _check(datasets, limit, tile, save_images)
+    check_choice("--dtype", dtype, DTYPES)
+    check_range("--seed", seed, 0, 2**63 - 1)
+    options = Options(
+        models=tuple(dict.fromkeys(models or [DEFAULT_MODEL])),
+        metrics=_split(metrics),
+        protocol=protocol,
+        devices=_split_devices(device),
+        dtype=dtype,
+        tile=tile,
+        seed=seed,
+    )
+    search = Search(allow_missing, gamma, self_truth)
+    plan = build_plan(tuple(datasets or ()), options, search, limit)
+    measure_plan(plan, Target(report, save_images, fresh), Manner(as_json, quiet))
+
+
+@app.command("compare")
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="A report.json or its folder.")],
+    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The one to judge.")],
+    fail_below: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-below",
+            help="Exit 1 when a metric's mean improvement is below this; repeat it for several.",
+            metavar="METRIC=X",
+            envvar="DEBLUR_FAIL_BELOW",
+        ),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", help="Compare two names: OLD,NEW.", metavar="OLD,NEW", envvar="DEBLUR_MODELS"),
+    ] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """What changed between two reports, photo by photo, with a 95 % paired bootstrap interval.
+
+    An improvement counts in the metric's good direction: psnr=-0.05 lets 0.05 dB go, lpips=0 lets nothing go.
+
+    \b
+    Examples:
+      deblur bench compare old/ new/
+      deblur bench compare old/ new/ --fail-below psnr=-0.05 --fail-below lpips=0
+      deblur bench compare run/ run/ --models expert,flow
+    """
+    from deblur_cli.benchmark.compare import compare_reports, find_crossed, parse_limits, read_report
+    from deblur_cli.benchmark.tables import change_rows
+
+    limits = parse_limits(fail_below or [])
+    changes = compare_reports(read_report(before), read_report(after), models=_two(models), seed=seed)
+    crossed = find_crossed(changes, limits)
+    if as_json:
+        write_json({"changes": [change.to_dict() for change in changes], "crossed": len(crossed)}, indent=2)
+    else:
+        show_table(*change_rows(changes))
+    if crossed:
+        lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
+        raise DeblurError(f"--fail-below: {'; '.join(lines)}")
+
+
+def show_table(heading: list[str], rows: list[list[str]]) -> None:
+    """A table on a terminal; tabs and nothing else in a pipe."""
+    if not sys.stdout.isatty():
+        for row in (heading, *rows):
+            write_result("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for index, title in enumerate(heading):
+        table.add_column(title, justify="left" if index < 2 else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _check(datasets: list[Path] | None, limit: int | None, tile: int | None, pictures: int) -> None:
+    if not datasets:
+        raise InputError("no data set; name a folder (see 'deblur bench --help')")
+    check_range("--limit", limit, 1, 10**9)
+    check_range("--tile", tile, 64, 65536)
+    check_range("--save-images", pictures, 0, 10**6)
+
+
+def _split(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _split_devices(text: str) -> tuple[str, ...]:
+    """Devices may repeat: cpu,cpu is two processes."""
+    names = tuple(part.strip() for part in text.split(","))
+    for name in names:
+        check_device(name)
+    if len(names) > 1 and "auto" in names:
+        raise InputError(f"--device {text}: auto is one device; name each of several")
+    return names
+
+
+def _two(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    names = _split(text)
+    if len(names) != 2:
+        raise InputError(f"--models {text}: name two, as in OLD,NEW")
+    return names[0], names[1]

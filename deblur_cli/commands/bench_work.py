@@ -1,0 +1,114 @@
+"""The working half of `deblur bench`: a plan becomes scores, files and a table."""
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblur_cli.backends import load_model
+from deblur_cli.benchmark.gallery import Wanted, keep_pictures, list_pictures
+from deblur_cli.benchmark.journal import Journal, Record
+from deblur_cli.benchmark.plan import Plan
+from deblur_cli.benchmark.records import BenchmarkReport
+from deblur_cli.benchmark.report_files import open_folder, write_report
+from deblur_cli.benchmark.summary import build_report
+from deblur_cli.benchmark.tables import note_lines, summary_rows
+from deblur_cli.benchmark.work import run_plan
+from deblur_cli.commands.bench import show_table
+from deblur_cli.commands.options import write_json, write_note
+from deblur_cli.errors import BatchFailed
+
+_LINE_EVERY = 5.0  # seconds between two plain progress lines
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the report goes and what is left of an earlier one."""
+
+    report: Path | None
+    pictures: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How the run shows itself."""
+
+    as_json: bool
+    quiet: bool
+
+
+def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
+    """Run the plan, write its report, show its table.
+
+    Raises:
+        BatchFailed: a photo could not be read or restored; the others are measured.
+        BackendError, WeightsError: a model cannot run; what was finished is kept.
+    """
+    if target.report:
+        open_folder(target.report)
+    _tell_plan(plan, manner)
+    progress = _Progress(plan.total, manner.quiet)
+    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_model)
+    report = build_report(plan, records, _command_line())
+    if target.report:
+        keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
+        wanted = list(list_pictures(plan, report, keys, target.pictures))
+        keep_pictures(plan, wanted, target.report, progress.tell_picture, load_model)
+        write_report(report, target.report)
+    _show(report, target, manner)
+    failed = [row.score.note for row in records if row.failed]
+    if failed:
+        raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
+
+
+class _Progress:
+    """A plain line on stderr now and then; every fault at once."""
+
+    def __init__(self, total: int, quiet: bool) -> None:
+        self._total, self._quiet = total, quiet
+        self._done, self._last = 0, time.monotonic()
+
+    def tell_picture(self, picture: Wanted) -> None:
+        """One more picture for the page is there."""
+        if not self._quiet and time.monotonic() - self._last >= _LINE_EVERY:
+            self._last = time.monotonic()
+            write_note(f"picture {picture.place}")
+
+    def see(self, record: Record) -> None:
+        """One more score is known."""
+        self._done += 1
+        score = record.score
+        if record.failed:
+            write_note(f"{score.model}: {score.note}")
+        if not self._quiet and time.monotonic() - self._last >= _LINE_EVERY:
+            self._last = time.monotonic()
+            write_note(f"{self._done}/{self._total}, {score.dataset}, {score.model}, {score.image}")
+
+
+def _tell_plan(plan: Plan, manner: Manner) -> None:
+    if manner.quiet:
+        return
+    for dataset in plan.datasets:
+        write_note(f"{dataset.name}: layout {dataset.layout}, {len(dataset.pairs)} photos")
+        for remark in dataset.remarks:
+            write_note(remark)
+
+
+def _show(report: BenchmarkReport, target: Target, manner: Manner) -> None:
+
+    if manner.as_json:
+        write_json(report.to_dict(), indent=2)
+    else:
+        show_table(*summary_rows(report))
+    if manner.quiet:
+        return
+    for line in note_lines(report):
+        write_note(line)
+    if target.report:
+        write_note(f"report: {target.report / 'report.html'}")
+
+
+def _command_line() -> str:
+    return shlex.join(["deblur", *sys.argv[1:]])

@@ -1,0 +1,210 @@
+"""`deblur bench` as a user types it: arguments -> exit status, stdout, stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from torch import nn
+
+from deblur_cli.benchmark import plan as plan_module
+from deblur_cli.commands import bench, bench_work
+from deblur_cli.errors import DeblurError
+from deblur_cli.tiling import Tiling
+
+
+class FakeBackend:
+    """Adds ten grey levels, or nothing when it is called `lazy`."""
+
+    def __init__(self, name, *, device, dtype):
+        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
+        self.tiling, self.module = Tiling(64, 8, 4, 4), nn.Identity()
+        self._step = 0 if name == "lazy" else 10 / 255
+
+    def restore(self, blurry):
+        return blurry + self._step
+
+
+class Entry:
+    """A manifest's entry with hashes."""
+
+    hashes = {"weights": "ab" * 32}  # noqa: RUF012
+
+
+@pytest.fixture
+def deblur(monkeypatch, capfd):
+    """Runs a command line in this process, the bundled model replaced by three lines."""
+    monkeypatch.setattr(bench_work, "load_model", FakeBackend)
+    monkeypatch.setattr(plan_module, "find_model", lambda name: Entry)
+    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
+        monkeypatch.delenv(name)
+    app = typer.Typer()
+    app.add_typer(bench.app, name="bench")
+    app.callback()(lambda: None)
+
+    def run(*arguments):
+        status = 0
+        try:
+            app([str(argument) for argument in arguments], prog_name="deblur", standalone_mode=False)
+        except DeblurError as fault:
+            status = int(fault.exit_status)
+            sys.stderr.write(f"{fault}\n")
+        except typer.BadParameter.__bases__[0] as fault:
+            status = 2
+            sys.stderr.write(f"{fault}\n")
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, step in (("a", 8), ("b", 15)):
+        blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
+        for folder, pixels in (("blur", blurry), ("sharp", blurry + np.uint8(step))):
+            (tmp_path / "photos" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{name}.png")
+    return tmp_path / "photos"
+
+
+def test_a_pipe_gets_tabs_and_the_layout_is_told_on_stderr(deblur, pairs):
+    status, out, err = deblur("bench", pairs, "--metrics", "psnr,ssim")
+    heading, nothing, model = [line.split("\t") for line in out.splitlines()]
+    assert status == 0
+    assert heading[:3] == ["dataset", "model", "psnr↑"]
+    assert nothing[:2] == ["photos", "blurry"]
+    assert model[:2] == ["photos", "bundled"]
+    assert "layout pairs, 2 photos" in err
+
+
+def test_options_may_stand_before_the_folder(deblur, pairs):
+    assert deblur("bench", "--metrics", "psnr", "--limit", "1", pairs)[0] == 0
+
+
+def test_json_is_one_object_and_quiet_says_nothing_else(deblur, pairs):
+    status, out, err = deblur("bench", pairs, "--metrics", "psnr", "--json", "--quiet")
+    table = json.loads(out)
+    assert (status, err) == (0, "")
+    assert [row["name"] for row in table["models"]] == ["blurry", "bundled"]
+    assert len(table["images"]) == 4
+
+
+def test_several_models_and_data_sets_in_one_run(deblur, pairs):
+    status, out, _ = deblur("bench", pairs, pairs, "--model", "one", "--model", "lazy", "--metrics", "psnr")
+    assert status == 0
+    assert [line.split("\t")[:2] for line in out.splitlines()[1:]] == [
+        [dataset, model] for dataset in ("photos", "photos-2") for model in ("blurry", "one", "lazy")
+    ]
+
+
+def test_environment_variables_set_the_options(deblur, pairs, monkeypatch):
+    monkeypatch.setenv("DEBLUR_METRICS", "psnr")
+    monkeypatch.setenv("DEBLUR_MODEL", "one lazy")
+    monkeypatch.setenv("DEBLUR_LIMIT", "1")
+    _, out, _ = deblur("bench", pairs, "--json")
+    table = json.loads(out)
+    assert [row["name"] for row in table["metrics"]] == ["psnr"]
+    assert [row["name"] for row in table["models"]] == ["blurry", "one", "lazy"]
+    assert table["datasets"][0]["images"] == 1
+
+
+def test_the_report_folder_is_complete_and_compares_with_itself(deblur, pairs, tmp_path):
+    folder = tmp_path / "report"
+    status, _, err = deblur("bench", pairs, "--metrics", "psnr,ssim", "--report", folder)
+    assert status == 0
+    assert "report.html" in err
+    assert {"report.json", "report.csv", "report.md", "report.html", "records.jsonl"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert len(list((folder / "images").rglob("*.png"))) == 6
+    assert not list(folder.rglob("*.part"))
+    status, out, _ = deblur("bench", "compare", folder, folder / "report.json")
+    assert status == 0
+    assert {line.split("\t")[-1] for line in out.splitlines()[1:]} == {"equal"}
+
+
+def test_compare_fails_when_a_limit_is_crossed(deblur, pairs, tmp_path):
+    for model in ("bundled", "lazy"):
+        arguments = ("--metrics", "psnr", "--save-images", "0", "--report", tmp_path / model)
+        assert deblur("bench", pairs, "--model", model, *arguments)[0] == 0
+    compare = ("bench", "compare", tmp_path / "bundled", tmp_path / "lazy", "--models", "bundled,lazy")
+    assert deblur(*compare)[0] == 0
+    assert deblur(*compare, "--fail-below", "psnr=-20")[0] == 0
+    status, out, err = deblur(*compare, "--fail-below", "psnr=-0.05")
+    assert status == 1
+    assert "photos/bundled -> lazy psnr -" in err
+    assert "worse" in out
+    status, out, _ = deblur(*compare, "--json")
+    assert json.loads(out)["changes"][0]["verdict"] == "worse"
+
+
+def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs):
+    path = pairs / "blur" / "a.png"
+    path.write_bytes(path.read_bytes()[:60])
+    status, out, err = deblur("bench", pairs, "--metrics", "psnr", "--json")
+    assert status == 3
+    assert "a.png" in err
+    assert [row["scores"].get("psnr") is None for row in json.loads(out)["images"]] == [True, False] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((), "no data set"),
+        (("nowhere/gopro",), "seungjunnah"),
+        (("PAIRS", "--metrics", "psnrr"), "known are psnr"),
+        (("PAIRS", "--protocol", "best"), "known are auto, full"),
+        (("PAIRS", "--limit", "0"), "--limit 0"),
+        (("PAIRS", "--device", "tpu"), "unknown device"),
+        (("PAIRS", "--device", "auto,cpu"), "name each"),
+        (("PAIRS", "--dtype", "int8"), "--dtype int8"),
+        (("PAIRS", "--model", "blurry"), "always a row"),
+        (("PAIRS", "--metrik", "psnr"), "--metrik"),
+        (("compare", "nowhere", "nowhere"), "cannot be read"),
+        (("compare", "nowhere"), "after"),
+    ],
+)
+def test_a_wrong_command_line_is_status_2_and_one_line(deblur, pairs, arguments, text):
+    status, out, err = deblur("bench", *(pairs if word == "PAIRS" else word for word in arguments))
+    assert status == 2
+    assert out == ""
+    assert text in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_report_that_cannot_be_made_is_found_before_the_work(deblur, pairs, tmp_path):
+    (tmp_path / "file").write_text("x")
+    status, _, err = deblur("bench", pairs, "--report", tmp_path / "file")
+    assert status == 2
+    assert "--report" in err
+
+
+@pytest.mark.parametrize("arguments", [["bench", "--help"], ["bench", "compare", "-h"]])
+def test_every_command_has_help_with_examples(deblur, arguments):
+    status, out, _ = deblur(*arguments)
+    assert status == 0
+    assert "deblur bench compare" in out
+    assert "measure" not in out.splitlines()[1]
+
+
+def test_the_command_is_imported_without_torch():
+    code = "import sys, deblur_cli.commands.bench; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    root = Path(bench.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_compare_needs_no_torch(tmp_path):
+    code = (
+        "import sys, typer\nfrom deblur_cli.commands import bench\n"
+        "try:\n    bench.app(['compare', 'a', 'b'], standalone_mode=False)\nexcept Exception: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = Path(bench.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,434 @@
+"""A whole run with a network of three lines: rows, resuming, faults, several devices, files."""
+
+import csv
+import json
+import math
+import time
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from deblur_cli.benchmark import plan as plan_module
+from deblur_cli.benchmark import report_files
+from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
+from deblur_cli.benchmark.datasets import Search
+from deblur_cli.benchmark.gallery import choose_photos, keep_pictures, list_pictures
+from deblur_cli.benchmark.journal import FILE_NAME, Journal
+from deblur_cli.benchmark.plan import Options, build_plan
+from deblur_cli.benchmark.records import BLURRY, picture_path
+from deblur_cli.benchmark.summary import build_report
+from deblur_cli.benchmark.tables import format_score, note_lines, summary_rows, to_csv, to_markdown
+from deblur_cli.benchmark.work import run_plan
+from deblur_cli.errors import BackendError, InputError
+from deblur_cli.tiling import Tiling
+
+HASHES = {"weights": "ab" * 32}
+FAST = ("psnr", "ssim")
+
+
+class FakeBackend:
+    """Adds ten grey levels; its module is there to be counted."""
+
+    def __init__(self, name: str, device: str, dtype: str) -> None:
+        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
+        self.tiling = Tiling(64, 8, 4, 4)
+        self.module: nn.Module = nn.Conv2d(3, 4, 3, padding=1)
+
+    @torch.inference_mode()
+    def restore(self, blurry):
+        self.module(blurry)
+        return blurry + 10 / 255
+
+
+def load_fake(name, *, device, dtype):
+    return FakeBackend(name, device, dtype)
+
+
+def load_broken(name, *, device, dtype):
+    raise BackendError("the device is missing")
+
+
+class Watched:
+    """Counts what is really restored."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.restored = 0
+
+    def __call__(self, name, *, device, dtype):
+        self.loaded.append(name)
+        backend = FakeBackend(name, device, dtype)
+        inner = backend.restore
+
+        def restore(blurry):
+            self.restored += 1
+            return inner(blurry)
+
+        backend.restore = restore
+        return backend
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Three photos that are 5, 10 and 20 levels too dark."""
+    root = tmp_path / "photos"
+    generator = np.random.default_rng(0)
+    for name, step in (("a", 5), ("b", 10), ("c", 20)):
+        blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
+        write(root / "blur" / f"{name}.png", blurry)
+        write(root / "sharp" / f"{name}.png", blurry + np.uint8(step))
+    return root
+
+
+def make_plan(*roots, search=None, **options):
+    settings = Options(**{"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options})
+    return build_plan(roots, settings, search or Search(), find_hashes=lambda _: HASHES)
+
+
+def run(plan, folder=None, load=load_fake):
+    records = run_plan(plan, Journal(folder), lambda _: None, load)
+    return build_report(plan, records, "deblur bench photos"), records
+
+
+def scores(report, model, metric="psnr"):
+    return {row.image: row.scores[metric] for row in report.images if row.model == model}
+
+
+def test_every_model_stands_beside_doing_nothing_with_the_right_figures(pairs):
+    report, _ = run(make_plan(pairs))
+    expected = {"blur/a.png": 10 * math.log10(255**2 / 25), "blur/b.png": 10 * math.log10(255**2 / 100)}
+    assert scores(report, BLURRY).items() >= expected.items()
+    assert scores(report, "fake")["blur/a.png"] == pytest.approx(expected["blur/a.png"])
+    assert scores(report, "fake")["blur/b.png"] == math.inf
+    assert [row.name for row in report.models] == [BLURRY, "fake"]
+    assert report.models[0].scores["psnr"] == pytest.approx(np.mean(list(scores(report, BLURRY).values())))
+    assert "equal to their truth" in report.models[1].notes["psnr"]
+
+
+def test_costs_are_the_models_and_not_those_of_doing_nothing(pairs):
+    report, _ = run(make_plan(pairs))
+    nothing, fake = report.models
+    assert (nothing.parameters, nothing.seconds_per_megapixel, nothing.hashes) == (None, None, {})
+    assert fake.parameters == 3 * 4 * 9 + 4
+    assert fake.macs_per_megapixel >= 3 * 4 * 9 * 1e6  # each pixel once, and what tiles and padding add
+    assert fake.seconds_per_megapixel > 0
+    assert fake.peak_ram_mb > 50
+    assert fake.hashes == HASHES
+
+
+def test_several_models_are_loaded_one_after_the_other(pairs):
+    watched = Watched()
+    report, _ = run(make_plan(pairs, models=("one", "two")), load=watched)
+    assert watched.loaded == ["one", "two"]
+    assert [row.name for row in report.models] == [BLURRY, "one", "two"]
+    assert watched.restored == 2 * (3 + 1)  # each photo once and one warm-up
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(pairs, tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    plan = make_plan(pairs)
+    whole, _ = run(plan)
+    seen = []
+
+    def stop(record):
+        seen.append(record)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, Journal(folder), stop, load_fake)
+    assert len((folder / FILE_NAME).read_text().splitlines()) == 4
+    watched = Watched()
+    report, _ = run(plan, folder, watched)
+    assert watched.restored == 2 + 1  # two photos were left, and the warm-up
+    assert scores(report, "fake") == scores(whole, "fake")
+    assert scores(report, BLURRY) == scores(whole, BLURRY)
+
+
+def test_a_finished_run_loads_no_model_again(pairs, tmp_path):
+    plan = make_plan(pairs)
+    first, _ = run(plan, tmp_path)
+    second, _ = run(plan, tmp_path, load_broken)
+    assert second.images == first.images
+    assert second.models == first.models
+
+
+def test_a_torn_last_line_is_computed_again(pairs, tmp_path):
+    plan = make_plan(pairs)
+    run(plan, tmp_path)
+    journal = tmp_path / FILE_NAME
+    journal.write_bytes(journal.read_bytes()[:-20])
+    watched = Watched()
+    run(plan, tmp_path, watched)
+    assert watched.restored == 2  # one photo and the warm-up
+    assert all(json.loads(line)["key"] for line in journal.read_text().splitlines())
+    assert len(journal.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("change", ["photo", "truth", "weights", "tile", "seed", "metrics", "dtype"])
+def test_whatever_a_score_depends_on_makes_it_new(pairs, tmp_path, change):
+    run(make_plan(pairs), tmp_path)
+    options = {
+        "tile": {"tile": 64},
+        "seed": {"seed": 1},
+        "metrics": {"metrics": ("psnr",)},
+        "dtype": {"dtype": "float32"},
+    }
+    if change in ("photo", "truth"):
+        write(pairs / {"photo": "blur", "truth": "sharp"}[change] / "a.png", np.full((40, 48, 3), 77, dtype=np.uint8))
+    plan = make_plan(pairs, **options.get(change, {}))
+    if change == "weights":
+        plan = replace(plan, hashes={"fake": {"weights": "cd" * 32}})
+    watched = Watched()
+    run(plan, tmp_path, watched)
+    assert watched.restored == (2 if change in ("photo", "truth") else 4)
+
+
+def test_a_fresh_journal_forgets(pairs, tmp_path):
+    run(make_plan(pairs), tmp_path)
+    assert Journal(tmp_path).records
+    assert not Journal(tmp_path, fresh=True).records
+
+
+def test_a_broken_photo_is_told_and_tried_again_the_others_are_measured(pairs, tmp_path):
+    whole = (pairs / "sharp" / "b.png").read_bytes()
+    (pairs / "sharp" / "b.png").write_bytes(whole[:-40])
+    plan = make_plan(pairs)
+    report, records = run(plan, tmp_path)
+    assert [record.failed for record in records] == [False, True, False] * 2
+    assert "b.png" in next(row.note for row in report.images if row.note)
+    assert report.models[0].scores["psnr"] is not None
+    assert "1 of 3 photos have no value" in report.models[0].notes["psnr"]
+    (pairs / "sharp" / "b.png").write_bytes(whole)
+    assert not any(record.failed for record in run(plan, tmp_path)[1])
+
+
+def test_a_photo_that_vanishes_during_the_run_is_told(pairs, tmp_path):
+    plan = make_plan(pairs)
+    (pairs / "blur" / "c.png").unlink()
+    records = run(plan, tmp_path)[1]
+    assert [record.failed for record in records] == [False, False, True] * 2
+    assert "cannot be read" in records[2].score.note
+
+
+def test_a_metric_that_fails_on_one_photo_leaves_a_gap_and_a_reason(pairs):
+    write(pairs / "blur" / "d.png", np.zeros((8, 9, 3), dtype=np.uint8))
+    write(pairs / "sharp" / "d.png", np.ones((8, 9, 3), dtype=np.uint8))
+    report, _ = run(make_plan(pairs))
+    row = next(row for row in report.images if row.image == "blur/d.png")
+    assert row.scores["ssim"] is None
+    assert row.scores["psnr"] == pytest.approx(20 * math.log10(255))
+    assert "11 pixels a side" in row.note
+
+
+def test_lpips_without_weights_is_a_note_and_the_rest_is_reported(pairs, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    report, _ = run(make_plan(pairs, metrics=("psnr", "lpips")))
+    assert report.models[0].scores["lpips"] is None
+    assert "download https://" in report.models[1].notes["lpips"]
+    assert report.models[0].scores["psnr"] is not None
+    assert [row.name for row in report.metrics] == ["psnr", "lpips"]
+
+
+def test_two_processes_give_the_figures_of_one(pairs):
+    alone, _ = run(make_plan(pairs))
+    together, _ = run(make_plan(pairs, devices=("cpu", "cpu")))
+    assert [replace(row, seconds=None) for row in together.images] == [
+        replace(row, seconds=None) for row in alone.images
+    ]
+    assert together.models[1].scores == alone.models[1].scores
+
+
+def test_a_fault_in_a_worker_process_is_the_runs_fault(pairs):
+    with pytest.raises(BackendError, match="the device is missing"):
+        run(make_plan(pairs, devices=("cpu", "cpu")), load=load_broken)
+
+
+def test_photos_without_truth_get_the_no_reference_metrics(tmp_path):
+    write(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    report, _ = run(make_plan(tmp_path, metrics=()))
+    assert [row.name for row in report.metrics] == ["blur_effect"]
+    with pytest.raises(InputError, match="every metric asked for needs one"):
+        make_plan(tmp_path, metrics=("psnr",))
+
+
+def test_sharp_photos_are_judged_against_themselves(tmp_path):
+    write(tmp_path / "a.png", np.random.default_rng(0).integers(20, 200, (40, 40, 3), dtype=np.uint8))
+    report, _ = run(make_plan(tmp_path, search=Search(self_truth=True)))
+    assert scores(report, BLURRY) == {"a.png": math.inf}
+    assert scores(report, "fake") == {"a.png": pytest.approx(10 * math.log10(255**2 / 100))}
+
+
+def test_koehlers_protocol_takes_the_best_frame(tmp_path):
+    generator = np.random.default_rng(0)
+    shot = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
+    write(tmp_path / "Blurry1_1.png", shot)
+    for number, noise in ((1, 30), (2, 4), (3, 15)):
+        frame = np.clip(shot + generator.normal(0, noise, shot.shape), 0, 255).astype(np.uint8)
+        write(tmp_path / "Image1" / "Kernel1" / f"GroundTruth1_1_{number}.png", frame)
+    report, _ = run(make_plan(tmp_path, metrics=("psnr", "ssim")))
+    assert [row.name for row in report.metrics] == ["ssim", "psnr-koehler"]
+    assert scores(report, BLURRY, "psnr-koehler")["Blurry1_1.png"] == pytest.approx(20 * math.log10(255 / 4), abs=0.5)
+
+
+def test_two_data_sets_may_have_different_protocols(pairs, tmp_path):
+    write(tmp_path / "plain" / "a.png", np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    report, _ = run(make_plan(pairs, tmp_path / "plain", metrics=("psnr", "blur_effect")))
+    assert [row.name for row in report.datasets] == ["photos", "plain"]
+    assert set(report.models[0].scores) == {"psnr", "blur_effect"}
+    assert set(report.models[-1].scores) == {"blur_effect"}
+
+
+@pytest.mark.parametrize(("name", "text"), [(BLURRY, "always a row"), ("sharp", "always a row")])
+def test_a_model_cannot_take_the_name_of_a_row(pairs, name, text):
+    with pytest.raises(InputError, match=text):
+        make_plan(pairs, models=(name,))
+
+
+def test_realblur_without_opencv_is_one_line_before_the_work(pairs, monkeypatch):
+    monkeypatch.setattr(plan_module, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"deblur-cli\[bench\]"):
+        make_plan(pairs, protocol="realblur")
+
+
+def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 200, (64, 64, 3), dtype=np.uint8)
+
+    def peak(count):
+        root = tmp_path / str(count)
+        for index in range(count):
+            write(root / "blur" / f"{index}.png", photo)
+            write(root / "sharp" / f"{index}.png", photo + np.uint8(3))
+        plan = make_plan(root, metrics=("psnr",))
+        tracemalloc.start()
+        run(plan)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    peak(4)
+    assert peak(64) < peak(4) + 60 * photo.nbytes / 2
+
+
+def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, monkeypatch):
+    pages = []
+    monkeypatch.setattr(report_files, "write_page", lambda report, folder: pages.append((report, folder)))
+    report, _ = run(make_plan(pairs))
+    report_files.write_report(report, tmp_path)
+    table = json.loads((tmp_path / "report.json").read_text())
+    assert table["images"][0]["scores"]["psnr"] == report.images[0].scores["psnr"]
+    assert "Infinity" in [row["scores"]["psnr"] for row in table["images"]]
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert len(rows) == 6
+    assert float(rows[0]["psnr"]) == report.images[0].scores["psnr"]
+    text = (tmp_path / "report.md").read_text()
+    assert "| photos | fake |" in text
+    assert "peak 255" in text
+    assert pages == [(report, tmp_path)]
+
+
+def test_the_report_says_how_to_repeat_the_run(pairs):
+    report, _ = run(make_plan(pairs, seed=7))
+    assert report.command == "deblur bench photos"
+    assert report.environment["seed"] == 7
+    assert report.environment["protocols"] == {"photos": "full"}
+    assert {"deblur", "python", "torch", "numpy", "devices", "dtypes"} <= report.environment.keys()
+    assert all(row.protocol for row in report.metrics)
+    assert str(pairs.parent) not in json.dumps({**report.to_dict(), "command": ""})
+
+
+def test_pictures_are_kept_for_the_worst_the_best_and_a_spread(pairs, tmp_path):
+    plan = make_plan(pairs)
+    report, records = run(plan)
+    keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
+    assert [pair.image for pair in choose_photos(plan.datasets[0], report, 2)] == ["blur/b.png", "blur/c.png"]
+    wanted = list(list_pictures(plan, report, keys, 2))
+    made = []
+    keep_pictures(plan, wanted, tmp_path, made.append, load_fake)
+    assert len(made) == 6  # sharp, blurry and the model, two photos each
+    kept = np.asarray(Image.open(tmp_path / picture_path("photos", "fake", "blur/b.png")))
+    assert (kept == np.asarray(Image.open(pairs / "sharp" / "b.png"))).all()
+    keep_pictures(plan, wanted, tmp_path, made.append, load_broken)
+    assert len(made) == 6  # nothing is made twice
+
+
+def test_the_table_has_a_row_for_each_model_and_no_empty_cost_columns(pairs):
+    report, _ = run(make_plan(pairs))
+    heading, rows = summary_rows(report)
+    assert heading[:4] == ["dataset", "model", "psnr↑", "ssim↑"]
+    assert "VRAM MB" not in heading
+    assert [row[:2] for row in rows] == [["photos", BLURRY], ["photos", "fake"]]
+    assert all(len(row) == len(heading) for row in rows)
+    assert note_lines(report) == ["psnr: 1 of 3 photos are equal to their truth [photos/fake]"]
+    assert to_markdown(report).count("\n") > 20
+    assert to_csv(report).splitlines()[0].startswith("dataset,image,model,width,height,psnr")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "-"), (math.inf, "inf"), (33.705, "33.70"), (0.96682, "0.9668"), (-0.02, "-0.0200")]
+)
+def test_scores_are_printed_as_the_field_prints_them(value, text):
+    assert format_score(value) == text
+
+
+def test_operations_are_counted_as_the_closed_form_has_them():
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1))
+    with torch.inference_mode():
+        assert count_macs(lambda: network(torch.rand(1, 3, 20, 30))) == 20 * 30 * (3 * 8 * 9 + 8 * 3)
+    assert count_macs(lambda: None) is None
+    assert count_parameters(network) == 3 * 8 * 9 + 8 + 8 * 3 + 3
+    assert count_parameters(object()) is None
+
+
+def test_peak_memory_sees_what_was_taken_and_given_back():
+    memory = PeakMemory(torch.device("cpu"))
+    before = memory.ram()
+    np.ones(300_000_000, dtype=np.uint8).sum()
+    assert memory.ram() > before + 150  # a system that swaps may take some of the old pages meanwhile
+    assert memory.vram() is None
+
+
+@pytest.mark.slow
+def test_the_benchmark_takes_at_most_a_fifth_of_the_models_time(tmp_path):
+    """Against 2 s per megapixel, what a NAFNet of width 32 takes on two cores; reading ahead costs nothing then."""
+    generator = np.random.default_rng(0)
+    for index in range(4):
+        picture = generator.integers(0, 256, (90, 160, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+        write(tmp_path / "blur" / f"{index}.png", picture)
+        write(tmp_path / "sharp" / f"{index}.png", np.roll(picture, 1, axis=1))
+
+    def load_slow(name, *, device, dtype):
+        backend = FakeBackend(name, device, dtype)
+        backend.tiling = Tiling(2048, 8, 4, 4)
+
+        def restore(blurry):
+            time.sleep(2 * blurry.shape[2] * blurry.shape[3] / 1e6)
+            return blurry
+
+        backend.restore = restore
+        return backend
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads wait for each other when something else is running
+    moments: list[float] = []
+    try:
+        plan = make_plan(tmp_path, metrics=())
+        records = run_plan(plan, Journal(None), lambda record: moments.append(time.perf_counter()), load_slow)
+    finally:
+        torch.set_num_threads(threads)
+    gaps = np.diff(moments[-4:])  # three restored photos after the first, which warms up
+    added = [gap - record.score.seconds for gap, record in zip(gaps, records[-3:], strict=True)]
+    # The least of them: whatever else the machine does only adds.
+    assert min(added) <= 0.2 * records[-1].score.seconds
