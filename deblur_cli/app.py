@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deblur_cli import __version__
-from deblur_cli.commands import bench, train
+from deblur_cli.commands import bench, train, weights
 from deblur_cli.commands.doctor import doctor
 from deblur_cli.commands.run import run
 from deblur_cli.errors import DeblurError, ExitStatus
@@ -29,6 +29,7 @@ app.command("run")(run)
 app.command("doctor")(doctor)
 app.add_typer(bench.app, name="bench")
 app.add_typer(train.app, name="train")
+app.add_typer(weights.app, name="weights")
 
 
 def _show_version(wanted: bool) -> None:

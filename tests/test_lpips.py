@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from deblur_cli import weights
 from deblur_cli.benchmark import perceptual
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics import Sample
@@ -113,12 +114,13 @@ def test_a_damaged_backbone_is_not_unpickled(monkeypatch, tmp_path):
     path.write_bytes(path.read_bytes() + b"x")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(WeightsError, match="sha256"):
-        perceptual._read_verified(path, "0000")
+        perceptual.load_lpips("alex")
 
 
 def test_the_shipped_heads_are_the_published_ones():
-    for network, sha256 in perceptual._HEADS.items():
-        assert hashlib.sha256((HEADS / f"{network}.pth").read_bytes()).hexdigest() == sha256
+    for network in ("alex", "vgg"):
+        listed = weights.read_manifest().files[f"lpips-{network}"].sha256
+        assert hashlib.sha256((HEADS / f"{network}.pth").read_bytes()).hexdigest() == listed
     assert "Redistribution" in (HEADS / "LICENSE").read_text()
 
 

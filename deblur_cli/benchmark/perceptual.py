@@ -11,11 +11,6 @@ from deblur_cli.metrics.sample import Pixels8, Sample, to_float
 from deblur_cli.networks.lpips import Lpips, Network
 
 _BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
-_HEADS = {
-    "alex": "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
-    "vgg": "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-}
-_FOLDER = Path(weights.__file__).parent / "bundled" / "lpips"
 
 
 class LpipsMetric:
@@ -41,8 +36,8 @@ def load_lpips(network: Network, device: torch.device | str = "cpu") -> LpipsMet
     Raises:
         WeightsError: the backbone is absent (says how to get it) or a file's hash is not the expected one.
     """
-    heads = _read_verified(_FOLDER / f"{network}.pth", _HEADS[network])
-    backbone = _read_verified(_find_backbone(network), _BACKBONES[network].split("-")[-1].removesuffix(".pth"))
+    backbone = _read(_find_backbone(network))
+    heads = _read(weights.fetch(weights.read_manifest().files[f"lpips-{network}"]))
     lpips = Lpips(network)
     try:
         lpips.load_weights(backbone, heads)
@@ -58,6 +53,9 @@ def _find_backbone(network: Network) -> Path:
     if not path.is_file():
         address = f"https://download.pytorch.org/models/{name}"
         raise WeightsError(f"LPIPS needs {name}: download {address} to {_shorten(path.parent)}")
+    expected, found = name.split("-")[-1].removesuffix(".pth"), weights.hash_file(path)  # torch's own naming rule
+    if not found.startswith(expected):
+        raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {expected}; download it again")
     return path
 
 
@@ -66,13 +64,8 @@ def _shorten(path: Path) -> str:
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
 
 
-def _read_verified(path: Path, sha256_start: str) -> dict[str, Tensor]:
-    """The tensors of a .pth file whose sha256 begins so; nothing is unpickled before the check."""
-    if not path.is_file():
-        raise WeightsError(f"{path}: LPIPS weights are missing; reinstall deblur-cli")
-    found = weights.hash_file(path)
-    if not found.startswith(sha256_start):
-        raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {sha256_start[:8]}; download it again")
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a verified .pth file."""
     table: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return table
 

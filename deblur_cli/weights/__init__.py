@@ -1,0 +1,17 @@
+"""What the tool can run, and its files: from a name in the manifest to verified bytes on the disk. Knows no torch."""
+
+from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
+from deblur_cli.weights.fetching import fetch
+from deblur_cli.weights.manifest import find_model, manifest_path, read_manifest
+from deblur_cli.weights.store import hash_file
+
+__all__ = [
+    "Manifest",
+    "ModelEntry",
+    "WeightsFile",
+    "fetch",
+    "find_model",
+    "hash_file",
+    "manifest_path",
+    "read_manifest",
+]

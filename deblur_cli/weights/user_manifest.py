@@ -1,0 +1,169 @@
+"""The user's own manifest: entries added and removed. It is plain TOML that may be edited by hand."""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.weights.entries import ModelEntry
+from deblur_cli.weights.manifest import (
+    build_user_manifest,
+    find_model,
+    read_shipped_manifest,
+    read_user_tables,
+    user_manifest_path,
+)
+from deblur_cli.weights.schema import is_inside, is_name, is_repository, is_revision, is_sha256
+from deblur_cli.weights.store import hash_file, remove_imported
+
+Tables = dict[str, Any]
+
+_HUB = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]*))?/(?P<name>.+)")
+_HEADING = "# Models of your own, for `deblur run --model NAME`; `deblur weights add` and `remove` write this file.\n"
+
+
+def add_model(name: str, source: str, like: str, details: Mapping[str, str]) -> ModelEntry:
+    """Enter a model that runs as another one does, with a file of its own.
+
+    Args:
+        source: a path, or hf://OWNER/REPOSITORY@REVISION/FILE with the full commit.
+        like: the model whose backend, network and config it shares.
+        details: `sha256`, `licence`, `summary`, where the user gives them.
+    Raises:
+        InputError: the name is taken or unusable, or the source is none.
+        WeightsError: `like` is unknown, or the manifest cannot be written.
+    """
+    tables = read_user_tables()
+    _check_free(name, tables)
+    template = find_model(like)
+    if len(template.files) != 1:
+        raise InputError(
+            f"--like {like}: is made of several files; enter such a model by hand in {user_manifest_path()}"
+        )
+    file = _describe_source(source, details)
+    model = _describe_model(template, name, details.get("summary") or f"As {like}, from {source}.")
+    tables.setdefault("files", {})[name] = file
+    tables.setdefault("models", {})[name] = model
+    entry = build_user_manifest(tables).models[name]
+    _write(tables)
+    return entry
+
+
+def remove_model(name: str) -> None:
+    """Take a model out of the user's manifest, and its file if no other model needs it.
+
+    What lies in the Hub's cache or was added by path stays where it is.
+
+    Raises:
+        InputError: it ships with the tool, or there is no such entry.
+    """
+    if name in read_shipped_manifest().models:
+        raise InputError(f"{name}: ships with the tool and cannot be removed")
+    tables = read_user_tables()
+    if name not in tables.get("models", {}):
+        raise InputError(f"{name}: no model of your own has this name; see 'deblur weights list'")
+    removed = build_user_manifest(tables)
+    del tables["models"][name]
+    needed = {key for model in tables["models"].values() for key in model["files"].values()}
+    for file in removed.models[name].files.values():
+        if file.key in tables.get("files", {}) and file.key not in needed:
+            del tables["files"][file.key]
+            remove_imported(file)
+    _write(tables)
+
+
+def _check_free(name: str, tables: Tables) -> None:
+    if not is_name(name):
+        raise InputError(f"{name}: no usable name; letters, digits and . _ + - only, 64 at most")
+    shipped = read_shipped_manifest()
+    if name in shipped.models or name in shipped.files:
+        raise InputError(f"{name}: a model that ships with the tool has this name; choose another")
+    if name in tables.get("models", {}) or name in tables.get("files", {}):
+        raise InputError(f"{name}: you have added this name before; first deblur weights remove {name}")
+
+
+def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
+    sha256 = details.get("sha256")
+    if sha256 is not None and not is_sha256(sha256):
+        raise InputError(f"--sha256 {sha256}: must be 64 hex digits, lower case")
+    told = {"licence": details.get("licence") or "not stated", "source": "added by the user"}
+    if source.startswith("hf://"):
+        return {**_describe_hub(source), **told, **({"sha256": sha256} if sha256 else {})}
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f"{source}: no such file; name a file or hf://OWNER/REPOSITORY@REVISION/FILE")
+    found = hash_file(path)
+    if sha256 not in (None, found):
+        raise InputError(f"{source}: its sha256 is {found}, not the one that --sha256 names")
+    return {"local": str(path.resolve()), "bytes": path.stat().st_size, "sha256": found, **told}
+
+
+def _describe_hub(source: str) -> Tables:
+    match = _HUB.fullmatch(source)
+    place = match.groupdict() if match else {}
+    if not is_repository(place.get("repository")) or not is_inside(place.get("name")):
+        raise InputError(f"{source}: must have the form hf://OWNER/REPOSITORY@REVISION/FILE")
+    if not is_revision(place["revision"]):
+        commits = f"https://huggingface.co/{place['repository']}/commits/main"
+        raise InputError(f"{source}: needs @ and a full commit of 40 hex digits, a branch may move; see {commits}")
+    return place
+
+
+def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
+    table: Tables = {"backend": template.backend, "network": template.network, "summary": summary}
+    optional = {
+        "checkpoint_key": template.checkpoint_key,
+        "config": dict(template.config),
+        "tiling": dict(template.tiling),
+    }
+    table["files"] = dict.fromkeys(template.files, name)
+    return {**table, **{key: value for key, value in optional.items() if value}}
+
+
+def _write(tables: Tables) -> None:
+    """Replace the user's manifest at once, so that a fault leaves the old one."""
+    path = user_manifest_path()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as fault:
+        reason = fault.strerror or fault
+        raise WeightsError(f"{path}: cannot be written ({reason}); set DEBLUR_CONFIG_HOME to another folder") from fault
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def to_toml(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """TOML of the two-level tables of a manifest; deeper tables are written inline."""
+    lines = []
+    for section, entries in tables.items():
+        for name, table in entries.items():
+            lines += ["", f"[{section}.{_to_text(name)}]"]
+            lines += [f"{_to_key(key)} = {_to_value(value)}" for key, value in table.items()]
+    return "\n".join([*lines, ""])
+
+
+def _to_value(value: Any) -> str:
+    if isinstance(value, str):
+        return _to_text(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_to_key(key)} = {_to_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_to_value, value)) + "]"
+    return json.dumps(value)  # numbers, true, false
+
+
+def _to_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _to_text(key)
+
+
+def _to_text(text: str) -> str:
+    """A basic string: JSON's escapes are TOML's too, but for DEL, which JSON leaves as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

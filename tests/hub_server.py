@@ -1,0 +1,134 @@
+"""A server on 127.0.0.1 that speaks the Hub's part of HTTP, and misbehaves as it is told.
+
+One repository at one commit. `trouble` is what the next answers do; it is consumed one by one.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+REPOSITORY = "someone/nets"
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Answer:
+    """Instead of the file: a status and the Hub's word for it. With `cut`, that many bytes and then silence."""
+
+    status: int = 200
+    code: str = ""
+    cut: int | None = None
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Hub:
+    """What the server has and what was asked of it."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    sent: dict[str, bytes] = field(default_factory=dict)  # what is sent instead, under the promise of the real hash
+    trouble: list[Answer] = field(default_factory=list)
+    gate: str = ""  # the token that opens the repository
+    delay: threading.Event | None = None  # a GET waits for it
+    requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, file, range
+    waiting: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    url: str = ""
+
+    def gets(self) -> list[str]:
+        """The ranges that were asked for, in order; empty is the whole file."""
+        return [span for method, _, span in self.requests if method == "GET"]
+
+    def next_trouble(self, method: str) -> Answer | None:
+        """The trouble that this request meets."""
+        with self.lock:
+            found = next((answer for answer in self.trouble if answer.method in (method, "*")), None)
+            if found is not None:
+                self.trouble.remove(found)
+            return found
+
+
+@contextmanager
+def serve_hub() -> Iterator[Hub]:
+    """A Hub for the length of the block."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self._answer("HEAD")
+
+        def do_GET(self) -> None:
+            self._answer("GET")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _answer(self, method: str) -> None:
+            match = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
+            if match is None:  # what the client asks besides, for itself
+                self._refuse(404, "")
+                return
+            repository, revision, name = match.groups()
+            with hub.lock:
+                hub.requests.append((method, name, self.headers.get("Range", "")))
+            trouble = hub.next_trouble(method)
+            if trouble is not None and trouble.status != 200:
+                self._refuse(trouble.status, trouble.code, trouble.headers)
+            elif repository != REPOSITORY:
+                self._refuse(401, "RepoNotFound")
+            elif hub.gate and self.headers.get("Authorization") != f"Bearer {hub.gate}":
+                self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+            elif revision != REVISION:
+                self._refuse(404, "RevisionNotFound")
+            elif name not in hub.files:
+                self._refuse(404, "EntryNotFound")
+            else:
+                self._send(method, name, trouble.cut if trouble else None)
+
+        def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            if code:
+                self.send_header("X-Error-Code", code)
+            for key, value in (headers or {}).items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _send(self, method: str, name: str, cut: int | None) -> None:
+            if method == "GET" and hub.delay is not None:
+                hub.waiting.set()
+                hub.delay.wait(20)
+            promised, content = hub.files[name], hub.sent.get(name, hub.files[name])
+            start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers else 0
+            self.send_response(206 if start else 200)
+            self.send_header("X-Repo-Commit", REVISION)
+            digest = hashlib.sha256(promised).hexdigest()
+            self.send_header("ETag", f'"{digest}"')
+            self.send_header("X-Linked-Etag", f'"{digest}"')
+            self.send_header("X-Linked-Size", str(len(promised)))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            if method == "GET":
+                self.wfile.write(content[start : len(content) if cut is None else cut])
+                self.close_connection = cut is not None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,366 @@
+"""The manifests, the store and the tables of `deblur weights`; nothing here goes to a network."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from deblur_process import call, run_python
+from test_app import HEAVY, PROBE, cpu_seconds
+
+from deblur_cli import weights
+from deblur_cli.app import run_app
+from deblur_cli.errors import WeightsError
+from deblur_cli.weights import store
+from deblur_cli.weights.entries import Manifest
+from deblur_cli.weights.manifest import find_files, user_manifest_path
+from deblur_cli.weights.schema import SchemaFault, build_manifest
+from deblur_cli.weights.user_manifest import to_toml
+
+BYTES = b"weights" * 100
+SHA256 = hashlib.sha256(BYTES).hexdigest()
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+HUB = {"repository": "a/b", "revision": COMMIT, "name": "c.pth", "licence": "MIT", "source": "s"}
+MODEL = {"backend": "expert", "summary": "s", "files": {"expert": "f"}}
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def deblur(capfd):
+    """Run a command line: status, lines of stdout, lines of stderr."""
+
+    def run(*arguments):
+        status = run_app(["weights", *arguments])
+        streams = capfd.readouterr()
+        return status, streams.out.splitlines(), streams.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.pth"
+    path.write_bytes(BYTES)
+    return path
+
+
+def build(files, models=None):
+    return build_manifest({"files": files, "models": models or {}}, Manifest({}, {}))
+
+
+def test_the_shipped_manifest_names_the_public_models():
+    models = weights.read_manifest().models
+    assert {"bundled", "bundled-expert", "nafnet-32", "nafnet-64"} <= set(models)
+    entry = weights.find_model("nafnet-64")
+    assert (entry.backend, entry.network, entry.checkpoint_key) == ("expert", "nafnet", "params")
+    assert entry.config["width"] == 64
+    assert entry.files["expert"].bytes == 271_778_961
+    assert entry.hashes == {"expert": entry.files["expert"].sha256}
+    assert weights.find_model("bundled").network == "dense_unet"
+
+
+def test_every_shipped_file_has_size_hash_licence_and_source():
+    for file in weights.read_manifest().files.values():
+        assert file.bytes and file.sha256 and file.licence and file.source
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(WeightsError, match=r"--model nothing: unknown model; known are .*nafnet-32"):
+        weights.find_model("nothing")
+
+
+FAULTS = [
+    ({**HUB, "licenc": "x"}, "[files.f] has an unknown or misplaced key: licenc"),
+    ({**HUB, "path": "a"}, "must have exactly one of path, repository, local, page"),
+    ({"licence": "MIT", "source": "s"}, "must have exactly one of"),
+    ({key: HUB[key] for key in HUB if key != "licence"}, "[files.f] lacks licence"),
+    ({key: HUB[key] for key in HUB if key != "revision"}, "[files.f] lacks revision"),
+    ({**HUB, "revision": "main"}, "revision must be a full commit of 40 hex digits"),
+    ({**HUB, "sha256": "ABC"}, "sha256 must be 64 hex digits"),
+    ({**HUB, "bytes": "12"}, "bytes must be a whole number above 0"),
+    ({**HUB, "bytes": True}, "bytes must be a whole number above 0"),
+    ({**HUB, "gated": "no"}, "gated must be true or false"),
+    ({**HUB, "repository": "a/b/c"}, "repository must be OWNER/NAME"),
+    ({**HUB, "name": "../c"}, "name must be a path inside the repository"),
+    ({**HUB, "licence": "a\nb"}, "licence must be a text"),
+    ({"path": "/etc/passwd", "bytes": 1, "sha256": SHA256, "licence": "x", "source": "x"}, "relative path inside"),
+    ({"path": "a", "bytes": 1, "licence": "x", "source": "x"}, "[files.f] lacks sha256"),
+    ({"page": "http://x", "licence": "x", "source": "x"}, "page must be an https:// address"),
+    ("text", "[files.f] must be a table"),
+]
+
+
+@pytest.mark.parametrize(("table", "text"), FAULTS, ids=[row[1] for row in FAULTS])
+def test_a_fault_in_a_file_is_one_line_that_names_it(table, text):
+    with pytest.raises(SchemaFault) as caught:
+        build({"f": table})
+    assert text in str(caught.value)
+    assert "[files.f]" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+MODEL_FAULTS = [
+    ({**MODEL, "files": {"expert": "g"}}, "role expert: there is no [files.g]"),
+    ({**MODEL, "files": {}}, "files must be a table"),
+    ({**MODEL, "speed": 3}, "unknown or misplaced key: speed"),
+    ({"summary": "s", "files": {"expert": "f"}}, "lacks backend"),
+    ({**MODEL, "tiling": {"size": "big"}}, "tiling must be a table of size, context, feather"),
+    ({**MODEL, "config": []}, "config must be a table"),
+    ({**MODEL, "dtypes": ["int4"]}, "dtypes must be a list of"),
+    ({**MODEL, "scores": [{"data": "GoPro"}]}, "scores lacks psnr, ssim, source"),
+]
+
+
+@pytest.mark.parametrize(("table", "text"), MODEL_FAULTS, ids=[row[1] for row in MODEL_FAULTS])
+def test_a_fault_in_a_model_is_one_line_that_names_it(table, text):
+    with pytest.raises(SchemaFault) as caught:
+        build({"f": HUB}, {"m": table})
+    assert text in str(caught.value)
+    assert str(caught.value).startswith("[models.m]")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "a/b", "x" * 65])
+def test_a_name_must_be_safe_everywhere(name):
+    with pytest.raises(SchemaFault, match="no usable name"):
+        build({name: HUB})
+
+
+def test_add_by_path_runs_like_another_model(deblur, mine):
+    status, out, err = deblur("add", "my-net", "mine.pth", "--like", "nafnet-32", "--licence", 'my "own"')
+    assert (status, out) == (0, [])
+    assert err == [f"deblur: my-net: added to {user_manifest_path()}; runs with deblur run --model my-net"]
+    entry, like = weights.find_model("my-net"), weights.find_model("nafnet-32")
+    assert (entry.backend, entry.network, entry.config, entry.checkpoint_key) == (
+        like.backend,
+        like.network,
+        like.config,
+        like.checkpoint_key,
+    )
+    assert (entry.user, entry.files["expert"].licence) == (True, 'my "own"')
+    assert weights.fetch(entry.files["expert"]) == mine
+    assert deblur("path", "my-net")[1] == [str(mine)]
+    assert deblur("list")[1][-1].split()[:2] == ["my-net", "local"]
+
+
+def test_a_file_that_has_changed_since_it_was_added_is_never_used(deblur, mine):
+    deblur("add", "my-net", "mine.pth")
+    mine.write_bytes(BYTES[::-1])
+    with pytest.raises(WeightsError, match=r"has changed since it was added .*deblur weights remove my-net"):
+        weights.fetch(find_files("my-net")[0])
+    assert deblur("verify", "my-net")[0] == 1
+    mine.unlink()
+    with pytest.raises(WeightsError, match="is gone"):
+        weights.fetch(find_files("my-net")[0])
+
+
+ADD_FAULTS = [
+    (["nafnet-32", "mine.pth"], "a model that ships with the tool has this name"),
+    (["a b", "mine.pth"], "no usable name"),
+    (["x", "nowhere.pth"], "nowhere.pth: no such file"),
+    (["x", "hf://a/b@main/c.pth"], "needs @ and a full commit of 40 hex digits"),
+    (["x", "hf://a/b/c.pth"], "needs @ and a full commit of 40 hex digits"),
+    (["x", "hf://a"], "must have the form hf://OWNER/REPOSITORY@REVISION/FILE"),
+    (["x", f"hf://a/b@{COMMIT}/../c"], "must have the form hf://"),
+    (["x", "mine.pth", "--sha256", "12"], "--sha256 12: must be 64 hex digits"),
+    (["x", "mine.pth", "--sha256", "0" * 64], f"its sha256 is {SHA256}, not the one"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "text"), ADD_FAULTS, ids=[" ".join(row[0])[:40] for row in ADD_FAULTS])
+def test_what_cannot_be_added_is_refused_with_status_2(deblur, mine, arguments, text):
+    status, out, err = deblur("add", *arguments)
+    assert (status, out, len(err)) == (2, [], 1)
+    assert text in err[0]
+    assert not user_manifest_path().exists()
+
+
+def test_a_name_is_added_once_and_removed_once(deblur, mine):
+    deblur("add", "one", "mine.pth")
+    deblur("add", "two", f"hf://a/b@{COMMIT}/c.pth")
+    assert "you have added this name before" in deblur("add", "one", "mine.pth")[2][0]
+    assert deblur("remove", "one")[0] == 0
+    assert "no model of your own has this name" in deblur("remove", "one")[2][0]
+    assert "ships with the tool" in deblur("remove", "bundled")[2][0]
+    assert set(tomllib.loads(user_manifest_path().read_text())["files"]) == {"two"}
+    assert mine.exists()
+
+
+def test_a_user_entry_never_shadows_a_shipped_one_silently(deblur):
+    user_manifest_path().parent.mkdir()
+    user_manifest_path().write_text(to_toml({"files": {"f": HUB}, "models": {"nafnet-32": MODEL}}))
+    status, _, err = deblur("list")
+    assert status == 1
+    assert "[models.nafnet-32] has the name of one that ships with the tool; rename it" in err[0]
+    assert weights.find_model("nafnet-32").files["expert"].key == "nafnet-32"
+
+
+@pytest.mark.parametrize("text", ["files = 3", "[models.x]\nbackend = 3", "not toml", "\x00"])
+def test_a_broken_user_manifest_is_named_and_shipped_models_still_run(deblur, text):
+    user_manifest_path().parent.mkdir()
+    user_manifest_path().write_text(text)
+    status, _, err = deblur("list")
+    assert (status, len(err)) == (1, 1)
+    assert str(user_manifest_path()) in err[0]
+    assert weights.fetch(weights.find_model("bundled").files["expert"]).is_file()
+
+
+def test_what_is_written_reads_back_the_same():
+    tables = {
+        "files": {"f.1": HUB},
+        "models": {"m": {**MODEL, "config": {"a b": [1, [2.5]], "c": True, "d": 'ü"\\\x7f'}}},
+    }
+    assert tomllib.loads(to_toml(tables)) == tables
+
+
+def test_import_checks_the_bytes_and_keeps_a_copy(deblur, mine):
+    deblur("add", "theirs", f"hf://a/b@{COMMIT}/c.pth", "--sha256", SHA256)
+    Path("wrong.pth").write_bytes(BYTES[::-1])
+    status, out, err = deblur("import", "theirs", "wrong.pth")
+    assert (status, out, len(err)) == (1, [], 1)
+    assert "this is not theirs, fetch it again from hf://a/b@" in err[0]
+    assert deblur("list")[1][-1].split()[:2] == ["theirs", "absent"]
+    status, out, err = deblur("import", "theirs", "mine.pth")
+    assert (status, err) == (0, [])
+    mine.unlink()
+    assert Path(out[0]).read_bytes() == BYTES
+    assert weights.fetch(find_files("theirs")[0]) == Path(out[0])
+    assert deblur("list")[1][-1].split()[:2] == ["theirs", "imported"]
+
+
+def test_import_of_another_size_is_refused_before_it_is_read(deblur, monkeypatch):
+    Path("short.pth").write_bytes(b"short")
+    monkeypatch.setattr(store, "_copy_verified", lambda *_: pytest.fail("read for nothing"))
+    assert "has 5 bytes, expected 68671121" in deblur("import", "nafnet-32", "short.pth")[2][0]
+
+
+def test_import_pins_what_nobody_has_hashed(deblur, mine, monkeypatch):
+    page = {"page": "https://drive.example/x", "licence": "MIT", "source": "s"}
+    user_manifest_path().parent.mkdir()
+    user_manifest_path().write_text(to_toml({"files": {"f": page}, "models": {"hand": MODEL}}))
+    with pytest.raises(WeightsError, match=r"fetch https://drive\.example/x, then deblur weights import f FILE"):
+        weights.fetch(find_files("hand")[0])
+    assert f"pinned to {SHA256}" in deblur("import", "hand", "mine.pth")[2][0]
+    assert weights.find_model("hand").hashes == {"expert": SHA256}
+    store.locate(find_files("hand")[0]).write_bytes(BYTES[::-1])
+    with pytest.raises(WeightsError, match="expected"):
+        weights.fetch(find_files("hand")[0])
+
+
+def test_import_of_what_needs_none_is_refused(deblur, mine):
+    assert deblur("import", "bundled", "mine.pth")[0] == 2
+    assert "no such file" in deblur("import", "nafnet-32", "nowhere.pth")[2][0]
+
+
+def test_list_is_plain_in_a_pipe_and_json_on_demand(deblur):
+    status, out, err = deblur("list")
+    assert (status, err) == (0, [])
+    rows = {line.split()[0]: line.split()[1:4] for line in out}
+    assert rows["nafnet-64"] == ["absent", "271.8", "MB"]
+    assert rows["bundled"][0] == "bundled"
+    models = json.loads("\n".join(deblur("list", "--json")[1]))["models"]
+    assert [model["name"] for model in models] == list(rows)
+    assert {"state", "bytes", "files", "scores"} <= set(models[0])
+
+
+def test_list_is_a_table_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run_app(["weights", "list"]) == 0
+    lines = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).splitlines()
+    assert lines[0].split() == ["model", "state", "size", "licence", "summary"]
+
+
+def test_show_tells_where_figures_come_from(deblur):
+    _, out, _ = deblur("show", "nafnet-64")
+    assert "  psnr: 33.7103" in out
+    assert any("no licence tag" in line for line in out)
+    assert (
+        "  origin: hf://nyanko7/nafnet-models@08e8c701eb662688cccda3bf3074e90e902bcd3b/NAFNet-GoPro-width64.pth" in out
+    )
+    facts = json.loads("\n".join(deblur("show", "nafnet-64", "--json")[1]))
+    assert facts["files"][0]["state"] == "absent"
+
+
+def test_verify_reads_what_is_there_and_passes_over_what_is_not(deblur):
+    status, out, err = deblur("verify")
+    assert (status, err) == (0, [])
+    assert {line.split()[0]: line.split()[1] for line in out}["bundled-expert"] == "verified"
+    status, _, err = deblur("verify", "nafnet-32")
+    assert (status, err) == (1, ["deblur: error: not usable: nafnet-32; run deblur weights pull nafnet-32"])
+
+
+def test_a_bundled_file_with_wrong_bytes_is_never_used(monkeypatch, tmp_path):
+    file = weights.find_model("bundled").files["expert"]
+    monkeypatch.setattr(store, "PACKAGE", tmp_path)
+    with pytest.raises(WeightsError, match="missing; reinstall deblur-cli"):
+        weights.fetch(file)
+    (tmp_path / file.path).parent.mkdir()
+    with (tmp_path / file.path).open("wb") as stream:
+        stream.truncate(file.bytes)
+    with pytest.raises(WeightsError, match=r"sha256 is .*reinstall deblur-cli"):
+        weights.fetch(file)
+    assert store.find_state(file) == "damaged"
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["verify"], ["show", "nafnet-64"], ["--help"]])
+def test_nothing_heavy_is_imported(arguments, tmp_path):
+    answer = run_python(["-c", PROBE, "weights", *arguments], HF_HOME=str(tmp_path))
+    assert answer.returncode == 0
+    assert answer.stderr.endswith("heavy: ")
+    assert "torch" in HEAVY
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["verify"]])
+def test_it_starts_at_once(arguments):
+    assert cpu_seconds(["weights", *arguments]) <= 0.4
+
+
+COMMANDS = ("list", "show", "pull", "verify", "path", "add", "remove", "import")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command):
+    answer = call(["weights", command, "--help"])
+    assert answer.returncode == 0
+    assert f"deblur weights {command}" in answer.stdout
+    assert "Example" in answer.stdout
+
+
+def test_completion_knows_the_models():
+    answer = call([], _DEBLUR_COMPLETE="complete_bash", COMP_WORDS="deblur weights pull naf", COMP_CWORD="3")
+    assert answer.stdout.split() == ["nafnet-32", "nafnet-64"]
+
+
+def test_a_checkout_finds_its_manifest_one_folder_up():
+    assert weights.manifest_path() == store.PACKAGE.parent / "weights_manifest.toml"
+
+
+def test_the_wheel_carries_the_manifest_where_it_is_looked_for(tmp_path, monkeypatch):
+    pytest.importorskip("hatchling")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=store.PACKAGE.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract("deblur_cli/weights_manifest.toml", tmp_path)
+        assert "deblur_cli/weights/manifest.py" in archive.namelist()
+    monkeypatch.setattr("deblur_cli.weights.manifest.PACKAGE", tmp_path / "deblur_cli")
+    assert weights.manifest_path() == tmp_path / "deblur_cli" / "weights_manifest.toml"
+    assert weights.manifest_path().read_bytes() == (store.PACKAGE.parent / "weights_manifest.toml").read_bytes()
