@@ -1,6 +1,11 @@
-"""A network and its config as one safetensors file: save, and load strictly onto a device."""
+"""Files of weights: save a network with its config, read any checkpoint without running code from it, load strictly."""
 
 import json
+import pickle
+import re
+import struct
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +13,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from deblur_cli.errors import WeightsError
+
+PICKLED = (".pth", ".pt", ".ckpt")
+SUFFIXES = (".safetensors", *PICKLED)
+
+# What the parsers of torch, zipfile and pickle raise on bytes that are not what they expect.
+_PARSER_FAULTS = (
+    pickle.UnpicklingError, struct.error, zipfile.BadZipFile, OSError, EOFError, RuntimeError, MemoryError,
+    ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+_FOREIGN_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal of whatever builds no tensor
 
 
 def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -37,18 +52,99 @@ def read_metadata(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: not a weights file of this tool ({fault})") from fault
 
 
-def load_strict(network: nn.Module, path: Path) -> None:
+def load_strict(network: nn.Module, path: Path, key: str | None = None) -> None:
     """Copy the file's tensors into `network`; every key and every shape must match.
 
+    Args:
+        key: where in the file the tensors lie; None for the file itself.
     Raises:
-        WeightsError: the file is damaged, or its keys or shapes are not the network's.
+        WeightsError: the file is missing or damaged, could run code, or its keys or shapes are not the network's.
+    """
+    content = read_content(path)
+    if key is not None:
+        content = _find_table(content, key, path)
+    try:
+        network.load_state_dict(check_tensors(content, path), strict=True)
+    except RuntimeError as fault:
+        raise WeightsError(f"{path}: weights do not fit the network: {_shorten(fault)}") from fault
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU: a table of tensors, or of such tables and other plain values.
+
+    No code from the file runs: a pickle is read only as far as it builds tensors and containers.
+
+    Raises:
+        WeightsError: the file is missing or damaged, is of no known kind, or could run code.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
-        network.load_state_dict(tensors, strict=True)
-    except (OSError, SafetensorError) as fault:
-        raise WeightsError(f"{path}: damaged weights file ({fault})") from fault
-    except RuntimeError as fault:
-        lines = " ".join(str(fault).split())
-        raise WeightsError(f"{path}: weights do not fit the network: {lines[:300]}") from fault
+        if path.suffix.lower() == ".safetensors":
+            return _read_safetensors(path)
+        if path.suffix.lower() in PICKLED:
+            return _read_pickled(path)
+    except (SafetensorError, *_PARSER_FAULTS) as fault:
+        raise WeightsError(_explain(path, fault)) from fault
+    raise WeightsError(f"{path}: not a weights file; {', '.join(SUFFIXES)} are")
+
+
+def check_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The content itself, once it is known to hold only plain tensors that the file has the bytes for.
+
+    Raises:
+        WeightsError: it holds something else, or tensors that claim more memory than their file could fill.
+    """
+    strange = next((key for key, value in content.items() if not _is_plain(value)), None)
+    if not content or strange is not None:
+        raise WeightsError(f"{path}: holds no table of tensors{f' ({strange!r} is none)' if content else ''}")
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in content.values())
+    if claimed > 2 * path.stat().st_size:  # a few tensors may share their bytes, most may not
+        raise WeightsError(f"{path}: refused, its tensors claim {claimed / 1e9:.1f} GB that the file does not have")
+    return dict(content)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+
+
+def _read_pickled(path: Path) -> dict[str, Any]:
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("compressed, which torch never writes")
+    with warnings.catch_warnings(action="ignore"):  # it warns of what it then reads, or refuses
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)  # old files cannot be mapped
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ValueError("no table of tensors")
+    return content
+
+
+def _find_table(content: Mapping[str, Any], key: str, path: Path) -> dict[str, Any]:
+    table = content.get(key)
+    if not isinstance(table, dict):
+        found = ", ".join(list(content)[:5])
+        raise WeightsError(f"{path}: weights do not fit the network: no table {key!r}, but {found or 'nothing'}")
+    return table
+
+
+def _is_plain(value: object) -> bool:
+    if type(value) not in (Tensor, nn.Parameter):
+        return False
+    assert isinstance(value, Tensor)
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def _explain(path: Path, fault: BaseException) -> str:
+    if isinstance(fault, FileNotFoundError):
+        return f"{path}: no such file"
+    if isinstance(fault, pickle.UnpicklingError):  # torch's own text goes on to advise running the code
+        found = _FOREIGN_GLOBAL.search(str(fault))
+        if found is None:
+            return f"{path}: damaged weights file (no pickle of tensors)"
+        return f"{path}: refused, it holds {found[1]} and could run code when loaded; ask its author for .safetensors"
+    return f"{path}: damaged weights file ({_shorten(fault)})"
+
+
+def _shorten(fault: BaseException) -> str:
+    return " ".join(str(fault).split())[:300] or type(fault).__name__

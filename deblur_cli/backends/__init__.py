@@ -1,5 +1,6 @@
 """What every restoration system looks like to the pipeline, and the table from a model's name to its class."""
 
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from deblur_cli import weights
 from deblur_cli.backends.expert import load_expert
+from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.devices import find_device
 from deblur_cli.tiling import Tiling
 
@@ -48,3 +50,15 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Backe
     """
     entry = weights.find_model(name)
     return _LOADERS[entry.backend](entry, find_device(device), dtype)
+
+
+def load_file(path: Path, *, device: str = "auto", dtype: str = "auto") -> Backend:
+    """The backend that runs a checkpoint which is in no manifest, through spandrel.
+
+    Args:
+        device, dtype: as for `load_model`.
+    Raises:
+        WeightsError: the file is missing or damaged, could run code, or is of no architecture that spandrel knows.
+        BackendError: spandrel is missing or broken, or the asked device is not there.
+    """
+    return load_foreign(path, find_device(device), dtype)

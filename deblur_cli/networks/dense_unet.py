@@ -72,9 +72,7 @@ class DenseUNet(nn.Module):
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in _neighbours(widths)
         )
-        self.decoders = nn.ModuleList(
-            _stage(w, n) for w, n in zip(widths[:-1], config.decoder_blocks, strict=True)
-        )
+        self.decoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths[:-1], config.decoder_blocks, strict=True))
         self.head = nn.Conv2d(widths[0], pixels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
