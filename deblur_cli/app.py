@@ -1,10 +1,12 @@
 """The command line: registers the commands and turns every fault into one line and an exit status."""
 
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -13,6 +15,7 @@ import typer
 from deblur_cli import __version__
 from deblur_cli.commands import bench, train, weights
 from deblur_cli.commands.doctor import doctor
+from deblur_cli.commands.options import write_note
 from deblur_cli.commands.run import run
 from deblur_cli.errors import DeblurError, ExitStatus
 
@@ -57,8 +60,15 @@ def deblur(
 
 def main() -> NoReturn:
     """Entry point of the `deblur` command."""
+    _open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run_app(sys.argv[1:]))
+    try:
+        status = run_app(sys.argv[1:])
+    finally:  # one more signal, while Python takes its modules down, would show as a traceback of one of them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+    sys.exit(status)
 
 
 def run_app(arguments: Sequence[str]) -> int:
@@ -71,6 +81,12 @@ def run_app(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         _silence_stdout()
         return ExitStatus.FAILURE
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        _silence_stdout()
+        full = f"disk full: {fault.filename or 'standard output or a file'} was not written to its end"
+        return _explain(DeblurError(f"{full}; free some space and run again"), ExitStatus.FAILURE)
     except DeblurError as fault:
         return _explain(fault, fault.exit_status)
     except _UsageFault as fault:
@@ -84,7 +100,7 @@ def _explain(fault: Exception, status: int) -> int:
     format_message = getattr(fault, "format_message", fault.__str__)  # usage faults name their option there
     message = " ".join(format_message().splitlines())
     if message:  # a group that was called without a command has shown its help instead
-        sys.stderr.write(f"deblur: error: {message}\n")
+        write_note(f"error: {message}")
     return status
 
 
@@ -92,6 +108,14 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
+def _open_missing_streams() -> None:
+    """A stream that the caller closed becomes the null device; a photo would be opened in its place otherwise."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - stays open
+            setattr(sys, name, stream)
+
+
 def _silence_stdout() -> None:
-    """Nobody reads stdout any more: what is still buffered must not raise again while Python ends."""
+    """Nobody reads stdout any more, or it is full: what is still buffered must not raise again at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deblur_cli.errors import BackendError
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.image_io import Photo, find_losses, read_photo, write_photo
+from deblur_cli.image_io import Photo, find_losses, read_photo, read_stamp, write_photo
 from deblur_cli.leftovers import remove_dead_leftovers, remove_own_leftovers
 from deblur_cli.plan import Job, output_folders
 from deblur_cli.recipe import Recipe
@@ -23,6 +23,7 @@ from deblur_cli.weights import hash_file
 
 Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
 
+_UNSTAMPED = "its XMP is damaged and stays as it is, without the recipe; another run will ask for --overwrite"
 _POLL = 0.1  # seconds between two looks at the stop flag while a queue is full or empty
 
 
@@ -161,8 +162,8 @@ class _Batch:
     def _read_one(self, job: Job) -> _Piece:
         piece, started = _Piece(job), time.perf_counter()
         try:
+            piece.photo = read_photo(job.source)  # first: it knows how to tell a file that cannot be opened
             piece.input_sha256 = hash_file(job.source)
-            piece.photo = read_photo(job.source)
         except Exception as fault:  # recorded: the batch goes on with the next photo
             piece.fault = fault
         piece.seconds = time.perf_counter() - started
@@ -236,6 +237,8 @@ class _Batch:
                 stamp=self.work.recipe.stamp(file_format=job.file_format, input_sha256=piece.input_sha256),
                 times_of=job.source,
             )
+            if read_stamp(job.output) is None:
+                self._tell(Notice(job, _UNSTAMPED))
         except Exception as fault:  # recorded: the batch goes on with the next photo
             piece.fault = fault
             if isinstance(fault, BackendError):
@@ -245,9 +248,13 @@ class _Batch:
 
 def describe_fault(job: Job, fault: Exception) -> str:
     """One line that names the photo: the fault's own text, or the kind of an unexpected one."""
-    text = " ".join(str(fault).split())
+    text, source = _join_lines(str(fault)), _join_lines(str(job.source))
     if isinstance(fault, MemoryError):
         text = "not enough memory for this photo"
     elif not text or type(fault).__module__ == "builtins":
         text = f"{type(fault).__name__}: {text}" if text else type(fault).__name__
-    return text if str(job.source) in text else f"{job.source}: {text}"
+    return text if source in text else f"{source}: {text}"
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(line for line in map(str.strip, text.splitlines()) if line)

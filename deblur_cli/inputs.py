@@ -84,6 +84,8 @@ def _is_photo(candidate: FoundPhoto) -> bool:
 
 
 def _expand(text: str, search: Search) -> Iterator[FoundPhoto]:
+    if not text:
+        raise InputError("an INPUT is empty; is a variable of the script unset?")
     path = Path(text)
     mode = _file_mode(path)
     if mode is not None:
@@ -96,7 +98,13 @@ def _expand(text: str, search: Search) -> Iterator[FoundPhoto]:
 def _expand_path(path: Path, mode: int, search: Search) -> Iterator[FoundPhoto]:
     if stat.S_ISDIR(mode):
         return _scan_folder(path, Path(), search)
-    return iter([FoundPhoto(path, Path(path.name), named=True)])
+    return iter([_name_file(path, Path(path.name), mode)])
+
+
+def _name_file(path: Path, relative: Path, mode: int) -> FoundPhoto:
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is a pipe or a device; save the photo to a file first")
+    return FoundPhoto(path, relative, named=True)
 
 
 def _expand_listed(line: str, search: Search) -> Iterator[FoundPhoto]:
@@ -106,7 +114,7 @@ def _expand_listed(line: str, search: Search) -> Iterator[FoundPhoto]:
         raise InputError(f"{line}: no such file or folder (named by --files-from)")
     if stat.S_ISDIR(mode) or path.is_absolute() or ".." in path.parts:
         return _expand_path(path, mode, search)
-    return iter([FoundPhoto(path, path, named=True)])
+    return iter([_name_file(path, path, mode)])
 
 
 def _file_mode(path: Path) -> int | None:
@@ -123,21 +131,46 @@ def _expand_glob(pattern: str, search: Search) -> Iterator[FoundPhoto]:
     if not matches:
         raise InputError(f"{pattern}: nothing matches")
     root = _fixed_part(pattern)
+    deep = "**" in Path(pattern).parts
     for path in map(Path, matches):
         relative = path.relative_to(root)
-        if _lies_in_output(path, root, search):
+        if _lies_in_output(path, root, search) or (deep and _passes_a_link(root, relative)):
             continue
-        if not path.is_dir():
+        mode = _peek_mode(path)
+        if stat.S_ISDIR(mode):
+            if search.recursive:
+                yield from _scan_folder(path, relative, search)
+        elif _may_be_a_photo(mode):
             yield FoundPhoto(path, relative, named=False)
-        elif search.recursive:
-            yield from _scan_folder(path, relative, search)
+
+
+def _passes_a_link(root: Path, relative: Path) -> bool:
+    """Whether a linked folder lies between; `**` follows them no more than --recursive, they may lead in a circle."""
+    return any((root / folder).is_symlink() for folder in list(relative.parents)[:-1])
+
+
+def _peek_mode(path: Path) -> int:
+    """The mode of what was met on the way; 0 for a link that leads nowhere or to itself."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
+
+
+def _may_be_a_photo(mode: int) -> bool:
+    """No pipe and no device: reading one may wait for ever. What a broken link lacks, the work will tell."""
+    return mode == 0 or stat.S_ISREG(mode)
 
 
 def _lies_in_output(path: Path, root: Path, search: Search) -> bool:
     if search.excluded is None:
         return False
-    excluded, below = search.excluded.resolve(), root.resolve()
-    return excluded != below and excluded.is_relative_to(below) and path.resolve().is_relative_to(excluded)
+    excluded, below = _resolve(search.excluded), _resolve(root)
+    return excluded != below and excluded.is_relative_to(below) and _resolve(path).is_relative_to(excluded)
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve() raises on a link that leads to itself
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -158,14 +191,15 @@ def _scan_folder(folder: Path, relative: Path, search: Search) -> Iterator[Found
         raise InputError(f"{folder}: cannot list this folder ({fault.strerror})") from fault
     for entry in entries:
         path = folder / entry.name
-        if entry.is_dir():
+        mode = _peek_mode(path)
+        if stat.S_ISDIR(mode):
             if search.recursive and _is_worth_scanning(entry, path, search):
                 yield from _scan_folder(path, relative / entry.name, search)
-        elif entry.is_file() or entry.is_symlink():
+        elif _may_be_a_photo(mode):
             yield FoundPhoto(path, relative / entry.name, named=False)
 
 
 def _is_worth_scanning(entry: os.DirEntry[str], folder: Path, search: Search) -> bool:
     if entry.name.startswith(".") or entry.is_symlink():
         return False
-    return search.excluded is None or folder.resolve() != search.excluded.resolve()
+    return search.excluded is None or _resolve(folder) != _resolve(search.excluded)

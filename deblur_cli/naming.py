@@ -1,5 +1,6 @@
 """Where each output goes and what it is called. Looks at no file's content."""
 
+import os
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from deblur_cli.inputs import FoundPhoto
 
 NAME_FIELDS = ("stem", "model", "ext")
 WRITABLE = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "webp": "webp", "avif": "avif"}  # --format -> format
+
+# `-o sharp.gif` means a file that cannot be made, not a folder of that name.
+_OTHER_PICTURES = frozenset([".bmp", ".exr", ".gif", ".jp2", ".jxl", ".psd", ".tga"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,17 @@ def names_a_file(output: str, *, single_file: bool) -> bool:
     """Whether `-o` names the output file itself rather than a folder.
 
     Raises:
-        InputError: it looks like a photo, but more than one file may come out.
+        InputError: it looks like a photo, but more than one file may come out, or of a format that is not written.
     """
     path = Path(output)
-    if output.endswith(("/", "\\")) or path.is_dir() or find_format(path) is None:
+    if output == "-":
+        raise InputError("-: photos cannot go to standard output; name a folder, or ./- for one of that name")
+    if output.endswith(("/", "\\")) or os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises on a long name
+        return False
+    if path.suffix.lower() in _OTHER_PICTURES:
+        known = ", ".join(WRITABLE)
+        raise InputError(f"{output}: this format cannot be written; choose one of {known}, or end a folder in /")
+    if find_format(path) is None:
         return False
     if not single_file:
         raise InputError(f"{output}: names one photo, the input is no single file; use a folder, {output}/")
@@ -78,6 +89,8 @@ def check_template(template: str) -> str:
     for _, field, form, conversion in parts:
         if field is not None and (field not in NAME_FIELDS or form or conversion):
             raise InputError(f"--name {template}: unknown field {{{field}}}; known are {known}")
+    if not Path(template).name:
+        raise InputError(f"--name '{template}': is no name for a file; use fields such as {known}")
     if "/" in template or "\\" in template:
         raise InputError(f"--name {template}: a name has no folders; use --output for them")
     return template

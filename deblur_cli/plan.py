@@ -76,6 +76,7 @@ def build_plan(found: Found, layout: Layout, recipe: Recipe, *, overwrite: bool)
     _check_collisions(jobs)
     _check_inputs_are_safe(jobs)
     _check_writable({job.output.parent for job in jobs})
+    _check_names(jobs)
     decided = [_measure(_decide(job, recipe, overwrite=overwrite)) for job in jobs]
     _check_space(decided)
     return Plan(jobs=tuple(decided), ignored=found.ignored)
@@ -110,7 +111,7 @@ def _output_key(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _real_folder(folder: Path) -> Path:
-    return folder.resolve()
+    return Path(os.path.realpath(folder))  # Path.resolve() raises on a link that leads to itself
 
 
 def _check_inputs_are_safe(jobs: Sequence[Job]) -> None:
@@ -141,11 +142,23 @@ def _check_writable(folders: Iterable[Path]) -> None:
 
 def _nearest_existing(folder: Path) -> Path:
     """The folder itself or the closest one above it that is already there."""
-    while not folder.is_dir():
-        if folder.exists() or folder.is_symlink():
-            raise InputError(f"{folder}: is a file, so no folder can be made there")
-        folder = folder.parent
+    try:
+        while not folder.is_dir():
+            if folder.exists() or folder.is_symlink():
+                raise InputError(f"{folder}: is a file, so no folder can be made there")
+            folder = folder.parent
+    except OSError as fault:
+        raise InputError(f"{folder}: cannot write here ({fault.strerror})") from fault
     return folder
+
+
+def _check_names(jobs: Iterable[Job]) -> None:
+    """Every name fits the file system; it is asked where the folder is still to be made, too."""
+    for job in jobs:
+        try:
+            _nearest_existing(job.output.parent).joinpath(job.output.name).exists()
+        except OSError as fault:
+            raise InputError(f"{job.output}: cannot be written ({fault.strerror}); choose another name") from fault
 
 
 def _decide(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
@@ -200,7 +213,7 @@ def _check_space(jobs: Iterable[Job]) -> None:
     for folder, size in needed.items():
         free = shutil.disk_usage(folder).free
         if size > free:
-            raise BackendError(f"{folder}: about {size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free; make room first")
+            raise BackendError(f"{folder}: about {size / 1e6:.1f} MB needed, {free / 1e6:.1f} MB free; make room first")
 
 
 def _listing(entries: Sequence[str]) -> str:

@@ -2,8 +2,10 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from deblur_process import call, run_python
@@ -61,7 +63,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
     options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 19
+    assert len(options) == 20
     for line in options:
         name = line.split()[1].removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line
@@ -204,3 +206,46 @@ def test_a_bug_stays_a_traceback():
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr
     assert "ZeroDivisionError" in answer.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_good_as_the_null_device(tmp_path, closed):
+    (tmp_path / "a.png").write_bytes(b"whatever")
+    deblur = f"{sys.executable} -m deblur_cli"
+    for arguments, status in (("--version", 0), (f"run {tmp_path} -o {tmp_path}/out --dry-run", 0), ("run", 2)):
+        command = f"{{ {deblur} {arguments} {closed}; }} 2>&1; echo $?"
+        answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+        assert answer.stdout.splitlines()[-1] == str(status)
+        assert "Traceback" not in answer.stdout
+
+
+def test_a_list_from_a_closed_stdin_names_nothing():
+    command = f"{sys.executable} -m deblur_cli run --files-from - -o out <&-"
+    answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
+    assert "nothing to do" in answer.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_results_that_find_the_disk_full_are_one_line_with_status_1(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"whatever")
+    for arguments in ("--version", "--help", f"run {tmp_path} -o {tmp_path}/out --dry-run"):
+        command = f"{sys.executable} -m deblur_cli {arguments} >/dev/full"
+        answer = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
+        assert answer.stderr.startswith("deblur: error: disk full: standard output")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_messages_that_cannot_be_written_change_no_status(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"whatever")
+    for arguments, status in ((f"run {tmp_path} -o {tmp_path}/out --dry-run -v", 0), ("run", 2)):
+        command = f"{sys.executable} -m deblur_cli {arguments} 2>/dev/full"
+        assert subprocess.run(["bash", "-c", command], capture_output=True, check=False).returncode == status
+
+
+def test_a_signal_while_python_takes_its_modules_down_shows_no_traceback():
+    probe = "import atexit, signal, sys; from deblur_cli import app; "
+    probe += "atexit.register(signal.raise_signal, signal.SIGTERM); sys.argv[1:] = ['--version']; app.main()"
+    answer = run_python(["-c", probe])
+    assert (answer.returncode, answer.stderr) == (-signal.SIGTERM, "")

@@ -232,3 +232,27 @@ def test_reading_and_writing_go_on_while_the_network_works(jobs):
 def test_the_folders_are_made_only_when_there_is_something_to_write(jobs):
     run([jobs[2]])
     assert not Path(jobs[2].output).parent.exists()
+
+
+def test_a_name_of_two_lines_is_told_on_one(tmp_path):
+    source = tmp_path / "two\nlines  and spaces.png"
+    source.write_bytes(b"no photo")
+    outcome, _ = run([Job(source, tmp_path / "out.png", "png", "new")])
+    assert outcome.failed[0].error.startswith(f"{tmp_path}/two lines  and spaces.png: not a photo")
+    assert "\n" not in outcome.failed[0].error
+
+
+def test_a_photo_that_is_gone_is_told_as_such(jobs):
+    jobs[2].source.unlink()
+    outcome, _ = run(jobs)
+    assert outcome.failed[-1].error.startswith(f"{jobs[2].source}: cannot be read (No such file or directory)")
+
+
+def test_a_photo_that_cannot_carry_the_recipe_is_written_and_told(jobs):
+    source = jobs[0].source.with_name("damaged.jpg")
+    Image.new("RGB", (6, 4)).save(source, xmp=b"<x:xmpmeta>no end")
+    outcome, events = run([Job(source, jobs[0].output.with_name("damaged.jpg"), "jpeg", "new")])
+    assert statuses(outcome) == ["done"]
+    assert [event.text for event in events if isinstance(event, Notice)] == [
+        "its XMP is damaged and stays as it is, without the recipe; another run will ask for --overwrite"
+    ]

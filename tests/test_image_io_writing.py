@@ -173,3 +173,10 @@ def test_tiff_of_many_strips_comes_back(tmp_path: Path) -> None:
     _write(photo, tmp_path / "a.tif", "tiff")
     np.testing.assert_array_equal(factory.load_by_vips(tmp_path / "a.tif"), photo.pixels)
     assert len(factory.load_by_pillow(tmp_path / "a.tif").tag_v2[273]) > 1
+
+
+def test_longest_name_that_the_file_system_takes_is_written(tmp_path: Path) -> None:
+    for name in ("x" * 251 + ".png", "写" * 83 + ".png", "📷" * 62 + ".png"):
+        _write(factory.make_photo(), tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()

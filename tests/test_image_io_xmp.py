@@ -162,3 +162,20 @@ def test_xmp_orientation_that_was_not_applied_is_not_settled(tmp_path: Path) -> 
     metadata = image_io.Metadata(xmp=packet, exif=factory.make_exif(6))
     factory.save_by_pillow(tmp_path / "b.png", "png", factory.make_pixels(), metadata)
     assert image_io.read_photo(tmp_path / "b.png").metadata.xmp == factory.XMP
+
+
+def test_stamp_takes_the_room_of_the_padding_when_a_jpeg_packet_is_nearly_full(tmp_path: Path) -> None:
+    padding = b" " * (65_400 - len(factory.XMP))
+    full = factory.XMP.replace(b"<?xpacket end", padding + b"<?xpacket end")
+    photo = factory.make_photo(metadata=image_io.Metadata(xmp=full))
+    path = tmp_path / "a.jpg"
+    image_io.write_photo(photo, path, file_format="jpeg", quality=None, stamp="r" * 400, times_of=None)
+    packet = image_io.read_photo(path).metadata.xmp or b""
+    assert image_io.read_stamp(path) == "r" * 400
+    assert len(packet) == 65_504
+    assert b"".join((xmp.erase_stamp(packet) or b"").split()) == b"".join(factory.XMP.split())
+
+
+def test_packet_without_enough_padding_is_not_cut() -> None:
+    assert b"".join(xmp.trim_padding(factory.XMP, 10).split()) == b"".join(factory.XMP.split())
+    assert xmp.trim_padding(b"no packet", 3) == b"no packet"

@@ -140,3 +140,32 @@ def test_a_listed_relative_path_keeps_its_folders(folder):
 def test_a_missing_listed_path_is_named(folder):
     with pytest.raises(InputError, match=r"nowhere\.jpg: no such file or folder \(named by --files-from\)"):
         find_photos([], ["nowhere.jpg"], FLAT)
+
+
+def test_an_empty_argument_is_no_folder(folder):
+    with pytest.raises(InputError, match=r"an INPUT is empty"):
+        find_photos([""], [], FLAT)
+
+
+def test_a_link_to_itself_is_refused_when_named_and_left_to_the_work_when_met(folder):
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(InputError, match=r"loop\.jpg"):
+        find_photos(["holiday/loop.jpg"], [], FLAT)
+    assert "loop.jpg" in places("holiday")
+    assert "loop.jpg" in places("holiday/*.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_when_named_and_passed_over_when_met(folder):
+    os.mkfifo(folder / "pipe.jpg")
+    for arguments, listed in ((["holiday/pipe.jpg"], []), ([], ["holiday/pipe.jpg"])):
+        with pytest.raises(InputError, match=r"pipe\.jpg: is a pipe or a device"):
+            find_photos(arguments, listed, FLAT)
+    assert places("holiday") == places("holiday/*.*") == ["a.JPG", "b.jpg"]
+
+
+def test_a_deep_glob_does_not_follow_linked_folders(folder):
+    (folder / "day 1" / "up").symlink_to(folder.resolve())
+    Path("link").symlink_to(folder)
+    assert places("holiday/**/*.*") == places("link/**/*.*") == ["a.JPG", "b.jpg", "day 1/c.tif", "day 1/x/d.webp"]
+    assert places("holiday/*/up/b.*") == ["day 1/up/b.jpg"]

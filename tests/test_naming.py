@@ -73,3 +73,23 @@ def test_what_counts_as_an_output_file(tmp_path):
     assert not names_a_file(str(tmp_path / "folder.jpg"), single_file=False)
     with pytest.raises(InputError, match=r"new.jpg: names one photo.*use a folder, new.jpg/"):
         names_a_file("new.jpg", single_file=False)
+
+
+@pytest.mark.parametrize("template", ["", "."])
+def test_a_template_without_a_name_is_refused(template):
+    with pytest.raises(InputError, match=r"^--name '\.?': is no name for a file[^\n]*$"):
+        check_template(template)
+
+
+@pytest.mark.parametrize(("output", "text"), [("sharp.JXL", "cannot be written"), ("-", "standard output")])
+def test_an_output_that_looks_like_a_file_but_cannot_be_one_is_refused(tmp_path, monkeypatch, output, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=text):
+        names_a_file(output, single_file=True)
+    Path("sharp.JXL").mkdir()
+    assert not names_a_file("sharp.JXL", single_file=True)
+    assert not names_a_file("./-", single_file=True)
+
+
+def test_a_very_long_output_is_left_to_the_plan():
+    assert not names_a_file("x" * 5000, single_file=True)

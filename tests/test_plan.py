@@ -197,3 +197,30 @@ def test_a_disk_that_is_clearly_too_full_is_refused(monkeypatch):
         plan("in")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(100, 80, 20))
     assert actions("in") == ["new"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_name_that_is_too_long_is_refused_before_the_work(exists):
+    photo("a.png")
+    if exists:
+        Path("out").mkdir()
+    assert "File name too long" in refusal("a.png", name="{stem}" + "x" * 300 + "{ext}")
+    assert "File name too long" in refusal("a.png", output="x" * 300)
+
+
+def test_a_folder_that_cannot_be_entered_is_refused(monkeypatch):
+    photo("a.png")
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    assert refusal("a.png", output="locked/out") == "locked/out: cannot write here (Permission denied)"
+
+
+def test_an_output_folder_that_is_a_link_to_itself_is_refused():
+    photo("in/day/a.png")
+    Path("loop").symlink_to("loop")
+    for output in ("loop", "loop/deeper"):
+        assert refusal("in", output=output).startswith("loop: is a file")
+        assert refusal("in/**/*.png", output=output).startswith("loop: is a file")

@@ -142,7 +142,9 @@ def test_broken_photos_are_named_and_the_others_written(deblur):
 
 def test_the_only_photo_failing_is_status_3_too(deblur):
     broken("a.jpg")
-    assert deblur("a.jpg", "-o", "b.jpg")[0] == 3
+    status, _, err = deblur("a.jpg", "-o", "b.jpg")
+    assert status == 3
+    assert err[-1] == "deblur: error: 1 of 1 photo failed; none is written"
     assert tree(".") == ["a.jpg"]
 
 

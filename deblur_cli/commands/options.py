@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -89,6 +90,16 @@ ModelOption = Annotated[
     str,
     option("Restoration", "--model", "What restores the photos.", metavar="NAME", complete=complete_model),
 ]
+ExpertOption = Annotated[
+    str | None,
+    option(
+        "Restoration",
+        "--expert",
+        "A .pth or .safetensors that spandrel knows, instead of --model; "
+        "for a NAFNet, --model nafnet-64 is the local variant, as published.",
+        metavar="FILE",
+    ),
+]
 DeviceOption = Annotated[
     str,
     option(
@@ -149,6 +160,7 @@ def write_json(content: dict[str, Any], *, indent: int | None = None) -> None:
 
 
 def write_note(text: str) -> None:
-    """One line on stderr."""
-    sys.stderr.write(f"deblur: {text}\n")
-    sys.stderr.flush()
+    """One line on stderr; where that cannot be written (a full disk, a closed pipe), the work goes on without."""
+    with suppress(OSError):
+        sys.stderr.write(f"deblur: {text}\n")
+        sys.stderr.flush()

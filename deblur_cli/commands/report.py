@@ -135,8 +135,8 @@ def describe_result(result: Result, setting: Setting) -> dict[str, Any]:
         "status": result.status,
         "reason": "same recipe" if result.status == "skipped" else result.job.action,
         "error": error,
-        "seconds": round(result.seconds, 4),
-        "network_seconds": round(result.network_seconds, 4),
+        "seconds": round(result.seconds, 6),
+        "network_seconds": round(result.network_seconds, 6),
         "width": result.width or None,
         "height": result.height or None,
         "bits": result.bits or None,
@@ -167,9 +167,9 @@ def summarise(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, Any]:
         "remaining": len(plan.todo) - len(outcome.results),
         "ignored": plan.ignored,
         "megapixels": round(outcome.megapixels, 4),
-        "seconds": round(outcome.seconds, 4),
-        "network_seconds": round(outcome.network_seconds, 4),
-        "load_seconds": round(setting.load_seconds, 4),
+        "seconds": round(outcome.seconds, 6),
+        "network_seconds": round(outcome.network_seconds, 6),
+        "load_seconds": round(setting.load_seconds, 6),
         "error": str(outcome.fault) if outcome.fault else None,
     }
 

@@ -13,6 +13,7 @@ from deblur_cli.commands.options import (
     DeviceOption,
     DryRunOption,
     DtypeOption,
+    ExpertOption,
     FailFastOption,
     FilesFromOption,
     FormatOption,
@@ -69,6 +70,7 @@ class Network:
     dtype: str
     tile: int | None
     seed: int
+    expert: str | None = None  # a checkpoint by its path, instead of `model`
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Manner:
 
 
 def run(
+    context: typer.Context,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="INPUT...", help="Photos, folders, quoted globs.", show_default=False),
@@ -96,6 +99,7 @@ def run(
     name: NameOption = None,
     overwrite: OverwriteOption = False,
     model: ModelOption = DEFAULT_MODEL,
+    expert: ExpertOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     tile: TileOption = None,
@@ -129,7 +133,7 @@ def run(
     """
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name, suffix), file_format, quality, overwrite)
-    network = Network(model, device, dtype, tile, seed)
+    network = Network(model, device, dtype, tile, seed, _choose_expert(context, expert))
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
     _check(sources, target, network, manner)
     recipe = _build_recipe(target, network)
@@ -154,6 +158,17 @@ def _choose_template(name: str | None, suffix: str | None) -> str:
     return check_template(name) if name is not None else f"{{stem}}{suffix or ''}{{ext}}"
 
 
+def _choose_expert(context: typer.Context, expert: str | None) -> str | None:
+    """The file that replaces the model; what stands on the command line outdoes what stands in the environment."""
+    sources = [context.get_parameter_source(name) for name in ("expert", "model")]
+    origins = ["" if source is None else source.name for source in sources]
+    if expert is None or origins[1] not in ("COMMANDLINE", "ENVIRONMENT"):
+        return expert
+    if origins[0] == origins[1]:
+        raise InputError("--expert and --model exclude each other")
+    return expert if origins[0] == "COMMANDLINE" else None
+
+
 def _check(sources: Sources, target: Target, network: Network, manner: Manner) -> None:
     if not sources.inputs and sources.files_from is None:
         raise InputError("no input; name photos, folders or globs (see 'deblur run --help')")
@@ -173,14 +188,27 @@ def _check(sources: Sources, target: Target, network: Network, manner: Manner) -
 
 def _build_recipe(target: Target, network: Network) -> "Recipe":
     from deblur_cli.recipe import Recipe
-    from deblur_cli.weights import find_model
 
     options: dict[str, str | int] = {"dtype": network.dtype, "seed": network.seed}
     if network.tile is not None:
         options["tile"] = network.tile
     if target.quality is not None:
         options["quality"] = target.quality
-    return Recipe(model=network.model, weights=find_model(network.model).hashes, options=options)
+    name, hashes = _identify(network)
+    return Recipe(model=name, weights=hashes, options=options)
+
+
+def _identify(network: Network) -> tuple[str, dict[str, str]]:
+    """What the stamp calls the model, and role -> sha256 of its weights."""
+    from deblur_cli.weights import find_model, hash_file
+
+    if network.expert is None:
+        return network.model, find_model(network.model).hashes
+    path = Path(network.expert)
+    try:
+        return path.stem, {"expert": hash_file(path)}
+    except OSError as fault:
+        raise InputError(f"--expert {path}: {fault.strerror}") from fault
 
 
 def _build_plan(sources: Sources, target: Target, recipe: "Recipe") -> "Plan":

@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
@@ -94,8 +95,10 @@ def _trace(fault: Exception) -> str:
 
 
 def _load(network: "Network") -> "Backend":
-    from deblur_cli.backends import load_model
+    from deblur_cli.backends import load_file, load_model
 
+    if network.expert is not None:
+        return load_file(Path(network.expert), device=network.device, dtype=network.dtype)
     return load_model(network.model, device=network.device, dtype=network.dtype)
 
 
@@ -155,7 +158,8 @@ def _raise_failures(task: Task, outcome: Outcome) -> None:
         raise outcome.fault
     if outcome.failed:
         all_photos = count(len(task.plan.jobs), "photo")
-        others = "stopped there" if task.manner.fail_fast else "the others are written"
+        good = outcome.done or task.plan.skipped
+        others = "stopped there" if task.manner.fail_fast else "the others are written" if good else "none is written"
         raise BatchFailed(f"{len(outcome.failed)} of {all_photos} failed; {others}")
 
 

@@ -19,7 +19,8 @@ def write_atomically(path: Path, content: bytes, times_of: Path | None) -> None:
         BackendError: the disk is full.
         PhotoError: the system refuses in another way.
     """
-    temporary = path.with_name(f".{path.name}.deblur-{os.getpid()}.tmp")
+    # Of a long name only the beginning, four bytes a character at most: file systems end at 255 bytes.
+    temporary = path.with_name(f".{path.name[:50]}.deblur-{os.getpid()}.tmp")
     try:
         try:
             _write_synced(temporary, content)

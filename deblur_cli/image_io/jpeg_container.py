@@ -201,7 +201,7 @@ def _build_segments(metadata: Metadata) -> Iterator[bytes]:
     if metadata.exif:
         yield _segment(_APP1, exif.PREFIX + metadata.exif, "EXIF")
     if metadata.xmp:
-        yield _segment(_APP1, _XMP + metadata.xmp, "XMP")
+        yield _segment(_APP1, _XMP + xmp.trim_padding(metadata.xmp, _ROOM - len(_XMP)), "XMP")
     guid = xmp.find_extended_guid(metadata.xmp)
     if metadata.xmp_extended and guid:
         full = struct.pack(">I", len(metadata.xmp_extended))

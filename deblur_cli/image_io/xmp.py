@@ -84,6 +84,19 @@ def settle_orientation(packet: bytes | None) -> bytes | None:
     return packet
 
 
+def trim_padding(packet: bytes, room: int) -> bytes:
+    """The packet with as much less of the blank before its end as makes it fit into `room` bytes.
+
+    The blank is there for what is inserted later; a packet that is still too long comes back without any.
+    """
+    end = packet.rfind(b"<?xpacket end")
+    if len(packet) <= room or end < 0:
+        return packet
+    body = packet[:end].rstrip(b" \t\r\n")
+    blank = packet[len(body) : end]
+    return body + blank[len(packet) - room :] + packet[end:]
+
+
 def join_extended(packet: bytes, extended: bytes) -> bytes:
     """One packet out of a JPEG's two, for formats without the 64 KB limit.
 

@@ -232,7 +232,7 @@ def _add_noise(light: Tensor, dice: Dice, config: SynthesisConfig, still: Tensor
     """Shot and read noise, mostly mild; unblurred photos stay clean so that they come back unharmed."""
     count = light.shape[0]
     noisy = dice.chance(count, config.noise_share) * (1 - still)
-    read = config.max_noise * dice.uniform(count, 1, 1, 1) ** 3
+    read = config.max_noise * dice.uniform(count, 1, 1, 1) ** 2
     shot = 0.5 * read
     deviation = (read**2 + shot**2 * light.clamp_min(0)).sqrt()
     return light + noisy * deviation * dice.normal(*light.shape)
