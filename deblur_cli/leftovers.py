@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-# `image_io` writes to `.{name}.deblur-{pid}.tmp` beside the target and renames it when it is complete.
+# `image_io` writes to `.{name}.deblur-{pid}.tmp`, a long name cut off, beside the target and renames it at the end.
 _TEMPORARY = re.compile(r"^\..+\.deblur-(\d+)\.tmp$")
 
 
