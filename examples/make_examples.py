@@ -12,7 +12,7 @@ from skimage import data
 from deblur_cli.training.blur_synthesis import Dice, blur_by_shake
 
 HERE = Path(__file__).parent
-PHOTOS = {"astronaut": (data.astronaut, 9.0, 3), "coffee": (data.coffee, 12.0, 5), "chelsea": (data.chelsea, 7.0, 8)}
+PHOTOS = {"astronaut": (data.astronaut, 9.0, 3), "coffee": (data.coffee, 12.0, 5), "chelsea": (data.chelsea, 10.0, 9)}
 GAMMA = 2.2
 
 

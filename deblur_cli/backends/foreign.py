@@ -16,7 +16,7 @@ from deblur_cli.tiling import Tiling
 if TYPE_CHECKING:
     from types import ModuleType
 
-_CONTEXT, _FEATHER = 64, 32  # nobody knows the networks' reach; this is what the bundled one needs
+_CONTEXT, _FEATHER = 128, 32  # nobody knows the networks' reach; this is what the bundled one needs
 _GRID = 16  # networks that take any size pad inside, with black; so they get sides that most need not pad
 
 # What a network's constructor or load_state_dict may raise when a state dict only resembles what it knows.
