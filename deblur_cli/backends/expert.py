@@ -96,9 +96,9 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
     """The cut that suits a network.
 
     Dense U-Net: measured on the shipped weights, with 128 pixels of context tiles of 512 agree with the photo in one
-    piece to 70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB. NAFNet: half its averaging window, so that the pixels which count average over the same windows as in
-    the whole photo; its tiles are larger, because the share of them that is context is. What its deeper blocks still
-    see of a cut was measured on random weights only: 44-58 dB to the photo in one tile, worst where blocks change most.
+    piece to 70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB. NAFNet: half its averaging window, so that the
+    pixels which count average over the same windows as in the whole photo. What its deeper blocks still see of a cut
+    was measured on random weights only: 44-58 dB to the photo in one tile, worst where blocks change most.
     """
     window = network.config.window(0) if isinstance(network, NAFNet) else None
     grid = network.config.multiple_of
