@@ -7,7 +7,7 @@ from typing import Any
 
 from deblur_cli.errors import InputError
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 860, 260, 64, 28, 12
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _TOP = 860, 260, 64, 110, 28, 12
 _COLOURS = ("#2a6fb0", "#c2571a", "#2b8a57", "#8a4fb5")
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Training log: {name}</title><style>
@@ -63,7 +63,7 @@ def _plot(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
     end = max(max(x for x, _ in points), 1e-6)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + x / end * (_WIDTH - _LEFT - 90)
+        across = _LEFT + x / end * (_WIDTH - _LEFT - _RIGHT)
         return across, _TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [_axes(low, high, end)]
@@ -71,20 +71,20 @@ def _plot(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
         end_x, end_y = place(*line[-1])
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        label = f"{html.escape(name)} {line[-1][1]:.4g}"
+        label = f"{html.escape(name)} {line[-1][1]:.3g}"
         parts.append(f'<text x="{end_x + 6:.0f}" y="{end_y + 4:.0f}" style="fill:{colour}">{label}</text>')
     box = f"0 0 {_WIDTH} {_HEIGHT}"
     return f'<h2>{title}</h2><svg viewBox="{box}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
 def _axes(low: float, high: float, end: float) -> str:
-    floor, right = _HEIGHT - _BOTTOM, _WIDTH - 90
+    floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     marks = []
     for step in range(5):
         y = floor - step / 4 * (floor - _TOP)
         value = low + step / 4 * (high - low)
         marks.append(f'<line class="rule" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        marks.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        marks.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     marks.append(f'<text x="{_LEFT}" y="{_HEIGHT - 6}">0</text>')
     marks.append(f'<text x="{right}" y="{_HEIGHT - 6}" text-anchor="end">{end:.1f} minutes</text>')
     return "".join(marks)
