@@ -1,6 +1,6 @@
 """Fixed pairs that the training never sees, and the gain of a network on them."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
@@ -16,12 +16,6 @@ _PAIR_SIDE, _PATCH_SIDE = 512, 256
 ValidationSets = dict[str, list[tuple[Tensor, Tensor]]]  # name -> (blurry, sharp) batches, (B, 3, H, W)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    name: str
-    shake_share: float
-
-
 def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> ValidationSets:
     """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (untouched photos)."""
     sets: ValidationSets = {}
@@ -33,9 +27,9 @@ def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> Validati
         return sets
     patches = torch.cat([_centre(photo, side) for photo in photos])
     generator = torch.Generator().manual_seed(_SEED)
-    for kind in (_Kind("shake", 1.0), _Kind("motion", 0.0)):
-        config = _only(synthesis, kind.shake_share)
-        sets[kind.name] = [synthesise(patches, generator, config) for _ in range(4)]
+    for name, shake_share in (("shake", 1.0), ("motion", 0.0)):
+        config = replace(synthesis, shake_share=shake_share, unblurred_share=0.0)
+        sets[name] = [synthesise(patches, generator, config) for _ in range(4)]
     border = margin(synthesis)
     untouched = patches[..., border:-border, border:-border]
     sets["sharp"] = [(untouched, untouched)]
@@ -60,11 +54,6 @@ def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, accelerator: Accele
     with accelerator.autocast():
         restored = network(on_device)
     return mean_psnr(restored, sharp.to(accelerator.device)) - before
-
-
-def _only(synthesis: SynthesisConfig, shake_share: float) -> SynthesisConfig:
-    values = {name: getattr(synthesis, name) for name in synthesis.__dataclass_fields__}
-    return SynthesisConfig(**values | {"shake_share": shake_share, "unblurred_share": 0.0})
 
 
 def _centre(image: Pixels, side: int) -> Tensor:
