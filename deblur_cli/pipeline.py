@@ -1,53 +1,35 @@
 """Photo -> tiles -> backend -> photo. Receives its backend as an argument and knows no network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.backends import Backend
+from deblur_cli.backends.contract import Backend, Enhancing, Order, Pixels, Stopped, Watch
 from deblur_cli.devices import is_out_of_memory
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.tiling import Tile, Tiling, tile_grid
 
-Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
+__all__ = ["Stopped", "Watch", "quantize", "restore_image"]
 
 
-class Stopped(Exception):
-    """`stop` said so between two tiles; the photo is unfinished."""
-
-
-def _silent(_: object) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a caller may want to hear and say while a photo is restored.
-
-    Attributes:
-        on_event: gets one-line notices (a smaller tile after memory ran out).
-        on_pixels: gets the number of photo pixels finished since the last call.
-        stop: asked between tiles; true raises `Stopped`.
-    """
-
-    on_event: Callable[[str], None] = _silent
-    on_pixels: Callable[[int], None] = _silent
-    stop: Callable[[], bool] = bool
-
-
-def restore_image(blurry: Pixels, backend: Backend, *, tile: int | None = None, watch: Watch | None = None) -> Pixels:
-    """Restore a whole photo, tile by tile.
+def restore_image(
+    blurry: Pixels, backend: Backend, *, tile: int | None = None, seed: int = 0, watch: Watch | None = None
+) -> Pixels:
+    """Restore a whole photo: tile by tile, then as a whole where the backend has a second stage.
 
     Args:
         blurry: (H, W, 3), uint8 or uint16, sRGB-encoded or in the photo's own profile.
         tile: longest side of a tile in pixels; None takes the backend's. Memory grows with it, the result hardly
             changes. When memory runs out it is halved and the photo begun again.
+        seed: of the random numbers that a backend may draw; they are drawn anew for every photo.
     Returns:
         (H, W, 3) of the same dtype, rounded.
     Raises:
@@ -59,7 +41,7 @@ def restore_image(blurry: Pixels, backend: Backend, *, tile: int | None = None, 
     tiling = backend.tiling if tile is None else backend.tiling.with_size(tile)
     while True:
         try:
-            return _restore_tiles(blurry, backend, tiling, watch)
+            return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
@@ -73,7 +55,34 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
     return image.mul_(top).round_().clamp_(0, top).to(target).numpy()
 
 
-def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Tiling, watch: Watch) -> Pixels:
+def _restore(blurry: Pixels, backend: Backend, tiling: Tiling, order: Order) -> Tensor:
+    """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
+    if not isinstance(backend, Enhancing):
+        return _restore_tiles(blurry, backend, tiling, order.watch)
+    count = _Count(order.watch.on_pixels)
+    first, second = (
+        replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
+    )
+    estimate = _restore_tiles(blurry, backend, tiling, first)
+    with _timed(order.watch, backend.device):
+        return backend.enhance(blurry, estimate, replace(order, watch=second))
+
+
+class _Count:
+    """Whole pixels out of the shares of several stages, none lost to rounding."""
+
+    def __init__(self, on_pixels: Callable[[int], None]) -> None:
+        self._on_pixels, self._done, self._told = on_pixels, 0.0, 0
+
+    def add(self, share: float, pixels: int) -> None:
+        """So many pixels are through a stage that has this share of the work."""
+        self._done += share * pixels
+        now = round(self._done)
+        self._on_pixels(now - self._told)
+        self._told = now
+
+
+def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Tiling, watch: Watch) -> Tensor:
     height, width = blurry.shape[:2]
     merged = torch.zeros(height, width, 3)
     done = 0
@@ -81,12 +90,24 @@ def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Tiling, watch: Watc
     for index, tile in enumerate(tiles, 1):
         if watch.stop():
             raise Stopped
-        restored = backend.restore(_crop(blurry, tile, backend.device))
+        crop = _crop(blurry, tile, backend.device)
+        with _timed(watch, backend.device):
+            restored = backend.restore(crop)
         _merge(merged, restored, tile)
         now = height * width * index // len(tiles)
         watch.on_pixels(now - done)
         done = now
-    return quantize(merged, blurry.dtype)
+    return merged
+
+
+@contextmanager
+def _timed(watch: Watch, device: torch.device) -> Iterator[None]:
+    """Tells how long the networks took, so that everything around them can be weighed against it."""
+    started = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the call returns before the card is done
+    watch.on_network(time.perf_counter() - started)
 
 
 def _crop(blurry: Pixels, tile: Tile, device: torch.device) -> Tensor:

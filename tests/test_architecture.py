@@ -21,7 +21,7 @@ FLOORS = (
     ("plan",),
     ("naming", "leftovers"),
     ("inputs", "recipe"),
-    ("pipeline", "timing"),
+    ("pipeline",),
     ("backends",),
     ("checkpoint",),
     ("weights", "devices"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deblur_cli.backends.contract import Order
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.pipeline import Stopped, Watch, quantize, restore_image
 from deblur_cli.tiling import Tiling
@@ -98,6 +99,37 @@ def test_pixels_are_counted_once_each() -> None:
     restore_image(noise(200, 150), FakeBackend(), watch=Watch(on_pixels=counted.append))
     assert sum(counted) == 200 * 150
     assert len(counted) > 1
+
+
+class TwoStages(FakeBackend):
+    """Halves every pixel tile by tile, then adds the seed to the whole photo."""
+
+    share = 0.37
+
+    def enhance(self, blurry: np.ndarray, estimate: Tensor, order: Order) -> Tensor:
+        height, width = blurry.shape[:2]
+        for _ in range(height):
+            order.watch.on_pixels(width)
+        return estimate / 2 + order.seed / 255
+
+
+def test_a_second_stage_gets_the_whole_estimate_and_the_seed() -> None:
+    photo = noise(200, 150)
+    restored = restore_image(photo, TwoStages(), seed=7)
+    assert np.abs(restored.astype(float) - (photo / 2 + 7)).max() <= 0.5
+
+
+def test_pixels_of_two_stages_are_counted_once_each() -> None:
+    counted: list[int] = []
+    restore_image(noise(201, 149), TwoStages(), watch=Watch(on_pixels=counted.append))
+    assert sum(counted) == 201 * 149
+
+
+def test_the_time_of_every_tile_and_stage_is_told() -> None:
+    told: list[float] = []
+    backend = TwoStages()
+    restore_image(noise(200, 150), backend, watch=Watch(on_network=told.append))
+    assert len(told) == len(backend.shapes) + 1
 
 
 def test_stop_is_asked_between_tiles() -> None:

@@ -1,39 +1,14 @@
-"""What every restoration system looks like to the pipeline, and the table from a model's name to its class."""
+"""The table from a model's name to the backend that runs it."""
 
 from pathlib import Path
-from typing import Protocol
-
-import torch
-from torch import Tensor, nn
 
 from deblur_cli import weights
+from deblur_cli.backends.contract import Backend
 from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.devices import find_device
-from deblur_cli.tiling import Tiling
 
-
-class Backend(Protocol):
-    """Weights, networks and sampler behind one method."""
-
-    name: str
-    device: torch.device
-    dtype: torch.dtype
-    tiling: Tiling
-
-    @property
-    def module(self) -> nn.Module:
-        """The network that runs, for counting parameters and multiplications."""
-
-    def restore(self, blurry: Tensor) -> Tensor:
-        """Sharp tile from a blurred one.
-
-        Args:
-            blurry: (1, 3, H, W), float32, [0, 1], on `device`; H and W are multiples of `tiling.multiple_of`.
-        Returns:
-            (1, 3, H, W), float32, about [0, 1], finite.
-        """
-
+__all__ = ["Backend", "load_file", "load_model"]
 
 _LOADERS = {"expert": load_expert}
 

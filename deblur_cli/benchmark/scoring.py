@@ -74,8 +74,7 @@ class Restorer:
         return Restored(restored, seconds, self._describe_cost())
 
     def _restore(self, blurry: Pixels) -> Pixels:
-        torch.manual_seed(self._seed)  # for every photo, so that its result depends on no other photo
-        return restore_image(blurry, self._backend, tile=self._tile)
+        return restore_image(blurry, self._backend, tile=self._tile, seed=self._seed)
 
     def _describe_cost(self) -> Cost:
         return Cost(

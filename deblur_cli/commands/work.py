@@ -103,15 +103,11 @@ def _load(network: "Network") -> "Backend":
 
 
 def _build_restore(backend: "Backend", network: "Network") -> Restore:
-    import torch
-
     from deblur_cli.pipeline import Watch, restore_image
-    from deblur_cli.timing import TimedBackend
 
     def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
-        torch.manual_seed(network.seed)  # for every photo, so that its result depends on no other photo
-        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.stop)
-        return restore_image(blurry, TimedBackend(backend, hooks.on_network), tile=network.tile, watch=watch)
+        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.on_network, hooks.stop)
+        return restore_image(blurry, backend, tile=network.tile, seed=network.seed, watch=watch)
 
     return restore
 

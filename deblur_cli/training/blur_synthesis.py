@@ -23,6 +23,7 @@ class SynthesisConfig:
         shake_share: share of calls that use `blur_by_shake`; the rest uses `blur_by_motion`.
         unblurred_share: share of photos that stay as they are.
         object_share: share of moving scenes with an object of its own motion.
+        grey_share: share of photos made grey first: scans and black-and-white files.
         encoded_share: share of photos averaged as they are instead of in linear light.
         highlight_share: share of photos whose clipped highlights are drawn beyond white first.
         noise_share, max_noise: share of noisy photos; largest standard deviation of the read noise, [0, 1] units.
@@ -34,6 +35,7 @@ class SynthesisConfig:
     shake_share: float = 0.35
     unblurred_share: float = 0.06
     object_share: float = 0.5
+    grey_share: float = 0.0
     encoded_share: float = 0.35
     highlight_share: float = 0.3
     noise_share: float = 0.5
@@ -80,6 +82,7 @@ def synthesise(sharp: Tensor, generator: torch.Generator, config: SynthesisConfi
     length = math.exp(dice.number(math.log(config.min_length), math.log(config.max_length)))
     gamma = dice.uniform(count, 1, 1, 1, low=1.8, high=2.4)
     exponent = torch.where(dice.chance(count, config.encoded_share) > 0, torch.ones_like(gamma), gamma)
+    sharp = torch.where(dice.chance(count, config.grey_share) > 0, sharp.mean(1, keepdim=True), sharp)
     light = _raise_highlights(sharp.clamp(0, 1) ** exponent, dice, config.highlight_share)
     if dice.number(0, 1) < config.shake_share:
         target, mixed = light, blur_by_shake(light, length, dice)
