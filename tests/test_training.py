@@ -141,11 +141,11 @@ def test_an_unknown_recipe_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text("[schedule]\nminuts = 3")
     with pytest.raises(InputError, match="minuts"):
-        read_recipe(str(path))
+        read_recipe(str(path), ExpertRecipe)
 
 
 def test_every_shipped_recipe_reads() -> None:
-    assert isinstance(read_recipe("expert"), ExpertRecipe)
+    assert isinstance(read_recipe("expert", ExpertRecipe), ExpertRecipe)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
@@ -155,13 +155,13 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
 
 
 def test_held_out_pictures_are_never_drawn(recipe: Path, data: Path) -> None:
-    found = read_training_data(data, read_recipe(str(recipe)).data)
+    found = read_training_data(data, read_recipe(str(recipe), ExpertRecipe).data)
     assert (len(found.photos), len(found.held_out_photos)) == (3, 2)
     assert (len(found.pairs), len(found.held_out_pairs)) == (2, 1)
 
 
 def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path, data: Path) -> None:
-    chosen = read_recipe(str(recipe))
+    chosen = read_recipe(str(recipe), ExpertRecipe)
     found = read_training_data(data, chosen.data)
 
     def first() -> tuple[torch.Tensor, torch.Tensor]:

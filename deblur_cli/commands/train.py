@@ -1,6 +1,7 @@
-"""`deblur train`: train the expert, look at its training pairs, plot its log."""
+"""`deblur train`: train a network, look at its training pairs, plot its log."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,10 @@ from deblur_cli.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from accelerate import Accelerator
     from rich.table import Table
 
-    from deblur_cli.training.loop import Progress
+    from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks, and look at what they learn from.")
 
@@ -28,17 +30,27 @@ RecipeOption = Annotated[
 ]
 
 
+OutOption = Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
+MinutesOption = Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")]
+TrainingSeedOption = Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")]
+InitOption = Annotated[
+    Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
+]
+ResumeOption = Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")]
+FrozenExpertOption = Annotated[
+    str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME")
+]
+
+
 @app.command()
 def expert(
     data: DataOption,
-    out: Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")],
+    out: OutOption,
     recipe: RecipeOption = "expert",
-    minutes: Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")] = None,
-    seed: Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")] = None,
-    init: Annotated[
-        Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
-    ] = None,
-    resume: Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")] = False,
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
 ) -> None:
@@ -49,26 +61,43 @@ def expert(
 
     Example: deblur train expert --data photos-and-pairs/ --out runs/expert --minutes 90
     """
-    check_device(device)
-    _check_run(out, init, resume=resume)
+    run = _open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.datasets import read_training_data
-    from deblur_cli.training.loop import ExpertTraining, RunPaths, build_accelerator
-    from deblur_cli.training.plot import write_log_page
-    from deblur_cli.training.recipe import read_recipe
+    from deblur_cli.training.expert_task import ExpertTask
+    from deblur_cli.training.recipe import ExpertRecipe, change_recipe, read_recipe
 
-    chosen = read_recipe(recipe).with_changes(minutes=minutes, seed=seed)
-    accelerator = build_accelerator(device)
-    paths = RunPaths(folder=out, init=init, resume=resume)
-    training = ExpertTraining(chosen, read_training_data(data, chosen.data), paths, accelerator)
-    if quiet or not accelerator.is_main_process:
-        training.run(lambda progress: None)
-    elif sys.stderr.isatty():
-        _run_live(training.run)
-    else:
-        training.run(lambda progress: write_note(describe(progress)))
-    if accelerator.is_main_process:
-        write_log_page(out)
-        write_result(str(out / "expert.safetensors"))
+    chosen = change_recipe(read_recipe(recipe, ExpertRecipe), minutes=minutes, seed=seed)
+    run.train(ExpertTask(chosen, read_training_data(data, chosen.data), init))
+
+
+@app.command()
+def codec(
+    data: DataOption,
+    out: OutOption,
+    expert: FrozenExpertOption = "bundled-expert",
+    recipe: RecipeOption = "codec",
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train the r-space codec, the flow's latent space; the result is RUN/codec.safetensors.
+
+    A prior and a flow belong to the codec they were trained on: a new codec means both again.
+
+    Example: deblur train codec --data photos-and-pairs/ --out runs/codec
+    """
+    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.codec_task import CodecTask
+    from deblur_cli.training.datasets import read_training_data
+    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.recipe import CodecRecipe, change_recipe, read_recipe
+
+    chosen = change_recipe(read_recipe(recipe, CodecRecipe), minutes=minutes, seed=seed)
+    frozen = load_expert(expert, run.accelerator.device)
+    run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init))
 
 
 @app.command()
@@ -86,9 +115,9 @@ def preview(
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
     from deblur_cli.training.preview import draw_sheet
-    from deblur_cli.training.recipe import read_recipe
+    from deblur_cli.training.recipe import ExpertRecipe, read_recipe
 
-    draw_sheet(read_recipe(recipe), data, count, seed).save(out)
+    draw_sheet(read_recipe(recipe, ExpertRecipe), data, count, seed).save(out)
     write_result(str(out))
 
 
@@ -107,19 +136,57 @@ def plot(
 
 def describe(progress: "Progress") -> str:
     """Where a training stands, in one line."""
-    gains = ", ".join(f"{name} {gain:+.2f} dB" for name, gain in progress.gains.items())
+    figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
     left = format_duration(max(0.0, progress.budget - progress.elapsed))
     speed = f"{progress.photos_per_second:.0f} patches/s"
-    return f"step {progress.step}, loss {progress.loss:.4f}, {gains or 'not validated yet'}, {speed}, {left} left"
+    return f"step {progress.step}, loss {progress.loss:.4f}, {figures or 'not validated yet'}, {speed}, {left} left"
 
 
-def _check_run(out: Path, init: Path | None, *, resume: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The folder and the device of a training, and who watches it."""
+
+    paths: "RunPaths"
+    accelerator: "Accelerator"
+    quiet: bool
+
+    def train(self, task: "Task") -> None:
+        """Train, then write the page of the log and say where the weights are."""
+        from deblur_cli.training.loop import Training
+        from deblur_cli.training.plot import write_log_page
+
+        training = Training(task, self.paths, self.accelerator)
+        if self.quiet or not self.accelerator.is_main_process:
+            training.run(lambda progress: None)
+        elif sys.stderr.isatty():
+            _run_live(training.run)
+        else:
+            training.run(lambda progress: write_note(describe(progress)))
+        if self.accelerator.is_main_process:
+            write_log_page(self.paths.folder)
+            write_result(str(self.paths.folder / task.weights))
+
+
+def _open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> _Run:
+    """Everything about a training that can be refused before pictures are read."""
+    check_device(device)
     if init is not None and not init.is_file():
         raise InputError(f"--init {init}: no such file")
     if init is not None and resume:
         raise InputError("--init starts anew and --resume goes on: give one of them")
     if not resume and (out / "state.pt").exists():
         raise InputError(f"{out}: holds a training already; go on with --resume or choose another folder")
+    from deblur_cli.training.loop import RunPaths, build_accelerator
+
+    return _Run(RunPaths(out, resume), build_accelerator(device), quiet)
+
+
+def _flatten(figures: "Figures") -> list[tuple[str, float]]:
+    return [pair for group in figures.values() for pair in group.items()]
+
+
+def _show(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:+.3f}"
 
 
 def _run_live(run: "Callable[[Callable[[Progress], None]], None]") -> None:
@@ -132,8 +199,9 @@ def _run_live(run: "Callable[[Callable[[Progress], None]], None]") -> None:
 def _table(progress: "Progress") -> "Table":
     from rich.table import Table
 
-    table = Table("step", "loss", *progress.gains, "patches/s", "left", title="training")
-    gains = [f"{gain:+.2f} dB" for gain in progress.gains.values()]
+    figures = _flatten(progress.figures)
+    table = Table("step", "loss", *(name for name, _ in figures), "patches/s", "left", title="training")
     left = format_duration(max(0.0, progress.budget - progress.elapsed))
-    table.add_row(f"{progress.step}", f"{progress.loss:.4f}", *gains, f"{progress.photos_per_second:.0f}", left)
+    shown = [_show(value) for _, value in figures]
+    table.add_row(f"{progress.step}", f"{progress.loss:.4f}", *shown, f"{progress.photos_per_second:.0f}", left)
     return table

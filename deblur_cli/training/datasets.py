@@ -27,7 +27,7 @@ _SUFFIXES = {".webp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 class Source(Protocol):
     """Something that gives pairs of patches."""
 
-    def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
+    def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
         """Blurred and sharp patches, (count, 3, size, size), [0, 1], on the device of the source."""
 
 
@@ -109,7 +109,7 @@ class PairSource:
 
 
 class PatchPool:
-    """A pool of ready pairs: each batch replaces a few and draws from all, cropped and turned anew.
+    """A pool of ready pairs, or pairs with an estimate: each batch replaces a few and draws from all, turned anew.
 
     Synthesis costs as much as a training step, so each patch serves `data.reuse` times on average.
     """
@@ -120,13 +120,12 @@ class PatchPool:
         self._shares = shares / shares.sum()
         self._data, self._patch, self._luck = data, patch, luck
         self._side = -(-patch * 7 // 5 // 16) * 16
-        shape = (data.pool, 2, 3, self._side, self._side)
-        self._pool = torch.empty(shape, dtype=torch.uint8, device=luck.pixels.device)
+        self._pool = torch.empty(0, dtype=torch.uint8, device=luck.pixels.device)  # made for the first patches
         self._filled = 0
         self._next = 0
 
-    def batches(self, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Endless (blurry, sharp) batches, (batch, 3, patch, patch), [0, 1]."""
+    def batches(self, batch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Endless batches of what the sources draw, each (batch, 3, patch, patch), [0, 1]."""
         owed = 4.0 * batch
         while True:
             owed += batch / self._data.reuse
@@ -137,13 +136,15 @@ class PatchPool:
 
     def _refill(self, count: int) -> None:
         source = self._sources[self._luck.places.choice(len(self._sources), p=self._shares)]
-        pair = torch.stack(source.draw(count, self._side), 1)
+        patches = torch.stack(source.draw(count, self._side), 1)  # (count, 2 or 3, 3, side, side)
+        if not len(self._pool):
+            self._pool = self._pool.new_empty(self._data.pool, *patches.shape[1:])
         count = min(count, self._data.pool - self._next)
-        self._pool[self._next : self._next + count] = (pair[:count] * 255).round().clamp(0, 255).byte()
+        self._pool[self._next : self._next + count] = (patches[:count] * 255).round().clamp(0, 255).byte()
         self._filled = max(self._filled, self._next + count)
         self._next = (self._next + count) % self._data.pool
 
-    def _draw(self, batch: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, batch: int) -> tuple[Tensor, ...]:
         places = self._luck.places
         drawn = []
         for index in places.integers(self._filled, size=batch):
@@ -151,8 +152,7 @@ class PatchPool:
             pair = self._pool[index, :, :, top : top + self._patch, left : left + self._patch]
             pair = pair.rot90(int(places.integers(4)), (2, 3))
             drawn.append(pair.flip(3) if places.random() < 0.5 else pair)
-        pairs = torch.stack(drawn).float() / 255
-        return pairs[:, 0], pairs[:, 1]
+        return (torch.stack(drawn).float() / 255).unbind(1)
 
 
 @dataclass(frozen=True, slots=True)

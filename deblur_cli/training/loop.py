@@ -1,6 +1,6 @@
-"""The training loop of the fidelity expert: accelerate, averaged weights, checkpoints by time, a log that plots.
+"""The training loop of every network: accelerate, averaged weights, checkpoints by time, a log that plots.
 
-Progress leaves through a callback; this module prints nothing.
+Knows no network: what is trained, on what and against what is a `Task`. Progress leaves through a callback.
 """
 
 import dataclasses
@@ -8,41 +8,61 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
 
-from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.devices import find_device, has_fast_bfloat16
 from deblur_cli.errors import InputError
-from deblur_cli.networks.dense_unet import DenseUNet
-from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
-from deblur_cli.training.objectives import fidelity_loss
+from deblur_cli.training.datasets import Luck
 from deblur_cli.training.optimizer import build_optimizers
-from deblur_cli.training.recipe import ExpertRecipe, ScheduleConfig
-from deblur_cli.training.validation import ValidationSets, build_validation, validate
+from deblur_cli.training.recipe import ScheduleConfig
 
-STATE, LOG, WEIGHTS = "state.pt", "log.jsonl", "expert.safetensors"
+STATE, LOG = "state.pt", "log.jsonl"
 _WINDOW = 50  # steps over which loss and speed are averaged
+
+Figures = dict[str, dict[str, float]]  # title with unit -> name -> value
+
+
+class Task(Protocol):
+    """A network and what it is to learn."""
+
+    network: nn.Module  # what requires a gradient is trained, averaged and kept in the state
+    weights: str  # name of the file in the folder of the run
+    schedule: ScheduleConfig
+    seed: int
+
+    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+        """Called once, before the first loss: put what is not trained on the device, open the data."""
+
+    def loss(self, network: nn.Module) -> Tensor:
+        """The loss of one batch that the task draws itself; `network` is the wrapped one."""
+
+    def validate(self, network: nn.Module) -> Figures:
+        """What the averaged weights reach on data that is not trained on."""
+
+    def write(self, path: Path, record: dict[str, Any]) -> None:
+        """Save the network; `record` says how long it was trained and belongs into the metadata."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a training stands; `gains` are dB over doing nothing on the validation sets, at the last look."""
+    """Where a training stands; `figures` are those of the last look at the validation data."""
 
     step: int
     elapsed: float  # seconds of training, over all resumed runs
     budget: float  # seconds
     loss: float
     photos_per_second: float
-    gains: dict[str, float]
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +70,32 @@ class RunPaths:
     """Where a training reads and writes."""
 
     folder: Path
-    init: Path | None = None  # weights to start from, with a new optimizer
     resume: bool = False
 
 
-class ExpertTraining:
+class Training:
     """One run: build, loop until the time is over, save."""
 
-    def __init__(self, recipe: ExpertRecipe, data: TrainingData, paths: RunPaths, accelerator: Accelerator) -> None:
-        self.recipe, self.paths, self.accelerator = recipe, paths, accelerator
-        device = accelerator.device
-        torch.manual_seed(recipe.seed)
-        network = DenseUNet(recipe.network)
-        if paths.init is not None:
-            load_strict(network, paths.init)
-        network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        schedule = recipe.schedule
-        self.averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(schedule.ema_decay))  # type: ignore[no-untyped-call]
-        optimizers = build_optimizers(network, schedule.optimizer, schedule.learning_rate, schedule.weight_decay)
-        self.network = accelerator.prepare(network)
+    def __init__(self, task: Task, paths: RunPaths, accelerator: Accelerator) -> None:
+        self.task, self.paths, self.accelerator = task, paths, accelerator
+        device, schedule = accelerator.device, task.schedule
+        task.network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trained = [parameter for parameter in task.network.parameters() if parameter.requires_grad]
+        self.average = EMAModel(self.trained, decay=schedule.ema_decay)
+        optimizers = build_optimizers(task.network, schedule.optimizer, schedule.learning_rate, schedule.weight_decay)
+        self.network = accelerator.prepare(task.network)
         self.optimizers = [accelerator.prepare(optimizer) for optimizer in optimizers]
         self.step, self.elapsed = 0, 0.0
-        self.gains: dict[str, float] = {}
+        self.figures: Figures = {}
         if paths.resume:
             self._load_state()
         # A resumed run must not draw the patches of its first hours again.
-        luck = Luck.seeded(recipe.seed + 1000 * accelerator.process_index + self.step, device)
-        sources = data.sources(recipe.data, recipe.synthesis, luck)
-        self.batches = PatchPool(sources, recipe.data, schedule.patch, luck).batches(schedule.batch)
-        self.validation: ValidationSets = build_validation(data, recipe.synthesis)
+        task.begin(accelerator, Luck.seeded(task.seed + 1000 * accelerator.process_index + self.step, device))
 
     def run(self, on_progress: Callable[[Progress], None]) -> None:
         """Train until the recipe's minutes are over, validate and save; on Ctrl-C save and raise."""
-        budget = self.recipe.schedule.minutes * 60
-        pace = _Pace(self.recipe.schedule, time.monotonic() - self.elapsed)
+        budget = self.task.schedule.minutes * 60
+        pace = _Pace(self.task.schedule, time.monotonic() - self.elapsed)
         try:
             while self.elapsed < budget:
                 pace.losses.append(self._train_step(self.elapsed / budget))
@@ -91,29 +103,21 @@ class ExpertTraining:
                 if self.step % _WINDOW and self.elapsed < budget:
                     continue
                 if pace.is_time_to_validate() or self.elapsed >= budget:
-                    self.gains = self.validate()
+                    self.figures = self.validate()
                 self._report(pace, budget, on_progress)
                 if pace.is_time_to_save():
                     self.save()
         finally:
             self.save()
 
-    def _agree(self, seconds: float) -> float:
-        """The main process's clock, so that all processes stop after the same step."""
-        if self.accelerator.num_processes == 1:
-            return seconds
-        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))
-
-    def _report(self, pace: "_Pace", budget: float, on_progress: Callable[[Progress], None]) -> None:
-        loss, speed = pace.close_window()
-        photos_per_second = speed * self.recipe.schedule.batch * self.accelerator.num_processes
-        progress = Progress(self.step, self.elapsed, budget, loss, photos_per_second, self.gains)
-        self._log(progress)
-        on_progress(progress)
-
-    def validate(self) -> dict[str, float]:
-        """Gain in dB over doing nothing per validation set, with the averaged weights."""
-        return validate(self.averaged.module, self.validation, self.accelerator)
+    def validate(self) -> Figures:
+        """The task's figures, with the averaged weights."""
+        network = self.task.network
+        network.eval()
+        with self._averaged(), torch.no_grad(), self.accelerator.autocast():
+            figures = self.task.validate(network)
+        network.train()
+        return figures
 
     def save(self) -> None:
         """State for resuming and the averaged weights, both replaced atomically."""
@@ -123,29 +127,51 @@ class ExpertTraining:
         state = {
             "step": self.step,
             "elapsed": self.elapsed,
-            "network": self.accelerator.unwrap_model(self.network).state_dict(),
-            "averaged": self.averaged.state_dict(),
+            "trained": self.trained,
+            "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         _replace(self.paths.folder / STATE, lambda path: torch.save(state, path))
-        metadata = {"config": dataclasses.asdict(self.recipe.network), "training": self._training_record()}
-        _replace(self.paths.folder / WEIGHTS, lambda path: save_network(self.averaged.module, path, metadata))
+        record = {"steps": self.step, "minutes_spent": round(self.elapsed / 60, 2)}
+        with self._averaged():
+            _replace(self.paths.folder / self.task.weights, lambda path: self.task.write(path, record))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The network with its averaged weights."""
+        self.average.store(self.trained)
+        self.average.copy_to(self.trained)
+        try:
+            yield
+        finally:
+            self.average.restore(self.trained)
+
+    def _agree(self, seconds: float) -> float:
+        """The main process's clock, so that all processes stop after the same step."""
+        if self.accelerator.num_processes == 1:
+            return seconds
+        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))
+
+    def _report(self, pace: "_Pace", budget: float, on_progress: Callable[[Progress], None]) -> None:
+        loss, speed = pace.close_window()
+        photos_per_second = speed * self.task.schedule.batch * self.accelerator.num_processes
+        progress = Progress(self.step, self.elapsed, budget, loss, photos_per_second, self.figures)
+        self._log(progress)
+        on_progress(progress)
 
     def _train_step(self, done: float) -> Tensor:
-        schedule = self.recipe.schedule
+        schedule = self.task.schedule
         rate = schedule.learning_rate * _rate_factor(done, schedule.warmup / schedule.minutes)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        blurry, sharp = next(self.batches)
-        restored = self.network(blurry.contiguous(memory_format=torch.channels_last))
-        loss = fidelity_loss(restored, sharp, schedule.frequency_weight)
+        loss = self.task.loss(self.network)
         self.accelerator.backward(loss)
-        self.accelerator.clip_grad_norm_(self.network.parameters(), schedule.clip_norm)
+        self.accelerator.clip_grad_norm_(self.trained, schedule.clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.averaged.update_parameters(self.accelerator.unwrap_model(self.network))
+        self.average.step(self.trained)
         self.step += 1
         return loss.detach()
 
@@ -154,18 +180,17 @@ class ExpertTraining:
         if not path.is_file():
             raise InputError(f"{path}: nothing to resume; leave out --resume to start anew")
         state: dict[str, Any] = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        try:
-            self.accelerator.unwrap_model(self.network).load_state_dict(state["network"])
-        except RuntimeError as fault:
-            raise InputError(f"{path}: belongs to another network shape; resume with its own recipe") from fault
-        self.averaged.load_state_dict(state["averaged"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        saved = state.get("trained", [])
+        if [tensor.shape for tensor in saved] != [tensor.shape for tensor in self.trained]:
+            raise InputError(f"{path}: belongs to another network shape; resume with its own recipe")
+        with torch.no_grad():
+            for mine, other in zip(self.trained, saved, strict=True):
+                mine.copy_(other)
+        self.average.load_state_dict(state["average"])
+        self.average.to(self.accelerator.device)
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.step, self.elapsed = state["step"], state["elapsed"]
-
-    def _training_record(self) -> dict[str, Any]:
-        record = dataclasses.asdict(self.recipe)
-        return record | {"steps": self.step, "minutes_spent": round(self.elapsed / 60, 2)}
 
     def _log(self, progress: Progress) -> None:
         if not self.accelerator.is_main_process:

@@ -26,6 +26,12 @@ def fidelity_loss(restored: Tensor, sharp: Tensor, frequency_weight: float) -> T
     return charbonnier(restored, sharp) + frequency_weight * frequency_loss(restored, sharp)
 
 
+def latent_spread(latents: Tensor) -> Tensor:
+    """How far (B, C, h, w) is from zero mean and unit variance, mean square over the channels."""
+    values = latents.float().transpose(0, 1).flatten(1)  # (C, B h w)
+    return (values.mean(1).square() + (values.std(1) - 1).square()).mean()
+
+
 def mean_psnr(restored: Tensor, sharp: Tensor) -> float:
     """Mean over the batch of the PSNR of 8-bit rounded pictures, dB; a watch for training, not the benchmark."""
     difference = (restored.float().clamp(0, 1) * 255).round() - (sharp * 255).round()

@@ -42,16 +42,21 @@ def write_log_page(run: Path) -> Path:
 def _build_page(name: str, records: list[dict[str, Any]]) -> str:
     last = records[-1]
     summary = f"{last['step']} steps in {last['elapsed'] / 60:.1f} of {last['budget'] / 60:.1f} minutes"
-    names = list(last["gains"])
-    gains = {n: [(r["elapsed"] / 60, r["gains"][n]) for r in records if n in r["gains"]] for n in names}
-    sharp = {n: gains.pop(n) for n in ("sharp",) if n in gains}
-    plots = [
-        _plot("Loss", {"loss": [(r["elapsed"] / 60, r["loss"]) for r in records]}),
-        _plot("Gain over doing nothing on validation pairs, dB PSNR", gains),
-        _plot("Sharp photos to themselves, dB PSNR", sharp),
-        _plot("Patches per second", {"speed": [(r["elapsed"] / 60, r["photos_per_second"]) for r in records]}),
-    ]
+    plots = [_plot("Loss", {"loss": [(r["elapsed"] / 60, r["loss"]) for r in records]})]
+    plots += [_plot(title, _follow(records, title)) for title in last["figures"]]
+    plots.append(_plot("Patches per second", {"speed": [(r["elapsed"] / 60, r["photos_per_second"]) for r in records]}))
     return _PAGE.format(name=html.escape(name), summary=summary, plots="".join(plots))
+
+
+def _follow(records: list[dict[str, Any]], title: str) -> dict[str, list[tuple[float, float]]]:
+    """Name -> (minutes, value) of every figure under a title, once per look at the validation data."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        for name, value in record["figures"].get(title, {}).items():
+            line = lines.setdefault(name, [])
+            if not line or line[-1][1] != value:
+                line.append((record["elapsed"] / 60, value))
+    return lines
 
 
 def _plot(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
@@ -74,7 +79,8 @@ def _plot(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
         label = f"{html.escape(name)} {line[-1][1]:.3g}"
         parts.append(f'<text x="{end_x + 6:.0f}" y="{end_y + 4:.0f}" style="fill:{colour}">{label}</text>')
     box = f"0 0 {_WIDTH} {_HEIGHT}"
-    return f'<h2>{title}</h2><svg viewBox="{box}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
+    heading = html.escape(title)
+    return f'<h2>{heading}</h2><svg viewBox="{box}" role="img" aria-label="{heading}">{"".join(parts)}</svg>'
 
 
 def _axes(low: float, high: float, end: float) -> str:

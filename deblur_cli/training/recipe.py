@@ -4,10 +4,11 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.networks.dense_unet import DenseUNetConfig
+from deblur_cli.networks.residual_codec import ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 
 T = TypeVar("T")
@@ -70,24 +71,70 @@ class ExpertRecipe:
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
-    def with_changes(self, *, minutes: float | None, seed: int | None) -> "ExpertRecipe":
-        """The recipe with another length or seed where one is given."""
-        schedule = self.schedule if minutes is None else dataclasses.replace(self.schedule, minutes=minutes)
-        return dataclasses.replace(self, schedule=schedule, seed=self.seed if seed is None else seed)
+
+@dataclass(frozen=True, slots=True)
+class CodecConfig:
+    """What the codec is trained for.
+
+    Attributes:
+        estimate_share, grey_share: parts of the training whose source is the expert's estimate, or a flat grey
+            picture; the rest starts from the blurred photo.
+        max_noise: standard deviation of the noise on the difference of latents is drawn up to this.
+        latent_weight: of the term that keeps the latents at zero mean and unit variance.
+    """
+
+    estimate_share: float = 0.6
+    grey_share: float = 0.1
+    max_noise: float = 0.2
+    latent_weight: float = 0.05
 
 
-def read_recipe(name: str) -> ExpertRecipe:
+@dataclass(frozen=True, slots=True)
+class CodecRecipe:
+    """The whole recipe of `deblur train codec`."""
+
+    seed: int = 0
+    network: ResidualCodecConfig = field(default_factory=ResidualCodecConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+class Recipe(Protocol):
+    """What all recipes have."""
+
+    @property
+    def seed(self) -> int:
+        """Start of the random numbers."""
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """How long and how fast."""
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+def change_recipe(recipe: R, *, minutes: float | None, seed: int | None) -> R:
+    """The recipe with another length or seed where one is given."""
+    schedule = recipe.schedule if minutes is None else dataclasses.replace(recipe.schedule, minutes=minutes)
+    chosen = recipe.seed if seed is None else seed
+    return dataclasses.replace(recipe, schedule=schedule, seed=chosen)  # type: ignore[type-var]
+
+
+def read_recipe(name: str, kind: type[R]) -> R:
     """A recipe by the name of a shipped one, or by the path of a TOML file.
 
     Raises:
-        InputError: no such recipe, no TOML, or a key that the recipe does not have.
+        InputError: no such recipe, no TOML, or a key that this kind of recipe does not have.
     """
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise InputError(f"{name}: no such recipe; give a .toml file or one of {known}")
     try:
-        return _build(ExpertRecipe, tomllib.loads(path.read_text(encoding="utf-8")))
+        return _build(kind, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as fault:
         raise InputError(f"{path}: {fault}") from fault
 

@@ -1,0 +1,95 @@
+"""r-space as a task: a sharp photo must come back through the difference of its latents to those of a source."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.networks.residual_codec import ResidualCodec
+from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.estimates import Expert, with_estimates
+from deblur_cli.training.loop import Figures
+from deblur_cli.training.objectives import fidelity_loss, latent_spread, mean_psnr
+from deblur_cli.training.recipe import CodecRecipe
+from deblur_cli.training.validation import build_validation
+
+GREY = 0.5  # of the flat source from which a photo is decoded plainly
+_MEASURED = ("real", "shake")
+
+
+class CodecTask:
+    """See `training.loop.Task`.
+
+    Args:
+        init: weights to start from.
+    Raises:
+        WeightsError: `init` is damaged or of another shape.
+    """
+
+    weights = "codec.safetensors"
+
+    def __init__(self, recipe: CodecRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
+        self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
+        self._data, self._expert = data, expert
+        torch.manual_seed(recipe.seed)
+        self.network = ResidualCodec(recipe.network)
+        if init is not None:
+            load_strict(self.network, init)
+
+    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+        sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, luck), self._expert)
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
+        self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
+        self._luck, self._held_out = luck, self._estimate_held_out(accelerator.device)
+
+    def loss(self, network: nn.Module) -> Tensor:
+        blurry, estimate, sharp = next(self._batches)
+        source = self._choose_source(blurry, estimate)
+        sharp, source = (image.contiguous(memory_format=torch.channels_last) for image in (sharp, source))
+        restored, latents = network(sharp, source, self._draw_noise(sharp))
+        spread = latent_spread(latents)
+        return fidelity_loss(restored, sharp, self.schedule.frequency_weight) + self.recipe.codec.latent_weight * spread
+
+    def validate(self, network: nn.Module) -> Figures:
+        psnr = {"estimate": 0.0, "through r-space": 0.0, "decoded plainly": 0.0}
+        for estimate, sharp in self._held_out:
+            through, latents = network(sharp, estimate)
+            plain, _ = network(sharp, torch.full_like(sharp, GREY))
+            for name, image in zip(psnr, (estimate, through, plain), strict=True):
+                psnr[name] += mean_psnr(image, sharp) / len(self._held_out)
+        spread = {"deviation": float(latents.float().std()), "mean": float(latents.float().mean())}
+        return {"Held-out pairs, dB PSNR": psnr, "Latents of the last batch": spread}
+
+    def write(self, path: Path, record: dict[str, Any]) -> None:
+        metadata = {
+            "config": dataclasses.asdict(self.recipe.network),
+            "training": dataclasses.asdict(self.recipe) | record,
+            "trained_on": {"expert": self._expert.sha256},
+        }
+        save_network(self.network, path, metadata)
+
+    def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+        """Per patch: the estimate, flat grey or the blurred photo."""
+        shares, generator = self.recipe.codec, self._luck.pixels
+        luck = torch.rand(len(blurry), 1, 1, 1, generator=generator, device=blurry.device)
+        source = torch.where(luck < shares.estimate_share, estimate, blurry)
+        return torch.where(luck > 1 - shares.grey_share, torch.full_like(blurry, GREY), source)
+
+    def _draw_noise(self, sharp: Tensor) -> Tensor:
+        count, _, height, width = sharp.shape
+        shape = (count, self.recipe.network.channels, height // 8, width // 8)
+        generator, device = self._luck.pixels, sharp.device
+        level = self.recipe.codec.max_noise * torch.rand(count, 1, 1, 1, generator=generator, device=device)
+        return level * torch.randn(shape, generator=generator, device=device)
+
+    def _estimate_held_out(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+        """Estimate and truth of the held-out pairs."""
+        sets = build_validation(self._data, self.recipe.synthesis)
+        batches = [batch for name in _MEASURED for batch in sets.get(name, [])]
+        on_device = [(blurry.to(device), sharp.to(device)) for blurry, sharp in batches]
+        return [(self._expert.estimate(blurry).clone(), sharp) for blurry, sharp in on_device]

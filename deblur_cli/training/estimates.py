@@ -1,0 +1,57 @@
+"""The expert's part in the training of what comes after it: pairs of patches become triples with its estimate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deblur_cli.backends import Backend, load_model
+from deblur_cli.errors import InputError
+from deblur_cli.training.datasets import Source
+from deblur_cli.weights import find_model
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """A frozen expert and the sha256 of its weights, for the metadata of what is trained on it."""
+
+    backend: Backend
+    sha256: str
+
+    def estimate(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W), [0, 1], on the expert's device; any size."""
+        grid, (height, width) = self.backend.tiling.multiple_of, blurry.shape[-2:]
+        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
+        return self.backend.restore(padded)[..., :height, :width].clamp(0, 1)
+
+
+def load_expert(model: str, device: torch.device) -> Expert:
+    """The expert of a model that the manifest knows.
+
+    Raises:
+        InputError: the model is more than an expert.
+        WeightsError: unknown model, or its weights are missing or damaged.
+    """
+    entry = find_model(model)
+    if set(entry.files) != {"expert"}:
+        raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another with one file")
+    return Expert(load_model(model, device=str(device)), entry.hashes["expert"])
+
+
+class EstimatedSource:
+    """A source of pairs whose pairs get the expert's estimate in their middle: blurry, estimate, sharp."""
+
+    def __init__(self, source: Source, expert: Expert) -> None:
+        self._source, self._expert = source, expert
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
+        """Three times (count, 3, size, size), [0, 1]."""
+        blurry, sharp = self._source.draw(count, size)
+        return blurry, self._expert.estimate(blurry), sharp
+
+
+def with_estimates(sources: Sequence[tuple[float, Source]], expert: Expert) -> list[tuple[float, Source]]:
+    """The same shares, with estimates."""
+    return [(share, EstimatedSource(source, expert)) for share, source in sources]
