@@ -33,8 +33,12 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
 
     What is needed to build the network again belongs into `metadata["config"]`.
     """
-    state = network.state_dict().items()
-    tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in state}
+    save_tensors(network.state_dict(), path, metadata)
+
+
+def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, Any]) -> None:
+    """The same for a part of a network."""
+    tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from rich.table import Table
 
+    from deblur_cli.training.latents import Windows
     from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
+    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks, and look at what they learn from.")
 
@@ -37,6 +39,13 @@ InitOption = Annotated[
     Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
 ]
 ResumeOption = Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")]
+FrozenCodecOption = Annotated[
+    Path, option("Training", "--codec", "The frozen codec, a result of `deblur train codec`.", metavar="FILE")
+]
+LatentsOption = Annotated[
+    Path | None,
+    option("Training", "--latents", "Folder for windows of latents, shared by trainings; default: RUN.", metavar="DIR"),
+]
 FrozenExpertOption = Annotated[
     str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME")
 ]
@@ -98,6 +107,69 @@ def codec(
     chosen = change_recipe(read_recipe(recipe, CodecRecipe), minutes=minutes, seed=seed)
     frozen = load_expert(expert, run.accelerator.device)
     run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init))
+
+
+@app.command()
+def prior(
+    data: DataOption,
+    codec: FrozenCodecOption,
+    out: OutOption,
+    expert: FrozenExpertOption = "bundled-expert",
+    latents: LatentsOption = None,
+    recipe: RecipeOption = "prior",
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train a small base: a flow from noise to latents of sharp photos; the result is RUN/transformer.safetensors.
+
+    Example: deblur train prior --data photos-and-pairs/ --codec runs/codec/codec.safetensors --out runs/prior
+    """
+    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.prior_task import PriorTask
+    from deblur_cli.training.recipe import PriorRecipe, change_recipe, read_recipe
+
+    chosen = change_recipe(read_recipe(recipe, PriorRecipe), minutes=minutes, seed=seed)
+    run.train(PriorTask(chosen, _open_windows(chosen, run, data, codec, expert, latents), init))
+
+
+@app.command()
+def flow(
+    data: DataOption,
+    codec: FrozenCodecOption,
+    base: Annotated[
+        str,
+        option("Training", "--base", "The frozen base: a file, a folder of diffusers or a model.", metavar="NAME|PATH"),
+    ],
+    out: OutOption,
+    expert: FrozenExpertOption = "bundled-expert",
+    latents: LatentsOption = None,
+    recipe: RecipeOption = "flow",
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Adapt a frozen base by LoRA, so that it adds what a blurred photo lacks; the result is RUN/lora.safetensors.
+
+    \b
+    Example:
+      deblur train flow --data photos-and-pairs/ --codec runs/codec/codec.safetensors \\
+        --base runs/prior/transformer.safetensors --out runs/flow
+    """
+    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.bases import load_base
+    from deblur_cli.training.flow_task import FlowTask
+    from deblur_cli.training.recipe import FlowRecipe, change_recipe, read_recipe
+
+    chosen = change_recipe(read_recipe(recipe, FlowRecipe), minutes=minutes, seed=seed)
+    windows = _open_windows(chosen, run, data, codec, expert, latents)
+    run.train(FlowTask(chosen, load_base(base, chosen.flow.base_dtype), windows, init))
 
 
 @app.command()
@@ -179,6 +251,25 @@ def _open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet:
     from deblur_cli.training.loop import RunPaths, build_accelerator
 
     return _Run(RunPaths(out, resume), build_accelerator(device), quiet)
+
+
+def _open_windows(
+    recipe: "PriorRecipe | FlowRecipe", run: _Run, data: Path, codec: Path, expert: str, folder: Path | None
+) -> "Windows":
+    """Everything that windows of latents are made from."""
+    from deblur_cli.training.datasets import read_training_data
+    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.latents import Windows, load_codec
+
+    return Windows(
+        load_codec(codec),
+        load_expert(expert, run.accelerator.device),
+        read_training_data(data, recipe.data),
+        folder or run.paths.folder,
+        recipe.data,
+        recipe.synthesis,
+        recipe.latents,
+    )
 
 
 def _flatten(figures: "Figures") -> list[tuple[str, float]]:

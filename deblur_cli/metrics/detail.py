@@ -12,7 +12,7 @@ from torch import Tensor
 from deblur_cli.metrics.sample import Sample, blurry_luma, restored_luma, sharp_luma
 
 _BLOCK = 16
-_FLOOR = (1 / 255) ** 2  # one grey level per pixel: below that a block is flat and its ratio means nothing
+FLOOR = (1 / 255) ** 2  # one grey level per pixel: below that a block is flat and its ratio means nothing
 
 
 def detail(sample: Sample) -> float:
@@ -20,7 +20,7 @@ def detail(sample: Sample) -> float:
 
     A block with e times (2.7 times) too much or too little energy counts 1.
     """
-    restored, sharp = sample.once(_restored_energy) + _FLOOR, sample.once(_sharp_energy) + _FLOOR
+    restored, sharp = sample.once(_restored_energy) + FLOOR, sample.once(_sharp_energy) + FLOOR
     return float((restored / sharp).log().abs().mean())
 
 

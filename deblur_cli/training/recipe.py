@@ -101,6 +101,69 @@ class CodecRecipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
+@dataclass(frozen=True, slots=True)
+class LatentConfig:
+    """Windows of latents that are made once.
+
+    Attributes:
+        windows: how many.
+        side: in pixels, a multiple of 16; also the window in which the flow will look at photos.
+        held_out: windows of held-out pictures for validation.
+    """
+
+    windows: int = 6000
+    side: int = 256
+    held_out: int = 48
+
+
+@dataclass(frozen=True, slots=True)
+class PriorRecipe:
+    """The whole recipe of `deblur train prior`; `network` is read by `FlowTransformerConfig.from_json`."""
+
+    seed: int = 0
+    network: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    latents: LatentConfig = field(default_factory=LatentConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowConfig:
+    """How the base is adapted.
+
+    Attributes:
+        rank, targets: of the LoRA; see `LoraSettings`.
+        adapt: "lora", or "all" for the ablation that trains every weight of the base.
+        blurry_channels: whether the blurred photo's latents are shown as extra input channels.
+        estimate_share: part of the training whose source is the expert's estimate instead of the blurred photo.
+        start_noise: standard deviation of the noise at the start of the path, in units of the latents.
+        base_dtype: number format of the frozen base: float32, or bfloat16 for large ones.
+        checkpointing: compute activations again on the way back, for large bases.
+    """
+
+    rank: int = 16
+    targets: tuple[str, ...] = ("attention", "mlp")
+    adapt: str = "lora"
+    blurry_channels: bool = True
+    estimate_share: float = 0.8
+    start_noise: float = 0.1
+    base_dtype: str = "float32"
+    checkpointing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRecipe:
+    """The whole recipe of `deblur train flow`."""
+
+    seed: int = 0
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    latents: LatentConfig = field(default_factory=LatentConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
 class Recipe(Protocol):
     """What all recipes have."""
 
@@ -146,7 +209,9 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
         if key not in known:
             raise ValueError(f"unknown key {key!r}; {kind.__name__} has {', '.join(known)}")
         inner = known[key].default_factory
-        if isinstance(inner, type):
+        if inner is dict:
+            values[key] = value
+        elif isinstance(inner, type):
             values[key] = _build(inner, value)
         else:
             values[key] = tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,163 @@
+"""The adaptation of a frozen base as a task: its path starts at a photo's latents, so its velocity is the residual.
+
+What is trained is a LoRA and the input columns for the blurred photo's latents, nothing else.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deblur_cli.checkpoint import check_tensors, read_content, save_tensors
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
+from deblur_cli.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
+from deblur_cli.training.bases import Base
+from deblur_cli.training.datasets import Luck
+from deblur_cli.training.detail import Detail
+from deblur_cli.training.latents import Windows
+from deblur_cli.training.loop import Figures
+from deblur_cli.training.objectives import mean_psnr
+from deblur_cli.training.recipe import FlowRecipe
+
+_STEPS = (1, 4)  # of the sampler, at which the held-out windows are looked at
+_BATCH = 16
+
+
+class FlowTask:
+    """See `training.loop.Task`.
+
+    Args:
+        init: an adapter to start from.
+    Raises:
+        InputError: the base does not belong to the codec, or the recipe's LoRA is none.
+        WeightsError: `init` is damaged or of another shape.
+    """
+
+    weights = "lora.safetensors"
+
+    def __init__(self, recipe: FlowRecipe, base: Base, windows: Windows, init: Path | None = None) -> None:
+        self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
+        self._base, self._windows = base, windows
+        _check_fit(base, windows)
+        torch.manual_seed(recipe.seed)
+        self._flow = _adapt(base.network, recipe)
+        if init is not None:
+            _load_adapter(self._flow, init)
+        self.network: nn.Module = self._flow
+
+    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+        with accelerator.main_process_first():
+            self._latents = self._windows.open(accelerator.device, self.seed)
+        pixels, latents = self._windows.draw_held_out(accelerator.device)
+        self._held_out = list(zip(pixels.split(_BATCH), latents.split(_BATCH), strict=True))
+        self._codec = self._windows.codec.network.to(accelerator.device)
+        self._luck = luck
+
+    def loss(self, network: nn.Module) -> Tensor:
+        places = self._luck.places.integers(len(self._latents), size=self.schedule.batch)
+        windows = self._latents[places].to(self._luck.pixels.device).float()
+        blurry, estimate, x_1 = windows.unbind(1)
+        x_0 = self._start(self._choose_source(blurry, estimate))
+        t = draw_times(len(x_0), self._luck.pixels)
+        velocity = network(interpolate(x_0, x_1, t), t, self._condition(blurry))
+        return functional.mse_loss(velocity.float(), velocity_target(x_0, x_1))
+
+    def validate(self, network: nn.Module) -> Figures:
+        """Fidelity and local detail of the estimate, and of what the flow makes of it in one step and in four."""
+        names = ["estimate", *(f"{count} step{'s' if count > 1 else ''}" for count in _STEPS)]
+        psnr, detail = dict.fromkeys(names, 0.0), {name: Detail() for name in names}
+        for pixels, latents in self._held_out:
+            blurry, estimate, sharp = pixels.unbind(1)
+            images = [estimate, *(estimate + self._enhance(network, estimate, latents, count) for count in _STEPS)]
+            for name, image in zip(names, images, strict=True):
+                psnr[name] += mean_psnr(image, sharp) * len(sharp)
+                detail[name].add(blurry, image.float().clamp(0, 1), sharp)
+        count = sum(len(pixels) for pixels, _ in self._held_out)
+        return {
+            "Held-out windows, dB PSNR": {name: value / count for name, value in psnr.items()},
+            "Local detail, mean absolute log-ratio": {f"detail {name}": detail[name].ratio for name in names},
+            "Correlation of added with missing detail": {f"corr {name}": detail[name].correlation for name in names},
+        }
+
+    def write(self, path: Path, record: dict[str, Any]) -> None:
+        flow = self.recipe.flow
+        metadata = {
+            "config": {"rank": flow.rank, "targets": list(flow.targets), "start_noise": flow.start_noise},
+            "training": dataclasses.asdict(self.recipe) | record,
+            "trained_on": {
+                "codec": self._windows.codec.sha256,
+                "base": self._base.sha256,
+                "expert": self._windows.expert.sha256,
+            },
+        }
+        if flow.adapt == "all":
+            save_tensors({**self._flow.base_state(), **self._flow.adapter_state()}, path, metadata)
+        else:
+            save_tensors(self._flow.adapter_state(), path, metadata)
+
+    def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+        luck = torch.rand(len(blurry), 1, 1, 1, generator=self._luck.pixels, device=blurry.device)
+        return torch.where(luck < self.recipe.flow.estimate_share, estimate, blurry)
+
+    def _start(self, source: Tensor) -> Tensor:
+        noise = torch.randn(source.shape, generator=self._luck.pixels, device=source.device)
+        return start(source, noise, self.recipe.flow.start_noise)
+
+    def _condition(self, blurry: Tensor) -> Tensor | None:
+        return blurry if self.recipe.flow.blurry_channels else None
+
+    def _enhance(self, network: nn.Module, estimate: Tensor, latents: Tensor, steps: int) -> Tensor:
+        """What the flow adds to the estimate, in pixels; its noise is the same every time."""
+        blurry, source, _ = latents.unbind(1)
+        generator = torch.Generator(source.device).manual_seed(0)
+        noise = torch.randn(source.shape, generator=generator, device=source.device)
+
+        def field(x_t: Tensor, t: float) -> Tensor:
+            times = torch.full((len(x_t),), t, device=x_t.device)
+            velocity: Tensor = network(x_t, times, self._condition(blurry))
+            return velocity.float()
+
+        x_1 = sample_euler(field, start(source, noise, self.recipe.flow.start_noise), steps)
+        return self._codec.decode(x_1 - source, estimate).float()
+
+
+def _adapt(network: FlowTransformer, recipe: FlowRecipe) -> FlowTransformer:
+    """The base with what is trained; `adapt = "all"` trains the base itself."""
+    flow = recipe.flow
+    if flow.adapt not in ("lora", "all"):
+        raise InputError(f"the recipe's adapt = {flow.adapt!r}: choose lora or all")
+    if flow.blurry_channels:
+        network.widen()
+    try:
+        if flow.adapt == "lora":
+            network.attach_lora(LoraSettings(flow.rank, flow.targets))
+    except (TypeError, ValueError) as fault:
+        raise InputError(f"the recipe's [flow]: {fault}") from fault
+    if flow.checkpointing:
+        network.enable_gradient_checkpointing()
+    return network
+
+
+def _check_fit(base: Base, windows: Windows) -> None:
+    codec, config = windows.codec, base.network.config
+    if base.codec not in (None, codec.sha256):
+        raise InputError(f"the base was trained on another codec ({base.codec[:12]}…, not {codec.sha256[:12]}…)")
+    if config.channels != codec.network.config.channels:
+        raise InputError(
+            f"the base has latents of {config.channels} channels, the codec of {codec.network.config.channels}; "
+            "train a codec with as many"
+        )
+
+
+def _load_adapter(network: FlowTransformer, path: Path) -> None:
+    tensors: Mapping[str, Tensor] = check_tensors(read_content(path), path)
+    try:
+        network.load_adapter(tensors)
+    except ValueError as fault:
+        raise WeightsError(f"{path}: {fault}; start from an adapter of the same recipe") from fault

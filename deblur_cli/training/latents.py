@@ -1,0 +1,154 @@
+"""Windows of latents, made once and kept on disk: what the prior and the flow are trained on.
+
+A window holds the latents of a blurred photo, of the expert's estimate and of the sharp photo. The file's name is a
+hash of everything it depends on, so that another codec, expert, recipe or folder of pictures never meets old latents.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.errors import WeightsError
+from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
+from deblur_cli.training.blur_synthesis import SynthesisConfig
+from deblur_cli.training.datasets import Luck, Pixels, TrainingData
+from deblur_cli.training.estimates import Expert, with_estimates
+from deblur_cli.training.recipe import DataConfig, LatentConfig
+from deblur_cli.weights import hash_file
+
+_BATCH = 8
+_HELD_OUT_SEED = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A frozen codec and the sha256 of its weights."""
+
+    network: ResidualCodec
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Where windows come from.
+
+    Attributes:
+        codec, expert: what they are encoded with and estimated by.
+        folder: where they are kept.
+    """
+
+    codec: Codec
+    expert: Expert
+    data: TrainingData
+    folder: Path
+    sources: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    latents: LatentConfig = field(default_factory=LatentConfig)
+
+    def open(self, device: torch.device, seed: int) -> Tensor:
+        """(N, 3, C, h, w), bfloat16, on the CPU: blurry, estimate, sharp; made on `device` if not there yet."""
+        path = self.folder / f"latents-{self._key(seed)}.safetensors"
+        if not path.is_file():
+            luck = Luck.seeded(seed, device)
+            _replace(path, lambda target: save_file({"windows": self._make(luck, self.latents.windows)}, target))
+        return load_file(path)["windows"]
+
+    def draw_held_out(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Pixels (N, 3, 3, H, W), [0, 1], and latents (N, 3, C, h, w) of windows that are never trained on."""
+        held_out = dataclasses.replace(
+            self.data, photos=self.data.held_out_photos, pairs=self.data.held_out_pairs, sequences=[]
+        )
+        luck = Luck.seeded(_HELD_OUT_SEED, device)
+        sources = with_estimates(held_out.sources(self.sources, self.synthesis, luck), self.expert)
+        pixels = torch.cat([torch.stack(_draw(sources, luck, self.latents.side), 1) for _ in range(self._rounds)])
+        return pixels, self._encode(pixels)
+
+    @property
+    def _rounds(self) -> int:
+        return -(-self.latents.held_out // _BATCH)
+
+    def _make(self, luck: Luck, count: int) -> Tensor:
+        sources = with_estimates(self.data.sources(self.sources, self.synthesis, luck), self.expert)
+        made = []
+        for _ in range(-(-count // _BATCH)):
+            triples = torch.stack(_draw(sources, luck, self.latents.side), 1)  # (8, 3, 3, H, W)
+            made.append(self._encode(_turn(triples, luck)).to("cpu", torch.bfloat16))
+        return torch.cat(made)[:count].contiguous()
+
+    @torch.no_grad()
+    def _encode(self, triples: Tensor) -> Tensor:
+        flat = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(flat.device.type, torch.bfloat16):
+            latents = self.codec.network.to(flat.device).encode(flat)
+        return latents.float().unflatten(0, triples.shape[:2])
+
+    def _key(self, seed: int) -> str:
+        parts = {
+            "codec": self.codec.sha256,
+            "expert": self.expert.sha256,
+            "pictures": _fingerprint(self.data),
+            "seed": seed,
+            "recipe": [dataclasses.asdict(part) for part in (self.sources, self.synthesis, self.latents)],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load_codec(path: Path) -> Codec:
+    """A trained codec, to be frozen.
+
+    Raises:
+        WeightsError: the file is missing, damaged or holds no codec.
+    """
+    config: dict[str, Any] = read_metadata(path).get("config", {})
+    try:
+        network = ResidualCodec(ResidualCodecConfig.from_json(config))
+    except (TypeError, ValueError) as fault:
+        raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
+    load_strict(network, path)
+    return Codec(network.eval().requires_grad_(requires_grad=False), hash_file(path))
+
+
+def latent_side(latents: LatentConfig) -> int:
+    """Side of a window in latents."""
+    return latents.side // STRIDE
+
+
+def _draw(sources: Any, luck: Luck, side: int) -> tuple[Tensor, ...]:
+    shares = np.array([share for share, _ in sources])
+    source = sources[luck.places.choice(len(sources), p=shares / shares.sum())][1]
+    drawn: tuple[Tensor, ...] = source.draw(_BATCH, side)
+    return drawn
+
+
+def _turn(triples: Tensor, luck: Luck) -> Tensor:
+    turned = triples.rot90(int(luck.places.integers(4)), (3, 4))
+    return turned.flip(4) if luck.places.random() < 0.5 else turned
+
+
+def _fingerprint(data: TrainingData) -> str:
+    """Of the pictures themselves: sizes, and sums of their values."""
+    sequences = [frame for frames in data.sequences for frame in frames]
+    pictures: list[Pixels] = [*data.photos, *sequences, *(image for pair in data.pairs for image in pair)]
+    described = [(*picture.shape, int(picture[::16, ::16].sum(dtype=np.int64))) for picture in pictures]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
