@@ -4,10 +4,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
@@ -43,25 +43,9 @@ save_minutes = 0.02
 """
 
 
-def texture(seed: int, side: int = 300) -> Image.Image:
-    coarse = np.random.default_rng(seed).integers(0, 255, (side // 6, side // 6, 3), np.uint8)
-    return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-
-
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "data"
-    for index in range(5):
-        (root / "photos").mkdir(parents=True, exist_ok=True)
-        texture(index).save(root / f"photos/{index}.png")
-    for index in range(9):
-        (root / "frames/a").mkdir(parents=True, exist_ok=True)
-        texture(20, 120).save(root / f"frames/a/{index}.png")
-    for kind in ("blur", "sharp"):
-        (root / "pairs/s" / kind).mkdir(parents=True)
-        for index in range(3):
-            texture(30 + index, 128).save(root / f"pairs/s/{kind}/{index}.png")
-    return root
+    return write_pictures(tmp_path / "data")
 
 
 @pytest.fixture

@@ -1,0 +1,207 @@
+"""Codec, prior and flow trained for seconds, by the commands, one on the other."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from training_factory import write_pictures
+
+from deblur_cli.app import run_app
+from deblur_cli.checkpoint import read_content, read_metadata, save_network
+from deblur_cli.metrics import detail
+from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.training.bases import load_base
+from deblur_cli.training.detail import Detail
+from deblur_cli.training.objectives import latent_spread
+
+PICTURES = """
+[data]
+pool = 16
+max_frames = 7
+held_out_pairs = 1
+held_out_photos = 4
+soft_share = 0.0
+[synthesis]
+max_length = 8.0
+"""
+SCHEDULE = """
+[schedule]
+minutes = 0.02
+warmup = 0.002
+batch = 2
+patch = 32
+optimizer = "adamw"
+validate_minutes = 0.01
+save_minutes = 0.02
+"""
+LATENTS = """
+[latents]
+windows = 8
+side = 64
+held_out = 8
+"""
+CODEC = "[network]\nchannels = 4\nwidths = [8, 16]\n" + PICTURES + SCHEDULE
+PRIOR = (
+    """
+[network]
+kind = "sd3"
+window = 8
+[network.transformer]
+sample_size = 8
+patch_size = 2
+in_channels = 4
+out_channels = 4
+num_layers = 2
+num_attention_heads = 2
+attention_head_dim = 16
+joint_attention_dim = 8
+caption_projection_dim = 32
+pooled_projection_dim = 8
+pos_embed_max_size = 4
+"""
+    + PICTURES
+    + LATENTS
+    + SCHEDULE
+)
+FLOW = "[flow]\nrank = 2\n" + PICTURES + LATENTS + SCHEDULE
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures, recipes, and a tiny expert in the user's manifest."""
+    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
+    write_pictures(tmp_path / "data")
+    for name, text in {"codec": CODEC, "prior": PRIOR, "flow": FLOW}.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
+    torch.manual_seed(0)
+    save_network(DenseUNet(config), tmp_path / "expert.safetensors", {"config": dataclasses.asdict(config)})
+    assert run_app(["weights", "add", "tiny", str(tmp_path / "expert.safetensors"), "--licence", "none"]) == 0
+    return tmp_path
+
+
+def train(work: Path, what: str, *more: str, recipe: str = "") -> int:
+    fixed = ["--data", str(work / "data"), "--out", str(work / f"run-{what}"), "--device", "cpu", "--quiet"]
+    return run_app(["train", what, *fixed, "--recipe", str(work / f"{recipe or what}.toml"), "--expert", "tiny", *more])
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def train_all(work: Path) -> tuple[Path, Path, Path]:
+    codec, base, lora = (
+        work / "run-codec/codec.safetensors",
+        work / "run-prior/transformer.safetensors",
+        work / "run-flow/lora.safetensors",
+    )
+    shared = ["--codec", str(codec), "--latents", str(work / "latents")]
+    assert train(work, "codec") == 0
+    assert train(work, "prior", *shared) == 0
+    assert train(work, "flow", *shared, "--base", str(base)) == 0
+    return codec, base, lora
+
+
+def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
+    codec, base, lora = train_all(work)
+    expert = work / "expert.safetensors"
+    assert read_metadata(codec)["trained_on"] == {"expert": hash_of(expert)}
+    assert read_metadata(base)["trained_on"] == {"codec": hash_of(codec)}
+    assert read_metadata(lora)["trained_on"] == {
+        "codec": hash_of(codec),
+        "base": hash_of(base),
+        "expert": hash_of(expert),
+    }
+    assert read_metadata(lora)["config"] == {"rank": 2, "targets": ["attention", "mlp"], "start_noise": 0.1}
+    assert len(list((work / "latents").iterdir())) == 1  # one seed, one codec, one expert: shared
+    assert all(".lora_" in key or "condition" in key for key in read_content(lora))
+    titles = json.loads((work / "run-flow/log.jsonl").read_text().splitlines()[-1])["figures"]
+    assert {"estimate", "1 step", "4 steps"} == set(titles["Held-out windows, dB PSNR"])
+
+
+def test_a_flow_goes_on_where_it_stopped_and_starts_from_an_adapter(work: Path) -> None:
+    codec, base, lora = train_all(work)
+    shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--base", str(base)]
+    first = read_metadata(lora)["training"]["steps"]
+    assert train(work, "flow", *shared, "--resume", "--minutes", "0.04") == 0
+    assert read_metadata(lora)["training"]["steps"] > first
+    again = work / "again"
+    assert train(work, "flow", *shared, "--init", str(lora), "--out", str(again), "--minutes", "0.01") == 0
+    assert read_content(again / "lora.safetensors").keys() == read_content(lora).keys()
+
+
+def test_a_base_of_another_codec_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, base, _ = train_all(work)
+    other = work / "other.safetensors"
+    config = ResidualCodecConfig(4, (8, 16))
+    save_network(ResidualCodec(config), other, {"config": dataclasses.asdict(config)})
+    (work / "run-flow/state.pt").unlink()
+    assert train(work, "flow", "--codec", str(other), "--base", str(base)) == 2
+    assert "another codec" in capsys.readouterr().err
+
+
+def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
+    codec, base, _ = train_all(work)
+    (work / "full.toml").write_text(FLOW.replace("rank = 2", 'rank = 2\nadapt = "all"\nblurry_channels = false'))
+    shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--base", str(base)]
+    assert train(work, "flow", *shared, "--out", str(work / "full"), recipe="full") == 0
+    assert read_content(work / "full/lora.safetensors").keys() == read_content(base).keys()
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "text"),
+    [
+        ("prior", ["--codec", "nowhere.safetensors"], "not a weights file"),
+        ("prior", ["--codec", "{work}/expert.safetensors"], "no r-space codec"),
+        ("flow", ["--codec", "{codec}", "--base", "nowhere"], "no such file or folder"),
+        ("flow", ["--codec", "{codec}", "--base", "{work}/data"], "no .safetensors"),
+        ("flow", ["--codec", "{codec}", "--base", "{codec}"], "no flow transformer"),
+        ("codec", ["--expert", "nothing"], "unknown model"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    what: str, more: list[str], text: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = work / "codec.safetensors"
+    config = ResidualCodecConfig(4, (8, 16))
+    save_network(ResidualCodec(config), codec, {"config": dataclasses.asdict(config)})
+    capsys.readouterr()
+    assert train(work, what, *(part.format(work=work, codec=codec) for part in more)) in (1, 2)
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_a_base_is_read_from_a_folder_of_diffusers(work: Path) -> None:
+    _, base, _ = train_all(work)
+    network = load_base(str(base)).network
+    network.transformer.save_pretrained(work / "folder", max_shard_size="20KB")
+    assert len(list((work / "folder").glob("*.safetensors"))) > 1
+    again = load_base(str(work / "folder"))
+    for key, value in network.base_state().items():
+        assert torch.equal(again.network.base_state()[key], value)
+    assert again.codec is None
+
+
+def test_detail_over_batches_is_the_benchmarks() -> None:
+    torch.manual_seed(0)
+    sharp = torch.rand(2, 3, 64, 64)
+    blurry = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
+    perfect, lazy = Detail(), Detail()
+    perfect.add(blurry, sharp, sharp)
+    lazy.add(blurry, blurry, sharp)
+    assert perfect.ratio == 0
+    assert perfect.correlation == pytest.approx(1)
+    assert lazy.ratio > 1
+    assert lazy.correlation == 0
+    assert detail.FLOOR > 0
+
+
+def test_latents_of_unit_variance_have_no_spread_to_mend() -> None:
+    latents = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert float(latent_spread(latents)) < 1e-3
+    assert float(latent_spread(3 * latents + 1)) == pytest.approx(5, abs=0.1)
