@@ -17,7 +17,15 @@ from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
-from deblur_cli.training.recipe import DataConfig, ExpertRecipe, read_recipe
+from deblur_cli.training.recipe import (
+    RECIPES,
+    CodecRecipe,
+    DataConfig,
+    ExpertRecipe,
+    FlowRecipe,
+    PriorRecipe,
+    read_recipe,
+)
 
 RECIPE = """
 [network]
@@ -128,8 +136,20 @@ def test_an_unknown_recipe_key_is_named(tmp_path: Path) -> None:
         read_recipe(str(path), ExpertRecipe)
 
 
+def test_values_of_a_recipe_can_be_replaced() -> None:
+    chosen = read_recipe("expert", ExpertRecipe, ["schedule.batch=3", "network.widths=[8, 8, 8, 8]"])
+    assert (chosen.schedule.batch, chosen.network.widths) == (3, (8, 8, 8, 8))
+    assert chosen.schedule.learning_rate == read_recipe("expert", ExpertRecipe).schedule.learning_rate
+    for wrong in ("schedule.batch", "schedule.bach=3"):
+        with pytest.raises(InputError, match="ba"):
+            read_recipe("expert", ExpertRecipe, [wrong])
+
+
 def test_every_shipped_recipe_reads() -> None:
-    assert isinstance(read_recipe("expert", ExpertRecipe), ExpertRecipe)
+    kinds = {"expert": ExpertRecipe, "codec": CodecRecipe, "prior": PriorRecipe, "flow": FlowRecipe}
+    assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()
+    for name, kind in kinds.items():
+        assert isinstance(read_recipe(name, kind), kind)
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ RecipeOption = Annotated[
 ]
 
 
+ChangesOption = Annotated[
+    list[str] | None,
+    option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
+]
 OutOption = Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
 MinutesOption = Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")]
 TrainingSeedOption = Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")]
@@ -56,6 +60,7 @@ def expert(
     data: DataOption,
     out: OutOption,
     recipe: RecipeOption = "expert",
+    changes: ChangesOption = None,
     minutes: MinutesOption = None,
     seed: TrainingSeedOption = None,
     init: InitOption = None,
@@ -75,7 +80,7 @@ def expert(
     from deblur_cli.training.expert_task import ExpertTask
     from deblur_cli.training.recipe import ExpertRecipe, change_recipe, read_recipe
 
-    chosen = change_recipe(read_recipe(recipe, ExpertRecipe), minutes=minutes, seed=seed)
+    chosen = change_recipe(read_recipe(recipe, ExpertRecipe, changes or ()), minutes=minutes, seed=seed)
     run.train(ExpertTask(chosen, read_training_data(data, chosen.data), init))
 
 
@@ -85,6 +90,7 @@ def codec(
     out: OutOption,
     expert: FrozenExpertOption = "bundled-expert",
     recipe: RecipeOption = "codec",
+    changes: ChangesOption = None,
     minutes: MinutesOption = None,
     seed: TrainingSeedOption = None,
     init: InitOption = None,
@@ -104,7 +110,7 @@ def codec(
     from deblur_cli.training.estimates import load_expert
     from deblur_cli.training.recipe import CodecRecipe, change_recipe, read_recipe
 
-    chosen = change_recipe(read_recipe(recipe, CodecRecipe), minutes=minutes, seed=seed)
+    chosen = change_recipe(read_recipe(recipe, CodecRecipe, changes or ()), minutes=minutes, seed=seed)
     frozen = load_expert(expert, run.accelerator.device)
     run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init))
 
@@ -117,6 +123,7 @@ def prior(
     expert: FrozenExpertOption = "bundled-expert",
     latents: LatentsOption = None,
     recipe: RecipeOption = "prior",
+    changes: ChangesOption = None,
     minutes: MinutesOption = None,
     seed: TrainingSeedOption = None,
     init: InitOption = None,
@@ -132,7 +139,7 @@ def prior(
     from deblur_cli.training.prior_task import PriorTask
     from deblur_cli.training.recipe import PriorRecipe, change_recipe, read_recipe
 
-    chosen = change_recipe(read_recipe(recipe, PriorRecipe), minutes=minutes, seed=seed)
+    chosen = change_recipe(read_recipe(recipe, PriorRecipe, changes or ()), minutes=minutes, seed=seed)
     run.train(PriorTask(chosen, _open_windows(chosen, run, data, codec, expert, latents), init))
 
 
@@ -148,6 +155,7 @@ def flow(
     expert: FrozenExpertOption = "bundled-expert",
     latents: LatentsOption = None,
     recipe: RecipeOption = "flow",
+    changes: ChangesOption = None,
     minutes: MinutesOption = None,
     seed: TrainingSeedOption = None,
     init: InitOption = None,
@@ -167,7 +175,7 @@ def flow(
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.recipe import FlowRecipe, change_recipe, read_recipe
 
-    chosen = change_recipe(read_recipe(recipe, FlowRecipe), minutes=minutes, seed=seed)
+    chosen = change_recipe(read_recipe(recipe, FlowRecipe, changes or ()), minutes=minutes, seed=seed)
     windows = _open_windows(chosen, run, data, codec, expert, latents)
     run.train(FlowTask(chosen, load_base(base, chosen.flow.base_dtype), windows, init))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -186,9 +187,11 @@ def change_recipe(recipe: R, *, minutes: float | None, seed: int | None) -> R:
     return dataclasses.replace(recipe, schedule=schedule, seed=chosen)  # type: ignore[type-var]
 
 
-def read_recipe(name: str, kind: type[R]) -> R:
+def read_recipe(name: str, kind: type[R], changes: Sequence[str] = ()) -> R:
     """A recipe by the name of a shipped one, or by the path of a TOML file.
 
+    Args:
+        changes: values that replace the recipe's, as TOML: `flow.start_noise=0.3`.
     Raises:
         InputError: no such recipe, no TOML, or a key that this kind of recipe does not have.
     """
@@ -197,9 +200,27 @@ def read_recipe(name: str, kind: type[R]) -> R:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise InputError(f"{name}: no such recipe; give a .toml file or one of {known}")
     try:
-        return _build(kind, tomllib.loads(path.read_text(encoding="utf-8")))
+        return _build(kind, _change(tomllib.loads(path.read_text(encoding="utf-8")), changes))
     except (tomllib.TOMLDecodeError, TypeError, ValueError) as fault:
         raise InputError(f"{path}: {fault}") from fault
+
+
+def _change(table: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    for change in changes:
+        try:
+            parsed = tomllib.loads(change)
+        except tomllib.TOMLDecodeError as fault:
+            raise InputError(f"--set {change}: {fault}; as in flow.start_noise=0.3") from fault
+        table = _merge(table, parsed)
+    return table
+
+
+def _merge(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(table)
+    for key, value in other.items():
+        mine = merged.get(key)
+        merged[key] = _merge(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _build(kind: type[T], table: dict[str, Any]) -> T:
