@@ -1,25 +1,13 @@
 """`deblur train`: train a network, look at its training pairs, plot its log."""
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from deblur_cli.commands.options import DeviceOption, QuietOption, check_device, option, write_note, write_result
-from deblur_cli.commands.progress import format_duration
+from deblur_cli.commands.options import DeviceOption, QuietOption, option, write_result
+from deblur_cli.commands.train_work import open_run, open_windows
 from deblur_cli.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from accelerate import Accelerator
-    from rich.table import Table
-
-    from deblur_cli.training.latents import Windows
-    from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
-    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks, and look at what they learn from.")
 
@@ -75,7 +63,7 @@ def expert(
 
     Example: deblur train expert --data photos-and-pairs/ --out runs/expert --minutes 90
     """
-    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.expert_task import ExpertTask
     from deblur_cli.training.recipe import ExpertRecipe, change_recipe, read_recipe
@@ -104,7 +92,7 @@ def codec(
 
     Example: deblur train codec --data photos-and-pairs/ --out runs/codec
     """
-    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.codec_task import CodecTask
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.estimates import load_expert
@@ -135,12 +123,12 @@ def prior(
 
     Example: deblur train prior --data photos-and-pairs/ --codec runs/codec/codec.safetensors --out runs/prior
     """
-    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.prior_task import PriorTask
     from deblur_cli.training.recipe import PriorRecipe, change_recipe, read_recipe
 
     chosen = change_recipe(read_recipe(recipe, PriorRecipe, changes or ()), minutes=minutes, seed=seed)
-    run.train(PriorTask(chosen, _open_windows(chosen, run, data, codec, expert, latents), init))
+    run.train(PriorTask(chosen, open_windows(chosen, run, data, codec, expert, latents), init))
 
 
 @app.command()
@@ -170,13 +158,13 @@ def flow(
       deblur train flow --data photos-and-pairs/ --codec runs/codec/codec.safetensors \\
         --base runs/prior/transformer.safetensors --out runs/flow
     """
-    run = _open_run(out, init, device, resume=resume, quiet=quiet)
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.bases import load_base
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.recipe import FlowRecipe, change_recipe, read_recipe
 
     chosen = change_recipe(read_recipe(recipe, FlowRecipe, changes or ()), minutes=minutes, seed=seed)
-    windows = _open_windows(chosen, run, data, codec, expert, latents)
+    windows = open_windows(chosen, run, data, codec, expert, latents)
     run.train(FlowTask(chosen, load_base(base, chosen.flow.base_dtype), windows, init))
 
 
@@ -212,95 +200,3 @@ def plot(
     from deblur_cli.training.plot import write_log_page
 
     write_result(str(write_log_page(run)))
-
-
-def describe(progress: "Progress") -> str:
-    """Where a training stands, in one line."""
-    figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
-    left = format_duration(max(0.0, progress.budget - progress.elapsed))
-    speed = f"{progress.photos_per_second:.0f} patches/s"
-    return f"step {progress.step}, loss {progress.loss:.4f}, {figures or 'not validated yet'}, {speed}, {left} left"
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """The folder and the device of a training, and who watches it."""
-
-    paths: "RunPaths"
-    accelerator: "Accelerator"
-    quiet: bool
-
-    def train(self, task: "Task") -> None:
-        """Train, then write the page of the log and say where the weights are."""
-        from deblur_cli.training.loop import Training
-        from deblur_cli.training.plot import write_log_page
-
-        training = Training(task, self.paths, self.accelerator)
-        if self.quiet or not self.accelerator.is_main_process:
-            training.run(lambda progress: None)
-        elif sys.stderr.isatty():
-            _run_live(training.run)
-        else:
-            training.run(lambda progress: write_note(describe(progress)))
-        if self.accelerator.is_main_process:
-            write_log_page(self.paths.folder)
-            write_result(str(self.paths.folder / task.weights))
-
-
-def _open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> _Run:
-    """Everything about a training that can be refused before pictures are read."""
-    check_device(device)
-    if init is not None and not init.is_file():
-        raise InputError(f"--init {init}: no such file")
-    if init is not None and resume:
-        raise InputError("--init starts anew and --resume goes on: give one of them")
-    if not resume and (out / "state.pt").exists():
-        raise InputError(f"{out}: holds a training already; go on with --resume or choose another folder")
-    from deblur_cli.training.loop import RunPaths, build_accelerator
-
-    return _Run(RunPaths(out, resume), build_accelerator(device), quiet)
-
-
-def _open_windows(
-    recipe: "PriorRecipe | FlowRecipe", run: _Run, data: Path, codec: Path, expert: str, folder: Path | None
-) -> "Windows":
-    """Everything that windows of latents are made from."""
-    from deblur_cli.training.datasets import read_training_data
-    from deblur_cli.training.estimates import load_expert
-    from deblur_cli.training.latents import Windows, load_codec
-
-    return Windows(
-        load_codec(codec),
-        load_expert(expert, run.accelerator.device),
-        read_training_data(data, recipe.data),
-        folder or run.paths.folder,
-        recipe.data,
-        recipe.synthesis,
-        recipe.latents,
-    )
-
-
-def _flatten(figures: "Figures") -> list[tuple[str, float]]:
-    return [pair for group in figures.values() for pair in group.items()]
-
-
-def _show(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:+.3f}"
-
-
-def _run_live(run: "Callable[[Callable[[Progress], None]], None]") -> None:
-    from rich.live import Live
-
-    with Live(auto_refresh=False, transient=False) as live:
-        run(lambda progress: live.update(_table(progress), refresh=True))
-
-
-def _table(progress: "Progress") -> "Table":
-    from rich.table import Table
-
-    figures = _flatten(progress.figures)
-    table = Table("step", "loss", *(name for name, _ in figures), "patches/s", "left", title="training")
-    left = format_duration(max(0.0, progress.budget - progress.elapsed))
-    shown = [_show(value) for _, value in figures]
-    table.add_row(f"{progress.step}", f"{progress.loss:.4f}", *shown, f"{progress.photos_per_second:.0f}", left)
-    return table

@@ -1,0 +1,112 @@
+"""The working half of `deblur train`: a run is opened, watched and ended properly."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deblur_cli.commands.options import check_device, write_note, write_result
+from deblur_cli.commands.progress import format_duration
+from deblur_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from accelerate import Accelerator
+    from rich.table import Table
+
+    from deblur_cli.training.latents import Windows
+    from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
+    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe
+
+
+def describe(progress: "Progress") -> str:
+    """Where a training stands, in one line."""
+    figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
+    left = format_duration(max(0.0, progress.budget - progress.elapsed))
+    speed = f"{progress.photos_per_second:.0f} patches/s"
+    return f"step {progress.step}, loss {progress.loss:.4f}, {figures or 'not validated yet'}, {speed}, {left} left"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The folder and the device of a training, and who watches it."""
+
+    paths: "RunPaths"
+    accelerator: "Accelerator"
+    quiet: bool
+
+    def train(self, task: "Task") -> None:
+        """Train, then write the page of the log and say where the weights are."""
+        from deblur_cli.training.loop import Training
+        from deblur_cli.training.plot import write_log_page
+
+        training = Training(task, self.paths, self.accelerator)
+        if self.quiet or not self.accelerator.is_main_process:
+            training.run(lambda progress: None)
+        elif sys.stderr.isatty():
+            _run_live(training.run)
+        else:
+            training.run(lambda progress: write_note(describe(progress)))
+        if self.accelerator.is_main_process:
+            write_log_page(self.paths.folder)
+            write_result(str(self.paths.folder / task.weights))
+
+
+def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> Run:
+    """Everything about a training that can be refused before pictures are read."""
+    check_device(device)
+    if init is not None and not init.is_file():
+        raise InputError(f"--init {init}: no such file")
+    if init is not None and resume:
+        raise InputError("--init starts anew and --resume goes on: give one of them")
+    if not resume and (out / "state.pt").exists():
+        raise InputError(f"{out}: holds a training already; go on with --resume or choose another folder")
+    from deblur_cli.training.loop import RunPaths, build_accelerator
+
+    return Run(RunPaths(out, resume), build_accelerator(device), quiet)
+
+
+def open_windows(
+    recipe: "PriorRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
+) -> "Windows":
+    """Everything that windows of latents are made from."""
+    from deblur_cli.training.datasets import read_training_data
+    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.latents import Windows, load_codec
+
+    return Windows(
+        load_codec(codec),
+        load_expert(expert, run.accelerator.device),
+        read_training_data(data, recipe.data),
+        folder or run.paths.folder,
+        recipe.data,
+        recipe.synthesis,
+        recipe.latents,
+    )
+
+
+def _flatten(figures: "Figures") -> list[tuple[str, float]]:
+    return [pair for group in figures.values() for pair in group.items()]
+
+
+def _show(value: float) -> str:
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:+.3f}"
+
+
+def _run_live(run: "Callable[[Callable[[Progress], None]], None]") -> None:
+    from rich.live import Live
+
+    with Live(auto_refresh=False, transient=False) as live:
+        run(lambda progress: live.update(_table(progress), refresh=True))
+
+
+def _table(progress: "Progress") -> "Table":
+    from rich.table import Table
+
+    figures = _flatten(progress.figures)
+    table = Table("step", "loss", *(name for name, _ in figures), "patches/s", "left", title="training")
+    left = format_duration(max(0.0, progress.budget - progress.elapsed))
+    shown = [_show(value) for _, value in figures]
+    table.add_row(f"{progress.step}", f"{progress.loss:.4f}", *shown, f"{progress.photos_per_second:.0f}", left)
+    return table
