@@ -23,9 +23,11 @@ FLOORS = (
     ("inputs", "recipe"),
     ("pipeline",),
     ("backends",),
-    ("checkpoint",),
+    ("conversion",),
+    ("checkpoint", "model_spec"),
     ("weights", "devices"),
-    ("image_io", "tiling", "metrics", "rectified_flow"),
+    ("ddpm", "windows", "latent_windows", "colour_match"),
+    ("image_io", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
     ("errors",),
     ("networks", ""),
 )

@@ -1,0 +1,202 @@
+"""The authors' one checkpoint of DeblurDiff to five safetensors files, one per part, under diffusers' names.
+
+Strict both ways: every tensor of the checkpoint has one place, and every place of the networks one tensor.
+"""
+
+import json
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
+from deblur_cli.conversion.empty_prompt import check_names, embed_empty_prompt
+from deblur_cli.errors import BackendError, WeightsError
+from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
+from deblur_cli.weights.store import disk_fault, hash_file, recall_hash
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+Plan = dict[str, dict[str, tuple[str | None, Shape]]]
+
+# role -> prefix in the checkpoint, diffusers' function for it, and the prefix that this function expects
+_PARTS = {
+    "unet": ("unet.", "convert_ldm_unet_checkpoint", "model.diffusion_model."),
+    "lkpn": ("kpn.unet.", "convert_ldm_unet_checkpoint", "model.diffusion_model."),
+    "controlnet": ("controlnet.", "convert_controlnet_checkpoint", ""),
+    "vae": ("vae.", "convert_ldm_vae_checkpoint", "vae."),
+}
+_TEXT_ENCODER = "clip.model."
+ROLES = (*_PARTS, "prompt")
+
+# The layers that diffusers' ControlNet has for a picture and the published one has not. Zeros in the last of them
+# make whatever picture add nothing; the others are zeros as well.
+PICTURE_LAYERS = tuple(
+    f"controlnet_cond_embedding.{layer}.{kind}"
+    for layer in ("conv_in", *(f"blocks.{index}" for index in range(6)), "conv_out")
+    for kind in ("weight", "bias")
+)
+
+
+def part_path(folder: Path, role: str) -> Path:
+    """Where `convert_deblurdiff` puts the part."""
+    return folder / f"{role}.safetensors"
+
+
+def is_converted(source: Path, folder: Path) -> bool:
+    """Whether the folder holds all parts of this very checkpoint, each of them whole."""
+    paths = [part_path(folder, role) for role in ROLES]
+    if not all(path.is_file() for path in paths):
+        return False
+    try:
+        return {read_metadata(path).get("source_sha256") for path in paths} == {_find_hash(source)}
+    except WeightsError:  # cut off, as after a power failure
+        return False
+
+
+def convert_deblurdiff(source: Path, folder: Path, config: DeblurDiffConfig | None = None) -> None:
+    """Write `unet`, `lkpn`, `controlnet`, `vae` and `prompt.safetensors`; all five appear, or none.
+
+    Number formats stay as they are. One part at a time is in memory. The caller has verified the checkpoint's bytes.
+
+    Args:
+        config: shape of the networks in it; None for the published ones.
+    Raises:
+        WeightsError: the checkpoint is damaged or not DeblurDiff's, or the folder cannot be written.
+        BackendError: this diffusers has no such conversion.
+    """
+    config = config or DeblurDiffConfig()
+    tensors = check_tensors(read_content(source), source)
+    with _named(source):
+        plan = plan_conversion({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config)
+    stamp = {"source_sha256": json.dumps(_find_hash(source)), "config": json.dumps(asdict(config))}
+    waiting: dict[Path, Path] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for role in ROLES:
+            waiting[_temporary(folder, role)] = part_path(folder, role)
+            save_file(_collect(role, tensors, plan), _temporary(folder, role), metadata=stamp)
+        for temporary, path in waiting.items():
+            temporary.replace(path)
+    except OSError as fault:
+        raise disk_fault(fault, folder / "parts") from fault
+    except SafetensorError as fault:
+        raise WeightsError(f"{folder}: cannot be written ({fault}); free some space and check the folder") from fault
+    finally:
+        for temporary in waiting:
+            temporary.unlink(missing_ok=True)
+
+
+def plan_conversion(shapes: Shapes, config: DeblurDiffConfig) -> Plan:
+    """Where every tensor of a checkpoint goes.
+
+    Args:
+        shapes: of the tensors, by their published names.
+    Returns:
+        Role -> name in the part -> published name, None where it is zeros (`PICTURE_LAYERS`), and the shape there.
+        The prompt is computed and not in it.
+    Raises:
+        WeightsError: a tensor is missing, has no place, or has another shape.
+        BackendError: this diffusers has no such conversion.
+    """
+    prefixes = (_TEXT_ENCODER, *(prefix for prefix, _, _ in _PARTS.values()))
+    strange = [name for name in shapes if not name.startswith(prefixes)]
+    _require("the checkpoint", "unknown", strange)
+    text = {name.removeprefix(_TEXT_ENCODER) for name in shapes if name.startswith(_TEXT_ENCODER)}
+    missing, unknown = check_names(text)
+    _require("the text encoder", "missing", missing)
+    _require("the text encoder", "unknown", unknown)
+    with torch.device("meta"):
+        network = DeblurDiff(config)
+    return {role: _plan_part(role, shapes, network) for role in _PARTS}
+
+
+def _plan_part(role: str, shapes: Shapes, network: DeblurDiff) -> dict[str, tuple[str | None, Shape]]:
+    part: Any = network.parts[role]
+    places = {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
+    zeros = {name: places.pop(name) for name in PICTURE_LAYERS} if role == "controlnet" else {}
+    own = {name: shape for name, shape in shapes.items() if name.startswith(_PARTS[role][0])}
+    names = _translate(role, own, part.config)
+    _require(role, "missing", places.keys() - names.keys())
+    _require(role, "unknown", own.keys() - {names[place] for place in places})
+    _require(
+        role, "of another shape", [names[place] for place in places if not _fits(own[names[place]], places[place])]
+    )
+    return {
+        **{place: (names[place], shape) for place, shape in places.items()},
+        **{n: (None, s) for n, s in zeros.items()},
+    }
+
+
+def _translate(role: str, shapes: Shapes, config: Mapping[str, Any]) -> dict[str, str]:
+    """diffusers' name -> published name, found out by sending a number through diffusers' function for each tensor."""
+    prefix, function, expected = _PARTS[role]
+    names = list(shapes)
+    probes = {
+        expected + name.removeprefix(prefix): torch.full((1,) * len(shapes[name]), index)
+        for index, name in enumerate(names)
+    }
+    try:
+        converted = _find_converter(function)(probes, config)
+    except (LookupError, AttributeError, TypeError) as fault:
+        raise WeightsError(f"the tensors of {role} are not DeblurDiff's ({fault})") from fault
+    return {place: names[int(probe)] for place, probe in converted.items() if probe is not None}
+
+
+def _find_converter(name: str) -> Callable[[dict[str, Tensor], Mapping[str, Any]], dict[str, Tensor | None]]:
+    """One of diffusers' own functions; they are not part of what it promises to keep."""
+    try:
+        from diffusers.loaders import single_file_utils
+
+        converter: Callable[[dict[str, Tensor], Mapping[str, Any]], dict[str, Tensor | None]]
+        converter = getattr(single_file_utils, name)
+    except (ImportError, AttributeError) as fault:
+        raise BackendError(f"this diffusers has no {name}; convert once with diffusers 0.42.1") from fault
+    return converter
+
+
+def _fits(shape: Shape, place: Shape) -> bool:
+    """Whether a tensor has the shape of its place; a 1x1 convolution may become a matrix."""
+    return shape[: len(place)] == place and all(side == 1 for side in shape[len(place) :])
+
+
+def _collect(role: str, tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """The tensors of a part, still in the checkpoint's file where it is mapped."""
+    if role == "prompt":
+        return {"embedding": embed_empty_prompt({n.removeprefix(_TEXT_ENCODER): t for n, t in tensors.items()})}
+    return {
+        place: torch.zeros(shape) if name is None else tensors[name].reshape(shape).contiguous()
+        for place, (name, shape) in plan[role].items()
+    }
+
+
+def _temporary(folder: Path, role: str) -> Path:
+    return folder / f".{role}.{os.getpid()}.tmp"
+
+
+def _find_hash(source: Path) -> str:
+    return recall_hash(source) or hash_file(source)
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    """Puts the file's name before what is wrong with it."""
+    try:
+        yield
+    except WeightsError as fault:
+        raise WeightsError(f"{source}: {fault}") from fault
+
+
+def _require(part: str, fault: str, names: Collection[str]) -> None:
+    """Nothing has this fault."""
+    first, *rest = sorted(names) or [""]
+    if first:
+        more = f" and {len(rest)} more" if rest else ""
+        raise WeightsError(f"not a checkpoint of DeblurDiff: in {part}, {fault}: {first}{more}")
