@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
+from deblur_cli.errors import WeightsError
 from deblur_cli.metrics import detail
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.training.anchor import Anchor, load_anchor
 from deblur_cli.training.bases import load_base
 from deblur_cli.training.detail import Detail
+from deblur_cli.training.latents import load_codec
 from deblur_cli.training.objectives import latent_spread
 
 PICTURES = """
@@ -174,6 +178,50 @@ def test_what_does_not_fit_is_one_line(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+TINY_VAE = {
+    "block_out_channels": (8, 8, 8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "norm_num_groups": 4,
+    "latent_channels": 4,
+}
+
+
+def test_a_codec_can_stay_near_the_latents_of_a_base(work: Path) -> None:
+    torch.manual_seed(0)
+    AutoencoderKL(**TINY_VAE, shift_factor=0.1, scaling_factor=2.0).save_pretrained(work / "vae")
+    anchor = load_anchor(work / "vae", 4)
+    assert train(work, "codec", "--anchor", str(work / "vae"), "--set", "codec.anchor_weight=10.0") == 0
+    assert train(work, "codec", "--out", str(work / "free")) == 0
+    sharp = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    far, near = (
+        (load_codec(folder / "codec.safetensors").network.encode(sharp) - anchor.encode(sharp)).square().mean()
+        for folder in (work / "free", work / "run-codec")
+    )
+    assert near < far
+
+
+def test_the_anchor_scales_latents_as_its_base_expects_them(work: Path) -> None:
+    vae = AutoencoderKL(**TINY_VAE, shift_factor=0.1, scaling_factor=2.0)
+    sharp = torch.rand(1, 3, 32, 32)
+    mode = vae.encode(sharp * 2 - 1).latent_dist.mode()
+    assert torch.allclose(Anchor(vae).encode(sharp), (mode - 0.1) * 2.0)
+    packed = AutoencoderKLFlux2(**TINY_VAE)
+    packed.bn.running_mean.fill_(0.5)
+    packed.bn.running_var.fill_(4.0)
+    mode = packed.encode(sharp * 2 - 1).latent_dist.mode()
+    assert torch.allclose(Anchor(packed).encode(sharp), (mode - 0.5) / 2.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "text"), [(16, "its latents have 4 channels"), (4, "no folder")])
+def test_an_anchor_that_does_not_fit_is_refused(channels: int, text: str, tmp_path: Path) -> None:
+    folder = tmp_path / "vae"
+    if channels == 16:
+        AutoencoderKL(**TINY_VAE).save_pretrained(folder)
+    with pytest.raises(WeightsError, match=text):
+        load_anchor(folder, channels)
 
 
 def test_a_base_is_read_from_a_folder_of_diffusers(work: Path) -> None:

@@ -77,6 +77,10 @@ def codec(
     data: DataOption,
     out: OutOption,
     expert: FrozenExpertOption = "bundled-expert",
+    anchor: Annotated[
+        Path | None,
+        option("Training", "--anchor", "Autoencoder of a large base, to stay near its latents.", metavar="DIR"),
+    ] = None,
     recipe: RecipeOption = "codec",
     changes: ChangesOption = None,
     minutes: MinutesOption = None,
@@ -88,11 +92,13 @@ def codec(
 ) -> None:
     """Train the r-space codec, the flow's latent space; the result is RUN/codec.safetensors.
 
-    A prior and a flow belong to the codec they were trained on: a new codec means both again.
+    A prior and a flow belong to the codec they were trained on: a new codec means both again. For a large base the
+    recipe needs as many channels as that has, and --anchor a folder of its autoencoder as diffusers saves it.
 
     Example: deblur train codec --data photos-and-pairs/ --out runs/codec
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.anchor import load_anchor
     from deblur_cli.training.codec_task import CodecTask
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.estimates import load_expert
@@ -100,7 +106,8 @@ def codec(
 
     chosen = change_recipe(read_recipe(recipe, CodecRecipe, changes or ()), minutes=minutes, seed=seed)
     frozen = load_expert(expert, run.accelerator.device)
-    run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init))
+    near = None if anchor is None else load_anchor(anchor, chosen.network.channels)
+    run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init, near))
 
 
 @app.command()

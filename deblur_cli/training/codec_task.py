@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.residual_codec import ResidualCodec
+from deblur_cli.training.anchor import Anchor
 from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
 from deblur_cli.training.estimates import Expert, with_estimates
 from deblur_cli.training.loop import Figures
@@ -27,15 +29,23 @@ class CodecTask:
 
     Args:
         init: weights to start from.
+        anchor: the autoencoder of a large base, near whose latents the codec's are to stay.
     Raises:
         WeightsError: `init` is damaged or of another shape.
     """
 
     weights = "codec.safetensors"
 
-    def __init__(self, recipe: CodecRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: CodecRecipe,
+        data: TrainingData,
+        expert: Expert,
+        init: Path | None = None,
+        anchor: Anchor | None = None,
+    ) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
-        self._data, self._expert = data, expert
+        self._data, self._expert, self._anchor = data, expert, anchor
         torch.manual_seed(recipe.seed)
         self.network = ResidualCodec(recipe.network)
         if init is not None:
@@ -45,6 +55,8 @@ class CodecTask:
         sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, luck), self._expert)
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
+        if self._anchor is not None:
+            self._anchor.to(accelerator.device)
         self._luck, self._held_out = luck, self._estimate_held_out(accelerator.device)
 
     def loss(self, network: nn.Module) -> Tensor:
@@ -52,8 +64,14 @@ class CodecTask:
         source = self._choose_source(blurry, estimate)
         sharp, source = (image.contiguous(memory_format=torch.channels_last) for image in (sharp, source))
         restored, latents = network(sharp, source, self._draw_noise(sharp))
-        spread = latent_spread(latents)
-        return fidelity_loss(restored, sharp, self.schedule.frequency_weight) + self.recipe.codec.latent_weight * spread
+        return fidelity_loss(restored, sharp, self.schedule.frequency_weight) + self._place(latents, sharp)
+
+    def _place(self, latents: Tensor, sharp: Tensor) -> Tensor:
+        """What keeps the latents where a flow can work: near those of a base, else at unit variance."""
+        codec = self.recipe.codec
+        if self._anchor is None:
+            return codec.latent_weight * latent_spread(latents)
+        return codec.anchor_weight * functional.mse_loss(latents.float(), self._anchor.encode(sharp).float())
 
     def validate(self, network: nn.Module) -> Figures:
         psnr = {"estimate": 0.0, "through r-space": 0.0, "decoded plainly": 0.0}

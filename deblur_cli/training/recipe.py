@@ -82,12 +82,14 @@ class CodecConfig:
             picture; the rest starts from the blurred photo.
         max_noise: standard deviation of the noise on the difference of latents is drawn up to this.
         latent_weight: of the term that keeps the latents at zero mean and unit variance.
+        anchor_weight: of the term that keeps them near those of a large base's autoencoder, where one is given.
     """
 
     estimate_share: float = 0.6
     grey_share: float = 0.1
     max_noise: float = 0.2
     latent_weight: float = 0.05
+    anchor_weight: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
