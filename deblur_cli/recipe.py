@@ -16,7 +16,7 @@ class Recipe:
 
     model: str
     weights: Mapping[str, str]  # role -> sha256
-    options: Mapping[str, str | int]
+    options: Mapping[str, str | int | float]
 
     def stamp(self, *, file_format: str, input_sha256: str) -> str:
         """The stamp of one output: compact JSON, keys sorted, so that equal recipes are equal text."""

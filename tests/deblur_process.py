@@ -28,7 +28,7 @@ class WaitingBackend:
         time.sleep(SECONDS)
         return blurry
 
-backends.load_model = lambda name, device, dtype: WaitingBackend()
+backends.load_model = lambda name, **_: WaitingBackend()
 weights.find_model = lambda name: weights.ModelEntry(name, "waiting", "waits", {})
 app.main()
 """

@@ -63,7 +63,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
     options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 20
+    assert len(options) == 22
     for line in options:
         name = line.split()[1].removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line
@@ -88,6 +88,13 @@ USAGE = [
     (["run", "a.jpg", "-o", "out", "--tile", "8"], "--tile 8: must be from 64"),
     (["run", "a.jpg", "-o", "out", "--quality", "101"], "--quality 101: must be from 1 to 100"),
     (["run", "a.jpg", "-o", "out", "--seed", "-1"], "--seed -1: must be from 0"),
+    (["run", "a.jpg", "-o", "out", "--steps", "0"], "--steps 0: must be from 1 to 1000"),
+    (["run", "a.jpg", "-o", "out", "--strength", "1.5"], "--strength 1.5: must be from 0 to 1"),
+    (["run", "a.jpg", "-o", "out", "--strength", "nan"], "--strength nan: must be from 0 to 1"),
+    (["run", "a.jpg", "-o", "out", "--model", "bundled-expert", "--steps", "4"], "takes no steps, it is an expert"),
+    (["run", "a.jpg", "-o", "out", "--model", "bundled-expert:strength=1"], "takes no strength, it is an expert"),
+    (["run", "a.jpg", "-o", "out", "--model", "bundled:step=4"], "must be NAME or NAME:steps=8,strength=0.5"),
+    (["run", "a.jpg", "-o", "out", "--expert", "b.pth", "--steps", "4"], "--steps 4: --expert b.pth alone has no flow"),
     (["run", "a.jpg", "-o", "out", "--device", "tpu"], "--device tpu: unknown device"),
     (["run", "a.jpg", "-o", "out", "--dtype", "float16"], "--dtype float16: unknown; use one of auto,"),
     (["run", "a.jpg", "-o", "out", "--format", "gif"], "--format gif: unknown; use one of same, jpg,"),
@@ -135,8 +142,9 @@ def test_a_fault_before_the_work_never_imports_torch(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"not one of ours")
     inputs = [("nowhere.jpg", "out"), (tmp_path, tmp_path), (tmp_path / "in", tmp_path / "out")]
-    for source, target in inputs:
-        answer = run_python(["-c", PROBE, "run", str(source), "-o", str(target)])
+    steps = (tmp_path / "in", "out", "--model", "bundled-expert", "--steps", "4")
+    for source, target, *more in [*inputs, steps]:
+        answer = run_python(["-c", PROBE, "run", str(source), "-o", str(target), *more])
         assert answer.returncode == 2
         assert "torch" not in answer.stderr.split("heavy: ")[1]
 

@@ -17,31 +17,32 @@ from deblur_cli.benchmark import plan as plan_module
 from deblur_cli.commands import bench, bench_work
 from deblur_cli.errors import DeblurError
 from deblur_cli.tiling import Tiling
+from deblur_cli.weights import ModelEntry, WeightsFile
 
 
 class FakeBackend:
     """Adds ten grey levels, or nothing when it is called `lazy`."""
 
-    def __init__(self, name, *, device, dtype):
+    def __init__(self, name, *, device, dtype, steps, strength):
         self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
         self.tiling, self.module = Tiling(64, 8, 4, 4), nn.Identity()
-        self._step = 0 if name == "lazy" else 10 / 255
+        self._step = 0 if name == "lazy" else (steps or 10) / 255
 
     def restore(self, blurry):
         return blurry + self._step
 
 
-class Entry:
-    """A manifest's entry with hashes."""
-
-    hashes = {"weights": "ab" * 32}  # noqa: RUF012
+def find_entry(name):
+    """Any name has an entry, those that begin with `flow` one with a flow."""
+    file = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
+    return ModelEntry(name, "dual_expert" if name.startswith("flow") else "expert", "s", {"weights": file})
 
 
 @pytest.fixture
 def deblur(monkeypatch, capfd):
     """Runs a command line in this process, the bundled model replaced by three lines."""
     monkeypatch.setattr(bench_work, "load_model", FakeBackend)
-    monkeypatch.setattr(plan_module, "find_model", lambda name: Entry)
+    monkeypatch.setattr(plan_module, "find_model", find_entry)
     for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
         monkeypatch.delenv(name)
     app = typer.Typer()
@@ -102,6 +103,37 @@ def test_several_models_and_data_sets_in_one_run(deblur, pairs):
     assert [line.split("\t")[:2] for line in out.splitlines()[1:]] == [
         [dataset, model] for dataset in ("photos", "photos-2") for model in ("blurry", "one", "lazy")
     ]
+
+
+def test_one_model_with_several_settings_is_a_row_each(deblur, pairs, tmp_path):
+    names = ["flow", "flow:steps=1", "flow:steps=8,strength=0.5"]
+    wanted = [word for name in (*names, "flow:strength=.5,steps=8") for word in ("--model", name)]
+    arguments = (*wanted, "--metrics", "psnr", "--report", tmp_path / "report", "--json", "--quiet")
+    status, out, _ = deblur("bench", pairs, *arguments)
+    table = json.loads(out)
+    assert status == 0
+    assert [row["name"] for row in table["models"]] == ["blurry", *names]
+    assert [row["hashes"] for row in table["models"]] == [{}, *[{"weights": "ab" * 32}] * 3]
+    assert len({row["scores"]["psnr"] for row in table["models"]}) == 4
+    kept = {path.name for path in (tmp_path / "report" / "images" / "photos").iterdir()}
+    assert kept == {"blurry", "sharp", *(name.replace(":", "@") for name in names)}
+    folder = tmp_path / "report"
+    status, out, _ = deblur("bench", "compare", folder, folder, "--models", ",".join(names[1:]))
+    assert status == 0
+    assert "flow:steps=1 -> flow:steps=8,strength=0.5" in out
+
+
+def test_scores_are_computed_again_when_the_manifests_default_changes(deblur, pairs, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        bench_work, "load_model", lambda name, **options: loaded.append(name) or FakeBackend(name, **options)
+    )
+    arguments = ("bench", pairs, "--model", "flow", "--metrics", "psnr", "--report", tmp_path, "--save-images", "0")
+    for steps, times in ((2, 1), (2, 1), (3, 2)):
+        entry = ModelEntry("flow", "dual_expert", "s", {}, flow={"steps": steps})
+        monkeypatch.setattr(plan_module, "find_model", lambda name, entry=entry: entry)
+        assert deblur(*arguments)[0] == 0
+        assert len(loaded) == times
 
 
 def test_environment_variables_set_the_options(deblur, pairs, monkeypatch):
@@ -166,6 +198,8 @@ def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs
         (("PAIRS", "--device", "auto,cpu"), "name each"),
         (("PAIRS", "--dtype", "int8"), "--dtype int8"),
         (("PAIRS", "--model", "blurry"), "always a row"),
+        (("PAIRS", "--model", "one:steps=1"), "--model one: takes no steps"),
+        (("PAIRS", "--model", "flow:seed=1"), "must be NAME or NAME:steps=8"),
         (("PAIRS", "--metrik", "psnr"), "--metrik"),
         (("compare", "nowhere", "nowhere"), "cannot be read"),
         (("compare", "nowhere"), "after"),

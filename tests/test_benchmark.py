@@ -27,8 +27,10 @@ from deblur_cli.benchmark.tables import format_score, note_lines, summary_rows, 
 from deblur_cli.benchmark.work import run_plan
 from deblur_cli.errors import BackendError, InputError
 from deblur_cli.tiling import Tiling
+from deblur_cli.weights import ModelEntry, WeightsFile
 
 HASHES = {"weights": "ab" * 32}
+FILE = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
 FAST = ("psnr", "ssim")
 
 
@@ -93,7 +95,11 @@ def pairs(tmp_path):
 
 def make_plan(*roots, search=None, **options):
     settings = Options(**{"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options})
-    return build_plan(roots, settings, search or Search(), find_hashes=lambda _: HASHES)
+    return build_plan(roots, settings, search or Search(), find_entry=find_entry)
+
+
+def find_entry(name):
+    return ModelEntry(name, "fake", "s", {"weights": FILE})
 
 
 def run(plan, folder=None, load=load_fake):

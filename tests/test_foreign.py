@@ -154,11 +154,13 @@ def test_expert_and_model_exclude_each_other_unless_one_is_only_in_the_environme
     deblur: Deblur, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(halving())
-    status, error = deblur("--expert", path, "--model", "bundled")
+    status, error = deblur("--expert", path, "--model", "bundled-expert")
     assert (status, error) == (2, "deblur: error: --expert and --model exclude each other")
     monkeypatch.setenv("DEBLUR_MODEL", "no-such-model")
     assert deblur("--expert", path) == (0, "")
     monkeypatch.setenv("DEBLUR_EXPERT", path)
+    assert deblur()[0] == 1
+    monkeypatch.setenv("DEBLUR_MODEL", "bundled-expert")
     assert deblur()[0] == 2
     monkeypatch.delenv("DEBLUR_MODEL")
     assert deblur() == (0, "")

@@ -37,7 +37,7 @@ def _inverting_network(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(weights, "find_model", lambda name: weights.ModelEntry(name, "fake", "inverts", {}))
-    monkeypatch.setattr(backends, "load_model", lambda name, device, dtype: InvertingBackend())
+    monkeypatch.setattr(backends, "load_model", lambda name, **_: InvertingBackend())
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_fail_fast_stops_at_the_first(deblur):
 def test_a_fault_of_the_machine_is_status_1(deblur, monkeypatch):
     photo("in/a.jpg")
 
-    def refuse(name, device, dtype):
+    def refuse(name, device, **_):
         raise BackendError(f"--device {device}: this machine has none")
 
     monkeypatch.setattr(backends, "load_model", refuse)
@@ -259,6 +259,82 @@ def test_a_dry_run_shows_the_plan_writes_nothing_and_loads_no_model(deblur, monk
     lines = [json.loads(line) for line in deblur("in", "-o", "out", "--dry-run", "--jsonl")[1]]
     assert [line["event"] for line in lines] == ["start", "plan", "plan", "plan", "end"]
     assert tree(".") == before
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """A model `flow` with a flow beside all others, which are experts alone; what was asked of it when loaded."""
+    asked = []
+
+    def find_model(name):
+        table = {"steps": 4, "strength": 0.75, "keep_low": False}
+        kind = ("dual_expert", table) if name == "flow" else ("expert", {})
+        return weights.ModelEntry(name, kind[0], "s", {}, flow=kind[1])
+
+    def load_model(name, **options):
+        asked.append((name, options["steps"], options["strength"], options["expert"]))
+        return InvertingBackend()
+
+    monkeypatch.setattr(weights, "find_model", find_model)
+    monkeypatch.setattr(backends, "load_model", load_model)
+    return asked
+
+
+def test_the_stamp_has_the_steps_and_the_strength_and_another_strength_does_the_photos_again(deblur, loaded):
+    photo("in/a.jpg")
+    run = ("in", "-o", "out", "--model", "flow", "--json", "--quiet")
+    report = json.loads("\n".join(deblur(*run)[1]))
+    assert report["options"] == {"dtype": "auto", "seed": 0, "steps": 4, "strength": 0.75, "keep_low": False}
+    for options, status in (
+        ((), "skipped"),
+        (("--steps", "4"), "skipped"),
+        (("--strength", "0.75"), "skipped"),
+        (("--strength", "0.5"), "done"),
+        (("--strength", "0.5"), "skipped"),
+        (("--steps", "8", "--strength", "0.5"), "done"),
+    ):
+        report = json.loads("\n".join(deblur(*run, *options)[1]))
+        assert [result["status"] for result in report["results"]] == [status], options
+    assert loaded == [("flow", None, None, None), ("flow", None, 0.5, None), ("flow", 8, 0.5, None)]
+
+
+def test_a_specification_says_the_same_as_the_options_which_outdo_it(deblur, loaded, monkeypatch):
+    photo("a.jpg")
+    assert deblur("a.jpg", "-o", "out", "--model", "flow:steps=2,strength=0.5", "--name", "{stem}_{model}{ext}")[1] == [
+        "out/a_flow.jpg"
+    ]
+    monkeypatch.setenv("DEBLUR_STEPS", "8")
+    assert deblur("a.jpg", "-o", "out", "--model", "flow:steps=2,strength=0.5")[0] == 0
+    assert loaded == [("flow", 2, 0.5, None), ("flow", 8, 0.5, None)]
+
+
+def test_an_expert_alone_takes_neither_steps_nor_strength(deblur, loaded):
+    for options, name in ((("--steps", "4"), "steps"), (("--strength", "0"), "strength")):
+        answer = deblur("a.jpg", "-o", "out", *options)
+        text = f"deblur: error: --model bundled: takes no {name}, it is an expert alone, without a flow; leave it out"
+        assert answer == (2, [], [text])
+    assert not loaded
+
+
+def test_a_file_takes_the_place_of_the_expert_in_a_model_with_a_flow(deblur, loaded, monkeypatch):
+    photo("a.jpg")
+    Path("b.pth").write_bytes(b"weights")
+    both = ("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "flow")
+    report = json.loads("\n".join(deblur(*both, "--json")[1]))
+    assert report["model"] == {"name": "flow", "weights": {"expert": weights.hash_file(Path("b.pth"))}}
+    assert loaded == [("flow", None, None, Path("b.pth"))]
+    assert deblur("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "other")[0] == 2
+    monkeypatch.setenv("DEBLUR_EXPERT", "b.pth")
+    deblur("a.jpg", "-o", "out2", "--model", "flow")
+    assert loaded[1:] == [("flow", None, None, None)]  # the command line outdoes the environment
+
+
+def test_a_model_that_is_not_trained_is_refused_before_photos_are_opened(deblur, monkeypatch):
+    line = "deblur train flow --base sd3-medium"
+    entry = weights.ModelEntry("big", "dual_expert", "s", {}, untrained=line)
+    monkeypatch.setattr(weights, "find_model", lambda name: entry)
+    answer = (1, [], [f"deblur: error: big: is not trained yet; {line}"])
+    assert deblur("nowhere.jpg", "-o", "out", "--model", "big") == answer
 
 
 def test_sixteen_bit_stays_and_is_told_when_the_format_has_no_place_for_it(deblur):

@@ -77,6 +77,27 @@ def test_the_shipped_manifest_names_the_public_models():
     assert weights.find_model("bundled").network == "dense_unet"
 
 
+def test_a_model_may_say_how_its_flow_runs_and_a_wrong_value_is_named():
+    entry = build({"f": HUB}, {"m": {**MODEL, "flow": {"steps": 8, "strength": 0.5}}}).models["m"]
+    assert entry.flow == {"steps": 8, "strength": 0.5}
+    for table, text in (({"steps": 0}, "steps must be 1 to 1000"), ({"step": 4}, "has no step; known are steps,")):
+        with pytest.raises(SchemaFault) as caught:
+            build({"f": HUB}, {"m": {**MODEL, "flow": table}})
+        assert str(caught.value).startswith(f"[models.m] flow: {text}")
+
+
+def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
+    line = "deblur train flow --base sd3-medium makes its adapter"
+    tables = {"models": {"big": {**MODEL, "files": {}, "untrained": line}}}
+    user_manifest_path().parent.mkdir(parents=True)
+    user_manifest_path().write_text(to_toml(tables))
+    listed = {row.split()[0]: row.split()[1] for row in deblur("list")[1]}
+    assert listed["big"] == "untrained"
+    assert f"untrained: {line}" in deblur("show", "big")[1]
+    assert deblur("pull", "big") == (1, [], [f"deblur: error: big: is not trained yet; {line}"])
+    assert deblur("verify", "big")[0] == 0
+
+
 def test_every_shipped_file_has_size_hash_licence_and_source():
     for file in weights.read_manifest().files.values():
         assert file.bytes and file.sha256 and file.licence and file.source
@@ -189,6 +210,96 @@ def test_what_cannot_be_added_is_refused_with_status_2(deblur, mine, arguments, 
     status, out, err = deblur("add", *arguments)
     assert (status, out, len(err)) == (2, [], 1)
     assert text in err[0]
+    assert not user_manifest_path().exists()
+
+
+PART = {"path": "expert/net.safetensors", "bytes": len(BYTES), "sha256": SHA256, "licence": "MIT"}
+FOLDER = {"format": 1, "name": "theirs", "summary": "A model.", "backend": "expert", "files": {"expert": PART}}
+
+
+def write_folder(text):
+    Path("whole/expert").mkdir(parents=True)
+    Path("whole/expert/net.safetensors").write_bytes(BYTES)
+    Path("whole/model.json").write_text(text if isinstance(text, str) else json.dumps(text), "utf-8")
+
+
+def test_a_folder_with_its_model_json_is_added_as_it_says(deblur):
+    expert = {"network": "nafnet", "config": {"width": 32}, "checkpoint_key": "params", "dtypes": ["float32"]}
+    write_folder({**FOLDER, **expert, "made_by": "a later version, which adds keys"})
+    assert deblur("add", "mine", "whole")[0] == 0
+    entry = weights.find_model("mine")
+    assert (entry.network, entry.config, entry.checkpoint_key) == ("nafnet", {"width": 32}, "params")
+    assert (entry.summary, entry.dtypes, entry.files["expert"].licence) == ("A model.", ("float32",), "MIT")
+    assert deblur("path", "mine")[1] == [str(Path("whole/expert/net.safetensors").resolve())]
+    assert "you have added this name before" in deblur("add", "mine-expert", "whole/model.json")[2][0]
+    assert deblur("add", "ours", "whole", "--licence", "ask me", "--summary", "Ours.")[0] == 0
+    entry = weights.find_model("ours")
+    assert (entry.summary, entry.files["expert"].licence) == ("Ours.", "ask me")
+
+
+DUAL = {**FOLDER, "backend": "dual_expert", "files": dict.fromkeys(("expert", "codec", "base", "lora"), PART)}
+HUB_PART = {"repository": "a/b", "revision": COMMIT, "name": "c", "bytes": 7, "sha256": SHA256}
+FOLDER_FAULTS = [
+    ("{", "damaged, it is no JSON"),
+    ("[" * 200_000, "damaged, it is no JSON"),
+    ('{"format": 1, "config": {"a": 1e999}}', "1e999 is no number"),
+    ('{"format": 1, "config": {"a": NaN}}', "NaN is no number"),
+    ('{"format": 1, "config": {"a": "\\ud800"}}', "damaged, it is no JSON"),
+    ("[]", "is no model.json of this tool"),
+    ('{"architectures": ["Bert"]}', "is no model.json of this tool"),
+    (" " * (1 << 21), "is no model.json of this tool"),
+    ({**FOLDER, "format": 2}, "has the format 2, this version knows 1"),
+    ({**FOLDER, "backend": "magic"}, "its backend 'magic' is none of expert, dual_expert"),
+    ({**FOLDER, "backend": ["expert"]}, "backend must be a text"),
+    ({**FOLDER, "summary": "a\nb"}, "summary must be a text"),
+    ({**FOLDER, "files": {}}, "files must be expert"),
+    ({**FOLDER, "files": []}, "files must be a table"),
+    ({**FOLDER, "files": {"expert": PART, "codec": PART}}, "files must be expert"),
+    ({**DUAL, "files": {"expert": PART}}, "files must be base, codec, expert, lora"),
+    ({**FOLDER, "files": {"expert": "net"}}, "the expert must be a table"),
+    ({**FOLDER, "files": {"expert": {"bytes": 1}}}, "neither a path nor repository, revision and name"),
+    ({**FOLDER, "files": {"expert": {**PART, "path": "../net"}}}, "the expert's path leaves the folder"),
+    ({**FOLDER, "files": {"expert": {**PART, "path": "/etc/passwd"}}}, "the expert's path leaves the folder"),
+    ({**FOLDER, "files": {"expert": {**PART, "sha256": None}}}, "the expert lacks its sha256"),
+    ({**FOLDER, "files": {"expert": {**PART, "bytes": "7"}}}, "the expert lacks its size"),
+    ({**FOLDER, "files": {"expert": {**PART, "bytes": -7}}}, "bytes must be a whole number above 0"),
+    ({**FOLDER, "files": {"expert": {**PART, "gated": "perhaps"}}}, "gated must be true or false"),
+    ({**FOLDER, "files": {"expert": {**PART, "licence": 3}}}, "licence must be a text"),
+    ({**FOLDER, "files": {"expert": {**PART, "trained_on": []}}}, "trained_on must be a table"),
+    ({**FOLDER, "files": {"expert": {**HUB_PART, "revision": "main"}}}, "revision must be a full commit"),
+    ({**FOLDER, "files": {"expert": {**HUB_PART, "repository": "a"}}}, "repository must be OWNER/NAME"),
+    ({**FOLDER, "config": {"a": None}}, "config must be a table of plain values"),
+    ({**FOLDER, "tiling": {"size": "all"}}, "tiling must be a table"),
+    ({**DUAL, "flow": {"steps": 0}}, "steps must be 1 to 1000"),
+    ({**DUAL, "flow": {"speed": 3}}, "flow: has no speed"),
+    (
+        {**DUAL, "files": {**DUAL["files"], "lora": {**PART, "trained_on": {"codec": "f" * 64}}}},
+        "the lora was trained on another codec (ffffffffffff…, not ",
+    ),
+    ({**FOLDER, "files": {"expert": {**PART, "path": "expert/other"}}}, "expert/other: is not there"),
+    ({**FOLDER, "files": {"expert": {**PART, "bytes": 7}}}, f"has {len(BYTES)} bytes, model.json says 7"),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), FOLDER_FAULTS, ids=[row[1][:40] for row in FOLDER_FAULTS])
+def test_a_damaged_or_foreign_model_json_is_one_line(deblur, text, fault):
+    write_folder(text)
+    status, out, err = deblur("add", "x", "whole")
+    assert (status, out, len(err)) == (1, [], 1)
+    assert fault in err[0]
+    assert str(Path("whole").resolve()) in err[0]
+    assert not user_manifest_path().exists()
+
+
+def test_a_folder_that_is_no_model_is_said(deblur):
+    Path("photos").mkdir()
+    assert "photos: no model.json there; name a file, or a folder that" in deblur("add", "x", "photos")[2][0]
+    write_folder(FOLDER)
+    assert "--like: is for a single file" in deblur("add", "x", "whole", "--like", "nafnet-32")[2][0]
+    assert "--sha256: is for a single file" in deblur("add", "x", "hf://a/b", "--sha256", SHA256)[2][0]
+    assert "nothing is fetched offline" in deblur("add", "x", "hf://a/b")[2][0]
+    assert "must have the form hf://OWNER/REPOSITORY" in deblur("add", "x", "hf://../b")[2][0]
+    assert "no usable name" in deblur("add", "x" * 60, "whole")[2][0]
     assert not user_manifest_path().exists()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from deblur_cli.weights import hub as hub_module
 from deblur_cli.weights import store
 from deblur_cli.weights.manifest import find_files
 
-CONTENT = os.urandom(300_000)
+CONTENT = os.urandom(299_999) + b"."  # some tests change the last byte
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -284,6 +285,68 @@ def test_run_offline_says_what_to_pull(hub, monkeypatch):
     monkeypatch.setenv("DEBLUR_OFFLINE", "yes")
     with pytest.raises(WeightsError, match="deblur weights pull net"):
         weights.fetch(find_files("net")[0])
+
+
+def write_model(hub, **more):
+    """Make the Hub's repository a whole model with one file."""
+    part = {"path": "net.pth", "bytes": len(CONTENT), "sha256": SHA256, "licence": "MIT"}
+    table = {"format": 1, "name": "n", "summary": "Whole.", "backend": "expert", "files": {"expert": part}}
+    hub.files["model.json"] = json.dumps({**table, **more}).encode()
+
+
+@pytest.mark.parametrize("revision", ["", "@main", f"@{REVISION}", "/", "@main/"])
+def test_a_whole_repository_is_added_at_its_commit_and_pulled(hub, deblur, revision):
+    write_model(hub)
+    assert deblur("add", "whole", f"hf://{REPOSITORY}{revision}")[0] == 0
+    (file,) = find_files("whole")
+    assert (file.revision, file.name, file.sha256, file.bytes) == (REVISION, "net.pth", SHA256, len(CONTENT))
+    status, out, _ = deblur("pull", "whole")
+    assert status == 0
+    assert store.Path(out.strip()).read_bytes() == CONTENT
+
+
+def test_a_whole_repository_with_other_bytes_than_it_promises_is_refused(hub, deblur):
+    write_model(hub)
+    deblur("add", "whole", f"hf://{REPOSITORY}")
+    hub.sent["net.pth"] = CONTENT[:-1] + b"!"
+    status, _, err = deblur("pull", "whole")
+    assert status == 1
+    assert "sent other bytes than the manifest promises" in err
+
+
+WHOLE_FAULTS = [
+    (Answer(401, "GatedRepo", method="*"), "is gated; accept its terms there, set HF_TOKEN or run 'hf auth login'"),
+    (Answer(403, method="*"), "refuses this HF_TOKEN (403); give it read access, then add it again"),
+    (Answer(404, "RepoNotFound", method="*"), "was not found, is private, or HF_TOKEN is not valid"),
+    (Answer(429, method="*"), "asks for fewer requests (429); wait a little, then add it again"),
+    (Answer(503, method="*"), "is out of order (503); wait a little, then add it again"),
+    (Answer(cut=0, method="GET"), "cannot be reached"),
+]
+
+
+@pytest.mark.parametrize(("answer", "text"), WHOLE_FAULTS, ids=[row[1][:30] for row in WHOLE_FAULTS])
+def test_a_repository_that_cannot_be_read_is_one_line(hub, deblur, answer, text):
+    write_model(hub)
+    hub.trouble = [answer] * 60
+    assert text in refused(deblur, "add", "whole", f"hf://{REPOSITORY}")
+
+
+def test_a_foreign_model_json_on_the_hub_names_its_commit(hub, deblur):
+    hub.files["model.json"] = b'{"model_type": "bert"}'
+    status, _, err = deblur("add", "whole", f"hf://{REPOSITORY}")
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"hf://{REPOSITORY}@{REVISION}/model.json: is no model.json of this tool" in err
+
+
+def test_adding_a_whole_repository_without_a_network_is_one_line(hub, deblur, monkeypatch):
+    from huggingface_hub import constants
+
+    dead = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", dead)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", dead + "/{repo_id}/resolve/{revision}/{filename}")
+    line = refused(deblur, "add", "whole", f"hf://{REPOSITORY}")
+    assert line.startswith(f"{dead}/{REPOSITORY}: cannot be reached (")
+    assert line.endswith("check the network, then add it again")
 
 
 @pytest.fixture

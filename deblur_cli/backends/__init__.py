@@ -1,30 +1,52 @@
 """The table from a model's name to the backend that runs it."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from deblur_cli import weights
 from deblur_cli.backends.contract import Backend
 from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.devices import find_device
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.model_spec import ModelSpec, takes_expert
 
 __all__ = ["Backend", "load_file", "load_model"]
 
-_LOADERS = {"expert": load_expert}
 
-
-def load_model(name: str, *, device: str = "auto", dtype: str = "auto") -> Backend:
+def load_model(
+    name: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    steps: int | None = None,
+    strength: float | None = None,
+    expert: Path | None = None,
+) -> Backend:
     """The backend that runs the model of that name.
 
     Args:
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `auto`, `float32` or `bfloat16`.
+        steps, strength: of a model with a flow; None takes the manifest's.
+        expert: a checkpoint that spandrel knows, instead of the expert of a model with a flow.
     Raises:
+        InputError: the model takes no steps, no strength or no other expert.
         WeightsError: unknown model, or its files are missing, damaged or do not fit.
         BackendError: the asked device is not there.
     """
     entry = weights.find_model(name)
-    return _LOADERS[entry.backend](entry, find_device(device), dtype)
+    entry.check_trained()
+    settings = ModelSpec(name, steps, strength).resolve(entry)
+    if entry.backend not in _LOADERS:
+        raise WeightsError(f"{name}: unknown backend {entry.backend!r}; known are {', '.join(_LOADERS)}")
+    if expert is not None and not takes_expert(entry):
+        raise InputError(f"--expert {expert}: {name} has no flow that could follow another expert")
+    return _LOADERS[entry.backend](_Request(entry, find_device(device), dtype, settings, expert))
 
 
 def load_file(path: Path, *, device: str = "auto", dtype: str = "auto") -> Backend:
@@ -37,3 +59,37 @@ def load_file(path: Path, *, device: str = "auto", dtype: str = "auto") -> Backe
         BackendError: spandrel is missing or broken, or the asked device is not there.
     """
     return load_foreign(path, find_device(device), dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a loader may need."""
+
+    entry: weights.ModelEntry
+    device: torch.device
+    dtype: str
+    settings: Mapping[str, Any]
+    expert: Path | None
+
+
+def _load_expert(request: _Request) -> Backend:
+    return load_expert(request.entry, request.device, request.dtype)
+
+
+def _load_dual_expert(request: _Request) -> Backend:
+    from deblur_cli.backends.dual_expert_files import load_dual_expert  # diffusers and peft take seconds
+
+    return load_dual_expert(request.entry, request.device, request.dtype, request.settings, request.expert)
+
+
+def _load_deblurdiff(request: _Request) -> Backend:
+    from deblur_cli.backends.deblurdiff import load_deblurdiff  # diffusers and transformers take seconds
+
+    return load_deblurdiff(request.entry, request.device, request.dtype, request.settings["steps"])
+
+
+_LOADERS: dict[str, Callable[[_Request], Backend]] = {
+    "expert": _load_expert,
+    "dual_expert": _load_dual_expert,
+    "deblurdiff": _load_deblurdiff,
+}

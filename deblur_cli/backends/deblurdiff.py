@@ -12,9 +12,17 @@ from torch import Tensor
 from deblur_cli import weights
 from deblur_cli.backends.contract import Order, Pixels, Stopped
 from deblur_cli.backends.expert import choose_dtype
-from deblur_cli.checkpoint import load_strict
+from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.colour_match import match_colours
-from deblur_cli.conversion.deblurdiff import ROLES, convert_deblurdiff, is_converted, part_path
+from deblur_cli.conversion.deblurdiff import (
+    DEBLURDIFF,
+    ROLES,
+    Layout,
+    convert_deblurdiff,
+    find_origin,
+    is_converted,
+    part_path,
+)
 from deblur_cli.ddpm import check_steps, sample_ddpm
 from deblur_cli.errors import PhotoError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_CHANNELS, STRIDE, DeblurDiff, DeblurDiffConfig
@@ -27,6 +35,8 @@ SIDE, EVERY = 512, 256  # pixels: the windows that the weights were published wi
 
 _MULTIPLE = 64  # pixels: the photo counts as extended to it, in black
 _CHECKPOINT = "checkpoint"  # the role of the authors' one file
+TRAINED = "trained"  # the role of a result of `deblur train deblurdiff`
+_ALSO_TRAINED = ("lkpn", "controlnet")  # the parts that it takes the place of
 _LOG = logging.getLogger("deblur_cli")
 
 
@@ -103,6 +113,8 @@ def load_deblurdiff(
 ) -> DeblurDiffBackend:
     """The backend of a manifest entry whose files are the authors' checkpoint, or the five parts of one.
 
+    A file that was trained on them may be there as well; its LKPN and ControlNet count, not theirs.
+
     Args:
         dtype: `auto` is float32 where the entry does not name formats: nobody has measured what others do to it.
     Raises:
@@ -113,46 +125,72 @@ def load_deblurdiff(
     check_steps(steps)
     exact = "float32" if dtype == "auto" and not entry.dtypes else dtype
     chosen = choose_dtype(exact, device, entry.dtypes)
-    config = _read_config(entry)
-    paths = _find_parts(entry, config)
-    network = _load_network(paths, config, device, chosen)
+    config = read_config(entry)
+    network = _load_network(find_parts(entry, config), config, device, chosen)
     return DeblurDiffBackend(entry.name, network, device, chosen, steps)
 
 
-def _read_config(entry: weights.ModelEntry) -> DeblurDiffConfig:
+def read_config(entry: weights.ModelEntry) -> DeblurDiffConfig:
+    """The shape of an entry's networks; raises WeightsError where it is none."""
     try:
         return DeblurDiffConfig.from_json(entry.config)
     except TypeError as fault:
         raise WeightsError(f"{entry.name}: its config is none of DeblurDiff ({fault})") from fault
 
 
-def _find_parts(entry: weights.ModelEntry, config: DeblurDiffConfig) -> dict[str, Path]:
-    """Role -> file; the authors' checkpoint is converted once, into a folder of the tool's own store."""
-    if _CHECKPOINT not in entry.files:
-        missing = [role for role in ROLES if role not in entry.files]
-        if missing:
-            raise WeightsError(
-                f"{entry.name}: has no file {', '.join(missing)}; it needs those, or {_CHECKPOINT} alone"
-            )
-        return {role: weights.fetch(entry.files[role]) for role in ROLES}
-    source = weights.fetch(entry.files[_CHECKPOINT])
-    folder = imported_path(entry.files[_CHECKPOINT]).parent / "parts"
-    if not is_converted(source, folder):
+def find_parts(entry: weights.ModelEntry, config: DeblurDiffConfig) -> dict[str, Path]:
+    """Role -> file; the authors' checkpoint is converted once, into a folder of the tool's own store.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or was trained on another base.
+    """
+    needed = [role for role in ROLES if TRAINED not in entry.files or role not in _ALSO_TRAINED]
+    if _CHECKPOINT in entry.files:
+        parts = convert_once(entry.files[_CHECKPOINT], config)
+    elif missing := [role for role in needed if role not in entry.files]:
+        raise WeightsError(f"{entry.name}: has no file {', '.join(missing)}; it needs those, or {_CHECKPOINT} alone")
+    else:
+        parts = {role: weights.fetch(entry.files[role]) for role in needed}
+    found = {role: parts[role] for role in needed}
+    return found | (_find_trained(entry, found) if TRAINED in entry.files else {})
+
+
+def convert_once(file: weights.WeightsFile, config: DeblurDiffConfig, layout: Layout = DEBLURDIFF) -> dict[str, Path]:
+    """Role -> file: a checkpoint's parts in the tool's own store, made when they are first asked for.
+
+    Raises:
+        WeightsError: the checkpoint is absent, damaged or of something else, or the disk is full.
+    """
+    source, folder = weights.fetch(file), imported_path(file).parent / "parts"
+    if not is_converted(source, folder, layout):
         _LOG.warning("deblur: converting %s to %s, once", source, folder)
-        convert_deblurdiff(source, folder, config)
-    return {role: part_path(folder, role) for role in ROLES}
+        convert_deblurdiff(source, folder, config, layout)
+    return {role: part_path(folder, role) for role in layout.roles}
+
+
+def load_parts(network: DeblurDiff, paths: Mapping[str, Path]) -> None:
+    """Fill the networks from files by role, one at a time in memory; raises WeightsError where one does not fit."""
+    for role, path in paths.items():
+        load_strict(network.trained if role == TRAINED else network.parts[role], path)
+
+
+def _find_trained(entry: weights.ModelEntry, parts: Mapping[str, Path]) -> dict[str, Path]:
+    path = weights.fetch(entry.files[TRAINED])
+    base = read_metadata(path).get("trained_on", {}).get("base")
+    if base not in (None, origin := find_origin(parts["unet"])):
+        raise WeightsError(f"{path}: was trained on another base ({base[:12]}…, not {origin[:12]}…)")
+    return {TRAINED: path}
 
 
 def _load_network(
     paths: Mapping[str, Path], config: DeblurDiffConfig, device: torch.device, dtype: torch.dtype
 ) -> DeblurDiff:
-    """The networks on their device; only one part at a time is also in main memory."""
+    """The networks, built on their device."""
     with torch.device("meta"):
         network = DeblurDiff(config)
     network.set_dtype(dtype)
     network.to_empty(device=device)
-    for role, part in network.parts.items():
-        load_strict(part, paths[role])
+    load_parts(network, paths)
     return network
 
 

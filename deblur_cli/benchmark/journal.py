@@ -69,7 +69,7 @@ def make_key(plan: Plan, dataset: Dataset, model: str, pair: Pair) -> str:
         "version": __version__,
         "dataset": [dataset.name, dataset.layout, protocol_of(dataset, options)],
         "image": [pair.image, hash_file(pair.blurry), *(hash_file(truth) for truth in pair.truths)],
-        "model": [model, plan.hashes.get(model)],
+        "model": [model, plan.hashes.get(model), *filter(None, [plan.settings.get(model)])],
         "metrics": [metric.name for metric in plan.metrics(dataset)],
         "options": [sorted({re.sub(r":\d+$", "", name) for name in options.devices}), options.dtype],
         "tile": options.tile,

@@ -1,25 +1,28 @@
 """What a run will do, checked before it begins: options, data sets, columns. Loads no model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from deblur_cli.benchmark.datasets import Dataset, Search, check_sizes, find_datasets
 from deblur_cli.benchmark.perceptual import load_lpips
 from deblur_cli.benchmark.records import BLURRY, SHARP, DatasetInfo, MetricInfo
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import METRICS, Metric, choose_metrics
-from deblur_cli.weights import find_model
+from deblur_cli.model_spec import ModelSpec
+from deblur_cli.weights import ModelEntry, find_model
 
 Hashes = Mapping[str, Mapping[str, str]]  # model -> role -> sha256
+Settings = Mapping[str, Mapping[str, Any]]  # model -> how its flow runs; empty for an expert alone
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Everything that can change a figure, and who computes it."""
 
-    models: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()  # each the text of a `ModelSpec`
     metrics: tuple[str, ...] = ()  # empty: the defaults
     protocol: str = "auto"
     devices: tuple[str, ...] = ("auto",)
@@ -36,6 +39,7 @@ class Plan:
     datasets: tuple[Dataset, ...]
     columns: Mapping[str, tuple[str, ...]]  # data set -> metrics asked
     hashes: Hashes
+    settings: Settings = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)  # metric -> why it cannot be computed here
 
     @property
@@ -68,21 +72,30 @@ def build_plan(
     options: Options,
     search: Search,
     limit: int | None = None,
-    find_hashes: Callable[[str], Mapping[str, str]] | None = None,
+    find_entry: Callable[[str], ModelEntry] | None = None,
 ) -> Plan:
     """The plan, or the one line that says why there is none.
 
     Raises:
-        InputError: a data set, a metric, a protocol or a pair is not what it should be.
-        WeightsError: an unknown model.
+        InputError: a data set, a model, a metric, a protocol or a pair is not what it should be.
+        WeightsError: an unknown model, or one that is not trained.
     """
     datasets = find_datasets(roots, search, limit)
     for dataset in datasets:
         check_sizes(dataset)
     columns = {dataset.name: _columns(dataset, options) for dataset in datasets}
-    find_hashes = find_hashes or (lambda name: find_model(name).hashes)
-    hashes = {name: dict(find_hashes(_check_name(name))) for name in options.models}
-    return Plan(options, tuple(datasets), columns, hashes, _find_missing(columns))
+    specs = list(dict.fromkeys(ModelSpec.parse(text) for text in options.models))
+    entries = {spec: (find_entry or find_model)(_check_name(spec.name)) for spec in specs}
+    for entry in entries.values():
+        entry.check_trained()
+    return Plan(
+        options=replace(options, models=tuple(map(str, specs))),
+        datasets=tuple(datasets),
+        columns=columns,
+        hashes={str(spec): entry.hashes for spec, entry in entries.items()},
+        settings={str(spec): spec.resolve(entry) for spec, entry in entries.items()},
+        missing=_find_missing(columns),
+    )
 
 
 def protocol_of(dataset: Dataset, options: Options) -> str:

@@ -117,10 +117,12 @@ def picture_path(dataset: str, model: str, image: str) -> str:
 
     Args:
         dataset: `DatasetInfo.name`.
-        model: `ModelSummary.name`; "blurry" is the photo as taken, "sharp" the truth.
+        model: `ModelSummary.name`; "blurry" is the photo as taken, "sharp" the truth. A colon, with which its
+            settings begin, becomes "@": not every file system takes it.
         image: `ImageScore.image`; its sub-folders become part of the file's name.
     """
-    return f"images/{dataset}/{model}/{PurePosixPath(image).with_suffix('').as_posix().replace('/', '__')}.png"
+    place = model.replace(":", "@")
+    return f"images/{dataset}/{place}/{PurePosixPath(image).with_suffix('').as_posix().replace('/', '__')}.png"
 
 
 def to_scores(table: Mapping[str, Any]) -> Scores:

@@ -1,5 +1,6 @@
 """`deblur bench`: models measured on data sets, beside doing nothing; and two reports compared."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,11 @@ def measure(
     models: Annotated[
         list[str] | None,
         option(
-            "Restoration", "--model", "What restores; repeat it for several.", metavar="NAME", complete=complete_model
+            "Restoration",
+            "--model",
+            "What restores; repeat it for several: bundled:steps=1.",
+            metavar="NAME",
+            complete=complete_model,
         ),
     ] = None,
     metrics: Annotated[
@@ -123,6 +128,7 @@ def measure(
     Examples:
       deblur bench photos/            (photos/blur and photos/sharp)
       deblur bench gopro/ hide/ --model bundled --report out/
+      deblur bench gopro/ --model NAME:steps=1 --model NAME:steps=8,strength=0.5
       deblur bench levin/ --protocol shift --metrics psnr,ssim
       deblur bench sharp_photos/ --self
       deblur bench compare old/report.json new/report.json --fail-below psnr=-0.05
@@ -241,7 +247,7 @@ def _split_devices(text: str) -> tuple[str, ...]:
 def _two(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None
-    names = _split(text)
+    names = [part.strip() for part in re.split(r",(?!\w+=)", text)]  # not at the commas inside NAME:steps=1,strength=0
     if len(names) != 2:
         raise InputError(f"--models {text}: name two, as in OLD,NEW")
     return names[0], names[1]

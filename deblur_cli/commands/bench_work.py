@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from deblur_cli.backends import load_model
+from deblur_cli.backends import Backend, load_model
 from deblur_cli.benchmark.gallery import Wanted, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import Journal, Record
 from deblur_cli.benchmark.plan import Plan
@@ -18,6 +18,7 @@ from deblur_cli.benchmark.work import run_plan
 from deblur_cli.commands.bench import show_table
 from deblur_cli.commands.options import write_json, write_note
 from deblur_cli.errors import BatchFailed
+from deblur_cli.model_spec import ModelSpec
 
 _LINE_EVERY = 5.0  # seconds between two plain progress lines
 
@@ -50,17 +51,23 @@ def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
         open_folder(target.report)
     _tell_plan(plan, manner)
     progress = _Progress(plan.total, manner.quiet)
-    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_model)
+    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_row)
     report = build_report(plan, records, _command_line())
     if target.report:
         keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
         wanted = list(list_pictures(plan, report, keys, target.pictures))
-        keep_pictures(plan, wanted, target.report, progress.tell_picture, load_model)
+        keep_pictures(plan, wanted, target.report, progress.tell_picture, load_row)
         write_report(report, target.report)
     _show(report, target, manner)
     failed = [row.score.note for row in records if row.failed]
     if failed:
         raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
+
+
+def load_row(text: str, *, device: str, dtype: str) -> Backend:
+    """The backend of a row of the table; worker processes find this function by its name."""
+    spec = ModelSpec.parse(text)
+    return load_model(spec.name, device=device, dtype=dtype, steps=spec.steps, strength=spec.strength)
 
 
 class _Progress:

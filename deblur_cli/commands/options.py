@@ -95,10 +95,18 @@ ExpertOption = Annotated[
     option(
         "Restoration",
         "--expert",
-        "A .pth or .safetensors that spandrel knows, instead of --model; "
+        "A .pth or .safetensors that spandrel knows, instead of --model, or of the expert of one with a flow; "
         "for a NAFNet, --model nafnet-64 is the local variant, as published.",
         metavar="FILE",
     ),
+]
+StepsOption = Annotated[
+    int | None,
+    option("Restoration", "--steps", "Of a model with a flow: more are sharper and slower.", metavar="N"),
+]
+StrengthOption = Annotated[
+    float | None,
+    option("Restoration", "--strength", "How much detail a flow adds; 0 is its expert alone.", metavar="0-1"),
 ]
 DeviceOption = Annotated[
     str,
@@ -141,7 +149,7 @@ def check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
         raise InputError(f"{flag} {value}: unknown; use one of {', '.join(choices)}")
 
 
-def check_range(flag: str, value: int | None, lowest: int, highest: int) -> None:
+def check_range(flag: str, value: float | None, lowest: int, highest: int) -> None:
     """Raise InputError when a given number lies outside its range."""
     if value is not None and not lowest <= value <= highest:
         raise InputError(f"{flag} {value}: must be from {lowest} to {highest}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,8 @@ from deblur_cli.commands.options import (
     QuietOption,
     RecursiveOption,
     SeedOption,
+    StepsOption,
+    StrengthOption,
     SuffixOption,
     TileOption,
     VerboseOption,
@@ -37,6 +39,7 @@ from deblur_cli.commands.options import (
 from deblur_cli.errors import InputError
 
 if TYPE_CHECKING:
+    from deblur_cli.model_spec import ModelSpec
     from deblur_cli.plan import Plan
     from deblur_cli.recipe import Recipe
 
@@ -65,12 +68,12 @@ class Target:
 class Network:
     """What restores the photos, as the user asked for it."""
 
-    model: str
+    model: "ModelSpec | None"  # None: the file of `expert` alone
     device: str
     dtype: str
     tile: int | None
     seed: int
-    expert: str | None = None  # a checkpoint by its path, instead of `model`
+    expert: Path | None = None  # a checkpoint, instead of the model or of the expert in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ def run(
     overwrite: OverwriteOption = False,
     model: ModelOption = DEFAULT_MODEL,
     expert: ExpertOption = None,
+    steps: StepsOption = None,
+    strength: StrengthOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     tile: TileOption = None,
@@ -133,9 +138,11 @@ def run(
     """
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name, suffix), file_format, quality, overwrite)
-    network = Network(model, device, dtype, tile, seed, _choose_expert(context, expert))
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
-    _check(sources, target, network, manner)
+    _check(sources, target, manner)
+    _check_network(device, dtype, tile, seed, steps, strength)
+    spec, file = _choose_model(context, model, expert, steps, strength)
+    network = Network(spec, device, dtype, tile, seed, file)
     recipe = _build_recipe(target, network)
     plan = _build_plan(sources, target, recipe)
 
@@ -158,18 +165,33 @@ def _choose_template(name: str | None, suffix: str | None) -> str:
     return check_template(name) if name is not None else f"{{stem}}{suffix or ''}{{ext}}"
 
 
-def _choose_expert(context: typer.Context, expert: str | None) -> str | None:
-    """The file that replaces the model; what stands on the command line outdoes what stands in the environment."""
+def _choose_model(
+    context: typer.Context, model: str, expert: str | None, steps: int | None, strength: float | None
+) -> "tuple[ModelSpec | None, Path | None]":
+    """The model, the checkpoint instead of its expert, or that checkpoint alone.
+
+    What stands on the command line outdoes what stands in the environment.
+    """
+    from deblur_cli.model_spec import ModelSpec
+
     sources = [context.get_parameter_source(name) for name in ("expert", "model")]
     origins = ["" if source is None else source.name for source in sources]
-    if expert is None or origins[1] not in ("COMMANDLINE", "ENVIRONMENT"):
-        return expert
-    if origins[0] == origins[1]:
-        raise InputError("--expert and --model exclude each other")
-    return expert if origins[0] == "COMMANDLINE" else None
+    file = None if expert is None else Path(expert)
+    is_named = origins[1] in ("COMMANDLINE", "ENVIRONMENT")
+    if file is not None and (not is_named or (origins[0] == "COMMANDLINE" and origins[1] == "ENVIRONMENT")):
+        _refuse_flow(file, steps, strength)
+        return None, file
+    spec = ModelSpec.parse(model).outdone_by(steps, strength)
+    return spec, file if origins[0] == origins[1] else None
 
 
-def _check(sources: Sources, target: Target, network: Network, manner: Manner) -> None:
+def _refuse_flow(file: Path, steps: int | None, strength: float | None) -> None:
+    for flag, value in (("--steps", steps), ("--strength", strength)):
+        if value is not None:
+            raise InputError(f"{flag} {value}: --expert {file} alone has no flow; add a --model that has one")
+
+
+def _check(sources: Sources, target: Target, manner: Manner) -> None:
     if not sources.inputs and sources.files_from is None:
         raise InputError("no input; name photos, folders or globs (see 'deblur run --help')")
     if not target.output:
@@ -178,35 +200,60 @@ def _check(sources: Sources, target: Target, network: Network, manner: Manner) -
         raise InputError("--json and --jsonl exclude each other")
     if manner.quiet and manner.verbose:
         raise InputError("--quiet and --verbose exclude each other")
-    check_device(network.device)
-    check_choice("--dtype", network.dtype, DTYPES)
     check_choice("--format", target.file_format, FORMATS)
     check_range("--quality", target.quality, 1, 100)
-    check_range("--tile", network.tile, 64, 65536)
-    check_range("--seed", network.seed, 0, 2**63 - 1)
+
+
+def _check_network(
+    device: str, dtype: str, tile: int | None, seed: int, steps: int | None, strength: float | None
+) -> None:
+    check_device(device)
+    check_choice("--dtype", dtype, DTYPES)
+    check_range("--tile", tile, 64, 65536)
+    check_range("--seed", seed, 0, 2**63 - 1)
+    check_range("--steps", steps, 1, 1000)
+    check_range("--strength", strength, 0, 1)
 
 
 def _build_recipe(target: Target, network: Network) -> "Recipe":
     from deblur_cli.recipe import Recipe
 
-    options: dict[str, str | int] = {"dtype": network.dtype, "seed": network.seed}
+    name, hashes, flow = _identify(network)
+    options: dict[str, str | int | float] = {"dtype": network.dtype, "seed": network.seed, **flow}
     if network.tile is not None:
         options["tile"] = network.tile
     if target.quality is not None:
         options["quality"] = target.quality
-    name, hashes = _identify(network)
     return Recipe(model=name, weights=hashes, options=options)
 
 
-def _identify(network: Network) -> tuple[str, dict[str, str]]:
-    """What the stamp calls the model, and role -> sha256 of its weights."""
-    from deblur_cli.weights import find_model, hash_file
+def _identify(network: Network) -> tuple[str, dict[str, str], dict[str, Any]]:
+    """What the stamp calls the model, role -> sha256 of its weights, and how its flow runs.
 
-    if network.expert is None:
-        return network.model, find_model(network.model).hashes
-    path = Path(network.expert)
+    Raises:
+        InputError: the model takes no steps, no strength or no other expert, or that one cannot be read.
+        WeightsError: an unknown model, or one that is not trained.
+    """
+    from deblur_cli.model_spec import takes_expert
+    from deblur_cli.weights import find_model
+
+    expert = {} if network.expert is None else {"expert": _hash_expert(network.expert)}
+    if network.model is None:
+        assert network.expert is not None, "Network has a model, or an expert alone"
+        return network.expert.stem, expert, {}
+    entry = find_model(network.model.name)
+    entry.check_trained()
+    flow = network.model.resolve(entry)
+    if expert and not takes_expert(entry):
+        raise InputError("--expert and --model exclude each other")
+    return entry.name, {**entry.hashes, **expert}, flow
+
+
+def _hash_expert(path: Path) -> str:
+    from deblur_cli.weights import hash_file
+
     try:
-        return path.stem, {"expert": hash_file(path)}
+        return hash_file(path)
     except OSError as fault:
         raise InputError(f"--expert {path}: {fault.strerror}") from fault
 

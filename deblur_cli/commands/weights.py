@@ -44,6 +44,7 @@ def list_models(as_object: JsonOption = False) -> None:
       cached    in the Hub's cache        imported, local   brought by you
       absent    deblur weights pull NAME fetches it
       damaged   wrong size or wrong bytes; never used
+      untrained cannot run yet; deblur weights show NAME says how to train it
 
     \b
     Examples:
@@ -89,7 +90,7 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
     from deblur_cli.commands.weights_tables import choose_pull_display
     from deblur_cli.weights.fetching import pull as pull_files
 
-    files = _find_all(names)
+    files = _find_all(names, to_run=True)
     with choose_pull_display(quiet=quiet) as display:
         pulled, faults = pull_files(files, display.see, offline=offline)
     for done in pulled:
@@ -142,10 +143,11 @@ def path(name: NameArgument) -> None:
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What --model will call it.")],
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file, or hf://OWNER/REPOSITORY@REVISION/FILE.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A file or a folder, here or on the Hub; see above.")],
     like: Annotated[
-        str, option("Entry", "--like", "The model it runs like: same network and config.", metavar="MODEL")
-    ] = "bundled-expert",
+        str | None,
+        option("Entry", "--like", "For a file: the model it runs like; default: bundled-expert.", metavar="MODEL"),
+    ] = None,
     sha256: Annotated[str | None, option("Entry", "--sha256", "Else pinned by the first use.", metavar="HEX")] = None,
     licence: Annotated[str | None, option("Entry", "--licence", "Of these weights.", metavar="TEXT")] = None,
     summary: Annotated[str | None, option("Entry", "--summary", "A line for the list.", metavar="TEXT")] = None,
@@ -153,10 +155,19 @@ def add(
     """Add a model of your own; it never takes the name of one that ships with the tool.
 
     \b
+    Source:
+      FILE                                  weights that run as --like does
+      hf://OWNER/REPOSITORY@COMMIT/FILE     the same, on the Hub
+      FOLDER                                a whole model with its model.json
+      hf://OWNER/REPOSITORY@REVISION        the same, on the Hub; default: main
+
+    \b
     Examples:
       deblur weights add mine runs/expert/expert.safetensors
       deblur weights add my-nafnet tuned.pth --like nafnet-32
       deblur weights add theirs hf://OWNER/REPOSITORY@FULL-COMMIT/net.pth --like nafnet-64
+      deblur weights add my-flow exported/
+      deblur weights add their-flow hf://OWNER/REPOSITORY
     """
     from deblur_cli.weights.manifest import user_manifest_path
     from deblur_cli.weights.user_manifest import add_model
@@ -187,21 +198,26 @@ def import_weights(
 
     Example: deblur weights import nafnet-64 Downloads/NAFNet-GoPro-width64.pth
     """
+    from deblur_cli.commands.weights_import import check_convertible, find_converting
     from deblur_cli.weights.store import import_file
 
     wanted = find_files(name)
     if len(wanted) != 1:
         raise WeightsError(f"{name}: has several files; name one of {', '.join(entry.key for entry in wanted)}")
-    known = expected_sha256(wanted[0])
+    known, converting = expected_sha256(wanted[0]), find_converting(wanted[0])
+    if converting is not None:
+        check_convertible(converting, file)
     target = import_file(wanted[0], file)
     if known is None:
         write_note(f"{name}: nobody has published its sha256; pinned to {expected_sha256(wanted[0])}")
+    if converting is not None:
+        write_note(f"{name}: its first run converts it, once, which takes as much room on the disk again")
     write_result(str(target))
 
 
-def _find_all(names: list[str]) -> list[WeightsFile]:
+def _find_all(names: list[str], *, to_run: bool = False) -> list[WeightsFile]:
     """The files of all these models, each once."""
-    return list({file.key: file for name in names for file in find_files(name)}.values())
+    return list({file.key: file for name in names for file in find_files(name, to_run=to_run)}.values())
 
 
 def _used_files(manifest: Manifest) -> list[WeightsFile]:

@@ -23,9 +23,11 @@ def format_size(count: int | None) -> str:
 
 
 def model_state(entry: "ModelEntry") -> str:
-    """The state of its worst file."""
+    """The state of its worst file; a model that cannot run yet is "untrained", whatever lies here."""
     from deblur_cli.weights.store import find_state
 
+    if entry.untrained:
+        return "untrained"
     return min((find_state(file) for file in entry.files.values()), key=_WORST_FIRST.index)
 
 
@@ -82,7 +84,7 @@ def _show_live_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    colours = {"damaged": "red", "absent": "dim", "verified": "green"}
+    colours = {"damaged": "red", "absent": "dim", "untrained": "dim", "verified": "green"}
     table = Table(box=None, pad_edge=False)
     for title in titles:
         table.add_column(title, overflow="fold", no_wrap=title in ("model", "state", "size"))

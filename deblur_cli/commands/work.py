@@ -4,7 +4,6 @@ import os
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
@@ -97,9 +96,18 @@ def _trace(fault: Exception) -> str:
 def _load(network: "Network") -> "Backend":
     from deblur_cli.backends import load_file, load_model
 
-    if network.expert is not None:
-        return load_file(Path(network.expert), device=network.device, dtype=network.dtype)
-    return load_model(network.model, device=network.device, dtype=network.dtype)
+    spec, expert = network.model, network.expert
+    if spec is None:
+        assert expert is not None, "Network has a model, or an expert alone"
+        return load_file(expert, device=network.device, dtype=network.dtype)
+    return load_model(
+        spec.name,
+        device=network.device,
+        dtype=network.dtype,
+        steps=spec.steps,
+        strength=spec.strength,
+        expert=expert,
+    )
 
 
 def _build_restore(backend: "Backend", network: "Network") -> Restore:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from deblur_cli.errors import WeightsError
+
 Kind = Literal["bundled", "hub", "local", "page"]
 
 
@@ -16,7 +18,7 @@ class WeightsFile:
         path: bundled, inside the package.
         repository, revision, name: on the Hub; the revision is a full commit.
         local: a path on this machine, from the user's manifest.
-        page: where a person can fetch it by hand, for `deblur weights import`.
+        page: where a person can fetch it by hand, for `deblur weights import`; `name` is then what it is called there.
         gated: the Hub asks for an account that has accepted the terms.
         source: where these figures were read.
     """
@@ -72,6 +74,9 @@ class ModelEntry:
         checkpoint_key: the key under which a pickled checkpoint keeps its tensors.
         tiling: `size`, `context` and `feather` in pixels; what is absent is the backend's to choose.
         dtypes: the number formats it was seen to work in; empty where nobody has looked.
+        flow: how its flow runs where that is not the default, as `FlowSettings` names it. Network, config,
+            checkpoint_key, tiling and dtypes then describe the expert.
+        untrained: how to train what is missing, one line; empty for a model that can run.
         user: it comes from the user's manifest.
     """
 
@@ -85,7 +90,14 @@ class ModelEntry:
     tiling: Mapping[str, int] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ()
     scores: tuple[Score, ...] = ()
+    flow: Mapping[str, Any] = field(default_factory=dict)
+    untrained: str = ""
     user: bool = False
+
+    def check_trained(self) -> None:
+        """Raise WeightsError, with the line that says how to train it, when the model cannot run yet."""
+        if self.untrained:
+            raise WeightsError(f"{self.name}: is not trained yet; {self.untrained}")
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -51,13 +51,13 @@ def download(file: WeightsFile, on_bytes: OnBytes | None = None) -> Path:
     """
     from huggingface_hub import constants
 
-    _hush()
+    hush()
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
     try:
-        size = _insist(lambda: _ask_size(file))
+        size = insist(lambda: _ask_size(file))
         _check_disk(file, size)
-        return _insist(lambda: _download(file, on_bytes))
-    except (OSError, _http_error()) as fault:
+        return insist(lambda: _download(file, on_bytes))
+    except (OSError, http_error()) as fault:
         raise explain(fault, file) from fault
 
 
@@ -75,7 +75,7 @@ def explain(fault: Exception, file: WeightsFile) -> WeightsError:
     cause = fault.__cause__ if isinstance(fault, errors.LocalEntryNotFoundError) and fault.__cause__ else fault
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return offline_fault(file)
-    status = _status(cause)
+    status = find_status(cause)
     if status is not None:
         return WeightsError(f"{file.key}: {_explain_answer(cause, status, file)}")
     if isinstance(cause, OSError) and cause.errno and not isinstance(cause, (ConnectionError, TimeoutError)):
@@ -86,18 +86,29 @@ def explain(fault: Exception, file: WeightsFile) -> WeightsError:
 def _explain_answer(fault: BaseException, status: int, file: WeightsFile) -> str:
     from huggingface_hub import errors
 
-    page, again = f"{endpoint()}/{file.repository}", f"deblur weights pull {file.key}"
-    if isinstance(fault, errors.GatedRepoError):
-        return f"{page} is gated; accept its terms there, set HF_TOKEN or run 'hf auth login', then {again}"
     if isinstance(fault, (errors.RevisionNotFoundError, errors.EntryNotFoundError)):
         by_hand = f"fetch it elsewhere, then deblur weights import {file.key} FILE"
-        return f"{page} has no {file.name} at {file.revision[:12]}; {by_hand}"
+        return f"{endpoint()}/{file.repository} has no {file.name} at {file.revision[:12]}; {by_hand}"
+    return explain_refusal(fault, status, file.repository, f"deblur weights pull {file.key}")
+
+
+def explain_refusal(fault: BaseException, status: int, repository: str, again: str) -> str:
+    """Why the Hub does not give what it may well have, and what to do before typing `again`."""
+    from huggingface_hub import errors
+
+    page = f"{endpoint()}/{repository}"
+    if isinstance(fault, errors.GatedRepoError):
+        return f"{page} is gated; accept its terms there, set HF_TOKEN or run 'hf auth login', then {again}"
     if isinstance(fault, errors.RepositoryNotFoundError) or status in (401, 404):
         return f"{page} was not found, is private, or HF_TOKEN is not valid ({status}); look there, then {again}"
     if status == 403:
         return f"{page} refuses this HF_TOKEN (403); give it read access, then {again}"
-    reason = "asks for fewer requests" if status == 429 else "is out of order"
-    return f"{endpoint()} {reason} ({status}); wait a little, then {again}"
+    return f"{describe_outage(status)}; wait a little, then {again}"
+
+
+def describe_outage(status: int) -> str:
+    """The Hub itself cannot answer now."""
+    return f"{endpoint()} {'asks for fewer requests' if status == 429 else 'is out of order'} ({status})"
 
 
 def offline_fault(file: WeightsFile) -> WeightsError:
@@ -145,7 +156,9 @@ class _Bar:
         """Nothing to close."""
 
 
-def _bar_class(file: WeightsFile, on_bytes: OnBytes) -> type[Any]:
+def bar_class(file: WeightsFile, on_bytes: OnBytes) -> type[Any]:
+    """What huggingface_hub takes for a class of progress bars."""
+
     class Bar(_Bar):
         def __init__(self, **options: Any) -> None:
             super().__init__(lambda done, total: on_bytes(file, done, total or file.bytes), options)
@@ -156,7 +169,7 @@ def _bar_class(file: WeightsFile, on_bytes: OnBytes) -> type[Any]:
 def _download(file: WeightsFile, on_bytes: OnBytes | None) -> Path:
     from huggingface_hub import hf_hub_download
 
-    bar = _bar_class(file, on_bytes) if on_bytes else None
+    bar = bar_class(file, on_bytes) if on_bytes else None
     path = hf_hub_download(file.repository, file.name, revision=file.revision, library_name="deblur", tqdm_class=bar)
     return Path(path)
 
@@ -169,12 +182,12 @@ def _ask_size(file: WeightsFile) -> int | None:
     return get_hf_file_metadata(url).size
 
 
-def _insist(attempt: Callable[[], Answer]) -> Answer:
+def insist(attempt: Callable[[], Answer]) -> Answer:
     """Try again, a few times and with pauses, what may well work the next time."""
     for wait in WAITS:
         try:
             return attempt()
-        except (OSError, _http_error()) as fault:
+        except (OSError, http_error()) as fault:
             if not _is_transient(fault):
                 raise
             time.sleep(wait)
@@ -182,13 +195,14 @@ def _insist(attempt: Callable[[], Answer]) -> Answer:
 
 
 def _is_transient(fault: Exception) -> bool:
-    status = _status(fault)
+    status = find_status(fault)
     if status is not None:
         return status in (408, 429) or status >= 500
-    return isinstance(fault, _http_error()) or "Consistency check failed" in str(fault)
+    return isinstance(fault, http_error()) or "Consistency check failed" in str(fault)
 
 
-def _status(fault: BaseException) -> int | None:
+def find_status(fault: BaseException) -> int | None:
+    """The Hub's answer in a fault of its client; None where it has not answered."""
     status = getattr(getattr(fault, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
@@ -208,7 +222,7 @@ def _unreachable(fault: BaseException, file: WeightsFile) -> WeightsError:
     return WeightsError(f"{file.key}: cannot fetch it from {endpoint()} ({reason}); check the network, {by_hand}")
 
 
-def _http_error() -> type[Exception]:
+def http_error() -> type[Exception]:
     """The base of every fault of the HTTP client; its package is called httpx or httpx2, as huggingface_hub chose."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -216,7 +230,7 @@ def _http_error() -> type[Exception]:
     return base
 
 
-def _hush() -> None:
+def hush() -> None:
     """Its warnings about retries would stand between our lines; who sets its verbosity wants them."""
     if not os.environ.get("HF_HUB_VERBOSITY") and not os.environ.get("HF_DEBUG"):
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

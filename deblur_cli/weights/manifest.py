@@ -105,15 +105,19 @@ def find_model(name: str) -> ModelEntry:
     return replace(models[name], files=files)
 
 
-def find_files(name: str) -> tuple[WeightsFile, ...]:
+def find_files(name: str, *, to_run: bool = False) -> tuple[WeightsFile, ...]:
     """The files of a model, each once, or the one file of that name.
 
+    Args:
+        to_run: a model that is not trained is refused, since its files are of no use.
     Raises:
         WeightsError: there is neither; the message lists the models.
     """
     shipped = read_shipped_manifest()
     manifest = shipped if name in shipped.models or name in shipped.files else read_manifest()
     if name in manifest.models:
+        if to_run:
+            manifest.models[name].check_trained()
         return tuple({file.key: file for file in manifest.models[name].files.values()}.values())
     if name in manifest.files:
         return (manifest.files[name],)

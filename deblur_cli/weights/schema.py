@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.weights.entries import Manifest, ModelEntry, Score, WeightsFile
 
 Table = Mapping[str, Any]
@@ -91,20 +92,22 @@ _FILE_KEYS: dict[str, tuple[str, Check]] = {
     "path": ("a relative path inside the package", is_inside),
     "repository": ("OWNER/NAME", is_repository),
     "revision": ("a full commit of 40 hex digits, lower case", is_revision),
-    "name": ("a path inside the repository", is_inside),
+    "name": ("a path inside the repository, or what a page calls the file", is_inside),
     "local": ("a text", _is_text),
     "page": ("an https:// address", _is_page),
 }
 _MODEL_KEYS: dict[str, tuple[str, Check]] = {
     "backend": ("a text", _is_text),
     "summary": ("a text", _is_text),
-    "files": ('a table role = "file" with at least one role', lambda value: _is_table(value) and bool(value)),
+    "files": ('a table role = "file"', _is_table),
     "network": ("a text", _is_text),
     "config": ("a table of plain values", lambda value: _is_table(value) and _is_plain(value)),
     "checkpoint_key": ("a text", _is_text),
     "tiling": ("a table of size, context, feather in pixels", _is_tiling),
     "dtypes": ("a list of float32, bfloat16", _is_list(lambda value: value in ("float32", "bfloat16"))),
     "scores": ("a list of tables", _is_list(_is_table)),
+    "flow": ("a table of settings", _is_table),
+    "untrained": ("a text", _is_text),
 }
 _SCORE_KEYS: dict[str, tuple[str, Check]] = {
     "data": ("a text", _is_text),
@@ -119,6 +122,7 @@ _PLACES = {
     "local": ("local", "bytes", "sha256"),
     "page": ("page",),
 }
+_OPTIONAL = {"page": ("name",)}
 
 
 def build_manifest(tables: Table, known: Manifest) -> Manifest:
@@ -147,7 +151,7 @@ def _build_file(key: str, table: Any) -> WeightsFile:
     places = [place for place in _PLACES if place in table]
     _require(len(places) == 1, f"{entry} must have exactly one of {', '.join(_PLACES)}")
     needed = _PLACES[places[0]]
-    allowed = {"licence", "source", "bytes", "sha256", "gated", *needed}
+    allowed = {"licence", "source", "bytes", "sha256", "gated", *needed, *_OPTIONAL.get(places[0], ())}
     _check_keys(entry, table, allowed, needed)
     return WeightsFile(key=key, **table)
 
@@ -156,12 +160,21 @@ def _build_model(name: str, table: Any, files: Mapping[str, WeightsFile]) -> Mod
     entry = f"[models.{name}]"
     _require(is_name(name), f"{entry} is no usable name; letters, digits and . _ + - only")
     _check_table(entry, table, _MODEL_KEYS, ("backend", "summary", "files"))
+    _require(table["files"] or "untrained" in table, f"{entry} files must be a table with at least one role")
+    _check_flow(entry, table.get("flow", {}))
     for role, key in table["files"].items():
         _require(isinstance(key, str) and key in files, f"{entry} role {role}: there is no [files.{key}]")
     roles = {role: files[key] for role, key in table["files"].items()}
     scores = tuple(_build_score(entry, score) for score in table.get("scores", ()))
     rest = {key: table[key] for key in table if key not in ("files", "scores", "dtypes")}
     return ModelEntry(name=name, files=roles, scores=scores, dtypes=tuple(table.get("dtypes", ())), **rest)
+
+
+def _check_flow(entry: str, table: Table) -> None:
+    try:
+        FlowSettings.from_table(table)
+    except ValueError as fault:
+        raise SchemaFault(f"{entry} flow: {fault}") from fault
 
 
 def _build_score(entry: str, table: Table) -> Score:
@@ -189,6 +202,6 @@ def _check_new(section: str, entries: Mapping[str, Any], known: Mapping[str, Any
         _require(name not in known, f"[{section}.{name}] has the name of one that ships with the tool; rename it")
 
 
-def _require(condition: bool, fault: str) -> None:
+def _require(condition: object, fault: str) -> None:
     if not condition:
         raise SchemaFault(fault)

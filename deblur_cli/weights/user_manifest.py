@@ -17,36 +17,39 @@ from deblur_cli.weights.manifest import (
     read_user_tables,
     user_manifest_path,
 )
+from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, read_folder
+from deblur_cli.weights.repository import read_small_file
 from deblur_cli.weights.schema import is_inside, is_name, is_repository, is_revision, is_sha256
 from deblur_cli.weights.store import hash_file, remove_imported
 
 Tables = dict[str, Any]
 
 _HUB = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/]*))?/(?P<name>.+)")
+_HUB_REPOSITORY = re.compile(r"hf://(?P<repository>[^/@]+/[^/@]+)(@(?P<revision>[^/@]+))?/?")
 _HEADING = "# Models of your own, for `deblur run --model NAME`; `deblur weights add` and `remove` write this file.\n"
 
 
-def add_model(name: str, source: str, like: str, details: Mapping[str, str]) -> ModelEntry:
-    """Enter a model that runs as another one does, with a file of its own.
+def add_model(name: str, source: str, like: str | None, details: Mapping[str, str]) -> ModelEntry:
+    """Enter a model with a file of its own that runs as another one does, or a whole model with its model.json.
 
     Args:
-        source: a path, or hf://OWNER/REPOSITORY@REVISION/FILE with the full commit.
-        like: the model whose backend, network and config it shares.
+        source: a file, or hf://OWNER/REPOSITORY@REVISION/FILE with the full commit. A whole model: a folder, or
+            hf://OWNER/REPOSITORY with @ and a commit, a branch or a tag where it is not main.
+        like: for a file, the model whose backend, network and config it shares; None for the bundled expert.
         details: `sha256`, `licence`, `summary`, where the user gives them.
     Raises:
         InputError: the name is taken or unusable, or the source is none.
-        WeightsError: `like` is unknown, or the manifest cannot be written.
+        WeightsError: `like` is unknown, a model.json cannot be used, or the manifest cannot be written.
     """
     tables = read_user_tables()
     _check_free(name, tables)
-    template = find_model(like)
-    if len(template.files) != 1:
-        raise InputError(
-            f"--like {like}: is made of several files; enter such a model by hand in {user_manifest_path()}"
-        )
-    file = _describe_source(source, details)
-    model = _describe_model(template, name, details.get("summary") or f"As {like}, from {source}.")
-    tables.setdefault("files", {})[name] = file
+    if Path(source).expanduser().is_dir() or _HUB_REPOSITORY.fullmatch(source):
+        files, model = _describe_folder(name, source, like, details)
+    else:
+        files, model = _describe_one(name, source, like or "bundled-expert", details)
+    for key in files.keys() - {name}:
+        _check_free(key, tables)
+    tables.setdefault("files", {}).update(files)
     tables.setdefault("models", {})[name] = model
     entry = build_user_manifest(tables).models[name]
     _write(tables)
@@ -86,6 +89,41 @@ def _check_free(name: str, tables: Tables) -> None:
         raise InputError(f"{name}: you have added this name before; first deblur weights remove {name}")
 
 
+def _describe_folder(name: str, source: str, like: str | None, details: Mapping[str, str]) -> tuple[Tables, Tables]:
+    """The entries of a whole model."""
+    if like is not None or "sha256" in details:
+        option = "--like" if like is not None else "--sha256"
+        raise InputError(f"{option}: is for a single file; {source} is a whole model, its model.json says it all")
+    home: Path | tuple[str, str]
+    if match := _HUB_REPOSITORY.fullmatch(source):
+        repository, revision = match["repository"], match["revision"] or "main"
+        if not is_repository(repository):
+            raise InputError(f"{source}: must have the form hf://OWNER/REPOSITORY@REVISION")
+        commit, text = read_small_file(repository, revision, MODEL_JSON)
+        home, folder = (repository, commit), ModelFolder.parse(text, f"hf://{repository}@{commit}/{MODEL_JSON}")
+    else:
+        home = Path(source).expanduser().resolve()
+        folder = read_folder(home)
+    files, model = folder.to_tables(name, home)
+    if "licence" in details:
+        files = {key: {**table, "licence": details["licence"]} for key, table in files.items()}
+    return files, {**model, "summary": details.get("summary") or folder.summary}
+
+
+def _describe_one(name: str, source: str, like: str, details: Mapping[str, str]) -> tuple[Tables, Tables]:
+    """The entries of a single file."""
+    template = find_model(like)
+    if len(template.files) != 1:
+        raise InputError(
+            f"--like {like}: is made of several files; enter such a model by hand in {user_manifest_path()}"
+        )
+    file = _describe_source(source, details)
+    model = _describe_model(template, name, details.get("summary") or f"As {like}, from {source}.")
+    if template.backend == "deblurdiff" and source.endswith(".safetensors"):  # what a training wrote beside its base
+        model["files"] = {**{role: used.key for role, used in template.files.items()}, "trained": name}
+    return {name: file}, model
+
+
 def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
     sha256 = details.get("sha256")
     if sha256 is not None and not is_sha256(sha256):
@@ -95,7 +133,7 @@ def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
         return {**_describe_hub(source), **told, **({"sha256": sha256} if sha256 else {})}
     path = Path(source).expanduser()
     if not path.is_file():
-        raise InputError(f"{source}: no such file; name a file or hf://OWNER/REPOSITORY@REVISION/FILE")
+        raise InputError(f"{source}: no such file; name a file, a folder with a model.json, or hf://OWNER/REPOSITORY")
     found = hash_file(path)
     if sha256 not in (None, found):
         raise InputError(f"{source}: its sha256 is {found}, not the one that --sha256 names")

@@ -1,0 +1,191 @@
+"""DeblurFlow: a fidelity expert's estimate, and the detail that a flow from that estimate adds, in r-space.
+
+The expert works tile by tile. The flow sees the whole photo: noise and windows lie on the photo's own grid, so tiles
+and batches decide how much is in memory and never what is computed.
+Source: Kim and Shin 2026 (arXiv 2605.08854), dual-expert sampling; only its abstract is public.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deblur_cli import guard
+from deblur_cli.backends.careful import Careful
+from deblur_cli.backends.contract import Backend, Order, Pixels
+from deblur_cli.backends.passes import Passes
+from deblur_cli.backends.tiled_codec import Canvas, Source, TiledCodec
+from deblur_cli.errors import PhotoError
+from deblur_cli.flow_settings import FlowSettings
+from deblur_cli.latent_windows import cover
+from deblur_cli.networks.flow_transformer import FlowTransformer
+from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
+from deblur_cli.rectified_flow import Field, renoise, sample_euler, start
+from deblur_cli.tiling import Tiling
+from deblur_cli.windows import blend_windows, stack_windows
+
+_GRID = 2  # latents: what the sides of every canvas are multiples of
+_GREY = 0.5  # of the flat picture from which the codec decodes a whole one
+_EXPERT_PASSES = 5  # passes of codec and flow that take about as long as the bundled expert
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The networks of a dual expert; without an expert the flow starts from the photo as taken."""
+
+    expert: Backend | None
+    codec: ResidualCodec
+    flow: FlowTransformer
+
+
+class DualExpertBackend:
+    """Adds to an expert's estimate what a flow finds is missing; see `Backend` and `Enhancing`.
+
+    In bfloat16 the networks alone are: all canvases and sums are float32, and what a network makes that is not finite
+    it makes again in float32. What is still not finite is the guard's.
+    """
+
+    def __init__(
+        self, name: str, parts: Parts, settings: FlowSettings, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """Take networks that are ready; codec and flow are changed."""
+        self.name, self.settings, self.device, self.dtype = name, settings, device, dtype
+        self._expert = parts.expert
+        self._codec = TiledCodec(parts.codec, device, dtype)
+        self._flow = Careful(parts.flow, device, dtype)
+        self.tiling = parts.expert.tiling if parts.expert else _choose_tiling(self._codec, device)
+
+    @property
+    def module(self) -> nn.Module:
+        """All networks that run."""
+        networks = {"codec": self._codec.module, "flow": self._flow.module}
+        return nn.ModuleDict(({"expert": self._expert.module} if self._expert else {}) | networks)
+
+    @property
+    def share(self) -> float:
+        """See `Enhancing`."""
+        if self.settings.strength == 0:
+            return 0.0
+        return self._passes / (self._passes + (_EXPERT_PASSES if self._expert else 0))
+
+    def restore(self, blurry: Tensor) -> Tensor:
+        """See `Backend.restore`: the expert's estimate, or the tile itself."""
+        return blurry if self._expert is None else self._expert.restore(blurry)
+
+    @torch.inference_mode()
+    def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
+        """See `Enhancing.enhance`; the result takes the memory of `estimate`.
+
+        Raises:
+            PhotoError: the flow's answer is not finite, and there is no guard to leave it out.
+        """
+        height, width = blurry.shape[:2]
+        work = _Work(blurry, estimate, order, Passes(order.watch, height * width, self._passes))
+        if self.settings.strength > 0:
+            residual = self._find_residual(work) if self.settings.generic_noise is None else self._paint_anew(work)
+            estimate.permute(2, 0, 1).add_(residual, alpha=self.settings.strength)
+        work.passes.finish()
+        return estimate
+
+    @property
+    def _passes(self) -> int:
+        """Over the photo: two of the encoder or one, the steps, and one of the decoder."""
+        return self.settings.steps + 2 + int(self._sees_blurry or self.settings.generic_noise is not None)
+
+    @property
+    def _sees_blurry(self) -> bool:
+        return self._flow.module.is_widened
+
+    def _find_residual(self, work: "_Work") -> Tensor:
+        """(3, H, W): the decoded difference between both ends of the path, guarded."""
+        canvas, tile = self._lay_canvas(work), work.order.tile
+        source = Source(work.estimate.numpy())
+        z_s = self._codec.encode(source, canvas, tile, work.passes)
+        z_y = self._codec.encode(Source(work.blurry), canvas, tile, work.passes) if self._sees_blurry else None
+        x_0 = start(z_s, self._draw_noise(z_s, work.order.seed), self.settings.start_noise)
+        x_1 = sample_euler(self._build_field(work, z_y), x_0, self.settings.steps)
+        residual = self._codec.decode(x_1 - z_s, source, tile, work.passes)
+        return self._guard(residual, work)
+
+    def _paint_anew(self, work: "_Work") -> Tensor:
+        """(3, H, W): what leads to the photo that an unadapted base makes of the estimate; nothing guards it."""
+        assert self.settings.generic_noise is not None
+        canvas, tile, sigma = self._lay_canvas(work), work.order.tile, self.settings.generic_noise
+        z_s = self._codec.encode(Source(work.estimate.numpy()), canvas, tile, work.passes)
+        x_t = renoise(z_s, self._draw_noise(z_s, work.order.seed), sigma)
+        x_1 = sample_euler(self._build_field(work, None), x_t, self.settings.steps, begin=1 - sigma)
+        grey = Source(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
+        z_g = self._codec.encode(grey, canvas, tile, work.passes)
+        painted = self._codec.decode(x_1 - z_g, grey, tile, work.passes).add_(_GREY)
+        return _check_finite(painted.sub_(work.estimate.permute(2, 0, 1)))
+
+    def _lay_canvas(self, work: "_Work") -> Canvas:
+        """As large as the photo on the grid, and at least one window."""
+        window, side = self._flow.module.config.window, _GRID * STRIDE
+        height, width = (max(window, -(-length // side) * _GRID) for length in work.blurry.shape[:2])
+        return Canvas(height, width)
+
+    def _draw_noise(self, latents: Tensor, seed: int) -> Tensor:
+        """Of the whole canvas at once, on the CPU, so that a seed means the same on every device."""
+        return torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents.device)
+
+    def _build_field(self, work: "_Work", blurry: Tensor | None) -> Field:
+        """The flow's velocity over a whole canvas, window by window; (1, C, h, w) at a time -> the same shape."""
+
+        def field(x_t: Tensor, t: float) -> Tensor:
+            velocity = torch.zeros_like(x_t)
+            side, grid = self._flow.module.config.window, self._flow.module.config.multiple_of
+            windows = cover(x_t.shape[2], x_t.shape[3], side, grid)
+            at_once = max(1, work.order.tile**2 // (side * STRIDE) ** 2)
+            for some in work.passes.over([windows[i : i + at_once] for i in range(0, len(windows), at_once)]):
+                condition = None if blurry is None else stack_windows(blurry[0], some)
+                blend_windows(velocity[0], some, self._predict(stack_windows(x_t[0], some), t, condition))
+            return velocity
+
+        return field
+
+    def _predict(self, x_t: Tensor, t: float, blurry: Tensor | None) -> Tensor:
+        times = torch.full(x_t.shape[:1], t, device=x_t.device)
+        return self._flow.run(lambda flow, _: flow(x_t, times, blurry))
+
+    def _guard(self, residual: Tensor, work: "_Work") -> Tensor:
+        """The residual without its low frequencies, and without the blocks at fault."""
+        faulty = guard.find_gaps(residual)
+        if not self.settings.guard:
+            _check_finite(residual)
+        guard.fall_back(residual, faulty)
+        if self.settings.keep_low:
+            guard.remove_low(residual)
+        if self.settings.guard:
+            faulty |= guard.find_mosaics(Source(work.blurry).cut, self._look_at(residual, work), residual)
+        if bool(faulty.any()):
+            guard.fall_back(residual, faulty)
+            work.order.watch.on_event(f"the flow invented colours or lost its way: {guard.describe(faulty)}")
+        return residual
+
+    def _look_at(self, residual: Tensor, work: "_Work") -> guard.Look:
+        """Cuts from the photo as it would be written."""
+        before, change = Source(work.estimate.numpy()), Source(residual.permute(1, 2, 0).numpy())
+        return lambda rows, columns: before.cut(rows, columns) + self.settings.strength * change.cut(rows, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One photo: as taken (H, W, 3), its estimate (H, W, 3), how it is wanted and how far it is."""
+
+    blurry: Pixels
+    estimate: Tensor
+    order: Order
+    passes: Passes
+
+
+def _choose_tiling(codec: TiledCodec, device: torch.device) -> Tiling:
+    """Without an expert tiles change nothing; their size then only says how much memory may be used."""
+    return Tiling(2048 if device.type == "cuda" else 1536, codec.context * STRIDE, 0, _GRID * STRIDE)
+
+
+def _check_finite(residual: Tensor) -> Tensor:
+    if not bool(residual.sum().isfinite()):
+        raise PhotoError("the flow's answer is not finite")
+    return residual

@@ -1,0 +1,296 @@
+"""A trained model as a folder that can go to the Hub as it is: networks in diffusers' manner, model.json and a card.
+
+Weights are copied byte for byte, because they know each other by their sha256. What lies on the Hub already is named
+in model.json with its commit and not copied. Knows no network connection but the one that fetches a named model.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblur_cli import weights
+from deblur_cli.backends.dual_expert_files import load_dual_expert
+from deblur_cli.backends.expert import load_expert
+from deblur_cli.checkpoint import read_metadata
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.flow_settings import FlowSettings
+from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
+from deblur_cli.training.latents import load_codec
+from deblur_cli.training.model_card import CardFacts, write_card
+from deblur_cli.weights import ModelEntry, WeightsFile
+from deblur_cli.weights.model_folder import MODEL_JSON, SETTINGS, ModelFolder, Part, check_lineage, to_part
+from deblur_cli.weights.schema import SchemaFault, is_name
+from deblur_cli.weights.store import expected_sha256, locate
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_PATHS = {
+    "expert": f"expert/{_WEIGHTS}",
+    "codec": f"codec/{_WEIGHTS}",
+    "base": f"transformer/{_WEIGHTS}",
+    "lora": "lora/pytorch_lora_weights.safetensors",
+    "prompt": "prompt/diffusion_pytorch_model.safetensors",
+}
+_CLASSES = {"dense_unet": "DenseUNet", "nafnet": "NAFNet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is wanted.
+
+    Attributes:
+        expert: name of a model that is an expert alone, or a file.
+        codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
+        out: the folder; it must not be there, or be empty.
+        steps, strength: how the flow runs where nobody says otherwise; None is the tool's own default.
+        licence, data_note: of these weights, and a word on what they were trained on; empty where not told.
+        repository: OWNER/NAME that it is written for, or empty.
+    """
+
+    name: str
+    expert: str
+    out: Path
+    codec: Path | None = None
+    base: str | None = None
+    lora: Path | None = None
+    steps: int | None = None
+    strength: float | None = None
+    licence: str = ""
+    data_note: str = ""
+    repository: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A file of the model.
+
+    Attributes:
+        path: where it is copied from; None where it stays on the Hub.
+        metadata: of its header; empty where it stays on the Hub.
+    """
+
+    file: WeightsFile
+    path: Path | None
+    metadata: Mapping[str, Any]
+
+
+def export_model(wanted: Export) -> list[str]:
+    """Write the folder, whole or not at all.
+
+    Returns:
+        What the user should know about the combination, a line each.
+    Raises:
+        InputError: the folder is not empty, a file is missing, or the files do not belong together; nothing is written.
+        WeightsError: a file is damaged or does not fit, or the folder cannot be written.
+    """
+    _check_wanted(wanted)
+    template = _find_expert(wanted)
+    pieces = _collect(wanted, template)
+    entry = _describe(wanted, template, pieces)
+    parts = {role: _to_part(role, piece) for role, piece in pieces.items()}
+    _check_kinship(parts, pieces)
+    _check_loads(entry, pieces)
+    model = ModelFolder(wanted.name, entry.summary, entry.backend, parts, _choose_settings(entry))
+    notes = _compare_experts(parts)
+    told = {role: piece.metadata for role, piece in pieces.items()}
+    facts = CardFacts(model, told, wanted.licence, wanted.data_note, wanted.repository, notes)
+    texts = {MODEL_JSON: model.to_json(), "README.md": write_card(facts), **_describe_networks(entry, pieces)}
+    _write(wanted.out, pieces, texts)
+    return notes
+
+
+def _check_wanted(wanted: Export) -> None:
+    flow = (wanted.codec, wanted.base, wanted.lora)
+    if None in flow and flow != (None, None, None):
+        raise InputError("--codec, --base and --lora belong together: give all of them, or none for an expert alone")
+    if flow == (None, None, None) and (wanted.steps, wanted.strength) != (None, None):
+        raise InputError("--steps and --strength are of a flow: give --codec, --base and --lora too, or leave them out")
+    if not is_name(wanted.name):
+        raise InputError(f"--name {wanted.name}: no usable name; letters, digits and . _ + - only, 64 at most")
+    for flag, text in (("--licence", wanted.licence), ("--data-note", wanted.data_note)):
+        if not text.isprintable():
+            raise InputError(f"{flag}: must be one line of text")
+    try:
+        _choose_flow(wanted)
+    except ValueError as fault:
+        raise InputError(f"--steps or --strength: {fault}") from fault
+    if wanted.out.exists() and (not wanted.out.is_dir() or any(wanted.out.iterdir())):
+        raise InputError(f"{wanted.out}: is there and not an empty folder; choose another --out or remove it")
+
+
+def _choose_flow(wanted: Export) -> dict[str, Any]:
+    default = FlowSettings()
+    steps = default.steps if wanted.steps is None else wanted.steps
+    strength = default.strength if wanted.strength is None else wanted.strength
+    return {"steps": FlowSettings(steps=steps).steps, "strength": FlowSettings(strength=strength).strength}
+
+
+def _find_expert(wanted: Export) -> ModelEntry:
+    """The expert as a model of its own."""
+    if Path(wanted.expert).is_file():
+        file = _describe_file(Path(wanted.expert), wanted.licence)
+        return ModelEntry("expert", "expert", "", {"expert": file})
+    if wanted.expert not in weights.read_manifest().models:
+        raise InputError(f"--expert {wanted.expert}: no such file, and no model; see 'deblur weights list'")
+    entry = weights.find_model(wanted.expert)
+    if set(entry.files) != {"expert"}:
+        raise InputError(f"--expert {wanted.expert}: is no expert alone; take bundled-expert or another with one file")
+    return entry
+
+
+def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
+    """Role -> file, in the order of training."""
+    files = {"expert": template.files["expert"]}
+    if wanted.codec is not None and wanted.base is not None and wanted.lora is not None:
+        files["codec"] = _describe_file(wanted.codec, wanted.licence)
+        files |= _find_base(wanted.base, wanted.licence)
+        files["lora"] = _describe_file(wanted.lora, wanted.licence)
+    return {role: _open(file) for role, file in files.items()}
+
+
+def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
+    """The base, with its empty prompt where a model brings one."""
+    path = Path(base)
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            count = f"holds {len(found)} .safetensors files"
+            raise InputError(f"--base {base}: {count}, one is needed; for shards name a model whose base is on the Hub")
+        return {"base": _describe_file(found[0], licence)}
+    if path.is_file():
+        return {"base": _describe_file(path, licence)}
+    models = weights.read_manifest().models
+    if base not in models or "base" not in models[base].files:
+        raise InputError(f"--base {base}: no such file or folder, and no model with a base; see 'deblur weights list'")
+    entry = weights.find_model(base)
+    return {role: entry.files[role] for role in ("base", "prompt") if role in entry.files}
+
+
+def _describe_file(path: Path, licence: str) -> WeightsFile:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    size, sha256, place = path.stat().st_size, weights.hash_file(path), str(path.resolve())
+    return WeightsFile(path.name, licence or "not stated", "exported by its author", size, sha256, local=place)
+
+
+def _open(file: WeightsFile) -> _Piece:
+    if file.kind == "hub":
+        there = locate(file)
+        size = file.bytes or (there.stat().st_size if there else None)
+        known = replace(file, sha256=expected_sha256(file), bytes=size)
+        if known.sha256 is None or known.bytes is None:
+            raise InputError(f"{file.key}: its sha256 or size is not known yet; first deblur weights pull {file.key}")
+        return _Piece(known, None, {})
+    path = weights.fetch(file)
+    if path.suffix.lower() != ".safetensors":
+        raise InputError(f"{path}: is a pickle, which nobody should have to trust; export .safetensors files only")
+    known = replace(file, bytes=path.stat().st_size, sha256=file.sha256 or weights.hash_file(path))
+    return _Piece(known, path, read_metadata(path))
+
+
+def _describe(wanted: Export, template: ModelEntry, pieces: Mapping[str, _Piece]) -> ModelEntry:
+    """The whole as an entry of a manifest."""
+    files = {role: piece.file for role, piece in pieces.items()}
+    if set(files) == {"expert"}:
+        return replace(template, name=wanted.name, files=files, summary="A fidelity expert, exported by its author.")
+    summary = "A fidelity expert with a flow in r-space, exported by its author."
+    flow = _choose_flow(wanted)
+    return replace(template, name=wanted.name, backend="dual_expert", summary=summary, files=files, flow=flow)
+
+
+def _choose_settings(entry: ModelEntry) -> dict[str, Any]:
+    """Those of the entry that are not the default, as JSON has them."""
+    default = ModelEntry(entry.name, entry.backend, "", {})
+    told = {key: getattr(entry, key) for key in SETTINGS if getattr(entry, key) != getattr(default, key)}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}
+
+
+def _to_part(role: str, piece: _Piece) -> Part:
+    file, trained_on = piece.file, piece.metadata.get("trained_on", {})
+    if piece.path is None:
+        place = {"repository": file.repository, "revision": file.revision, "name": file.name}
+        return to_part(file, place, trained_on)
+    return to_part(file, {"path": _PATHS[role]}, trained_on)
+
+
+def _check_kinship(parts: Mapping[str, Part], pieces: Mapping[str, _Piece]) -> None:
+    """Refuse files that do not belong together, by what each says that it was trained on."""
+    try:
+        check_lineage(parts)
+    except SchemaFault as fault:
+        raise InputError(f"{fault}; export the files of one training") from fault
+    if "lora" in parts and {"codec", "base"} - set(parts["lora"].trained_on):
+        path = pieces["lora"].path
+        raise InputError(f"{path}: does not say what it was trained on; take the result of deblur train flow")
+
+
+def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
+    """Build every network that is here and fill it strictly, as `deblur run` will."""
+    cpu = torch.device("cpu")
+    here = replace(entry, files={role: piece.file for role, piece in pieces.items() if piece.path is not None})
+    if "base" in here.files:
+        load_dual_expert(here, cpu, "float32", entry.flow)
+        return
+    if "expert" in here.files:
+        load_expert(here, cpu, "float32")
+    if "codec" in pieces and pieces["codec"].path is not None:
+        load_codec(pieces["codec"].path)
+
+
+def _compare_experts(parts: Mapping[str, Part]) -> list[str]:
+    """A flow forgives another expert, but what was measured with its own does not hold."""
+    wanted, found = parts["lora"].trained_on.get("expert") if "lora" in parts else None, parts["expert"].sha256
+    if wanted in (None, found):
+        return []
+    return [f"the flow was trained with another expert ({wanted[:12]}…, not {found[:12]}…); measure them together"]
+
+
+def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[str, str]:
+    """What the networks of the folder are, where a person or diffusers looks for it."""
+    told = {role: piece.metadata.get("config", {}) for role, piece in pieces.items() if piece.path is not None}
+    configs: dict[str, Any] = {}
+    if "expert" in told:
+        network = _CLASSES.get(entry.network, entry.network)
+        configs["expert/config.json"] = {"_class_name": network, **(entry.config or told["expert"])}
+    if "codec" in told:
+        configs["codec/config.json"] = {"_class_name": "ResidualCodec", **told["codec"]}
+    if "base" in told:
+        with torch.device("meta"):
+            base = FlowTransformer(FlowTransformerConfig.from_json(told["base"]))
+        configs["transformer/config.json"] = json.loads(base.transformer.to_json_string())
+    if "lora" in told:
+        configs["lora/config.json"] = told["lora"]
+    return {path: json.dumps(config, indent=2) + "\n" for path, config in configs.items()}
+
+
+def _write(out: Path, pieces: Mapping[str, _Piece], texts: Mapping[str, str]) -> None:
+    """A folder beside its place first, so that a fault leaves nothing."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        for role, piece in pieces.items():
+            if piece.path is not None:
+                _copy(piece, temporary / _PATHS[role])
+        for name, text in texts.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        if out.is_dir():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as fault:
+        raise WeightsError(f"{out}: cannot be written ({fault.strerror or fault}); choose another --out") from fault
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy(piece: _Piece, target: Path) -> None:
+    assert piece.path is not None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(piece.path, target)
+    if weights.hash_file(target) != piece.file.sha256:
+        raise WeightsError(f"{piece.path}: has changed while it was copied; wait for its training to end")

@@ -1,0 +1,109 @@
+"""`NAME:steps=8,strength=0.5`: what it says, and what a model takes of it."""
+
+import pytest
+from deblur_process import run_python
+
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.flow_settings import FlowSettings
+from deblur_cli.model_spec import ModelSpec
+from deblur_cli.weights import ModelEntry
+
+
+def entry(backend: str, **flow: object) -> ModelEntry:
+    return ModelEntry("m", backend, "s", {}, flow=flow)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("bundled", ModelSpec("bundled")),
+        ("m:steps=8", ModelSpec("m", 8)),
+        ("m:strength=0.50", ModelSpec("m", None, 0.5)),
+        ("m:strength=1,steps=08", ModelSpec("m", 8, 1.0)),
+        ("m:strength=.25", ModelSpec("m", None, 0.25)),
+        ("m:strength=0", ModelSpec("m", None, 0.0)),
+    ],
+)
+def test_a_text_becomes_a_model_and_its_settings(text: str, spec: ModelSpec) -> None:
+    assert ModelSpec.parse(text) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("m", "m"),
+        ("m:strength=1.0,steps=4", "m:steps=4,strength=1"),
+        ("m:strength=0.123456789", "m:strength=0.123456789"),
+        ("m:strength=1e-5", "m:strength=1e-05"),
+    ],
+)
+def test_equal_settings_have_one_text_and_it_reads_back(text: str, canonical: str) -> None:
+    assert str(ModelSpec.parse(text)) == canonical
+    assert ModelSpec.parse(canonical) == ModelSpec.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", ":steps=4", "m:", "m:steps", "m:steps=", "m:steps=4,", "m:steps=4,steps=5", "m:steps=4.5", "m:steps=-1",
+        "m:steps=0", "m:steps=1001", "m:steps=99999", "m:strength=nan", "m:strength=1.5", "m:strength=-0.1", "m:seed=1",
+        "m:steps=1_0", "m:steps=4:strength=1", "m: steps=4",
+    ],
+)  # fmt: skip
+def test_what_is_no_specification_is_refused_with_its_text(text: str) -> None:
+    with pytest.raises(InputError, match="--model"):
+        ModelSpec.parse(text)
+
+
+def test_options_outdo_the_text() -> None:
+    spec = ModelSpec.parse("m:steps=8,strength=0.5")
+    assert spec.outdone_by(None, 0.0) == ModelSpec("m", 8, 0.0)
+    assert spec.outdone_by(None, None) == spec
+
+
+def test_the_user_outdoes_the_manifest_and_the_manifest_the_defaults() -> None:
+    dual = entry("dual_expert", strength=0.75, start_noise=0.2)
+    assert ModelSpec("m").resolve(dual) == {"steps": FlowSettings().steps, "strength": 0.75, "start_noise": 0.2}
+    assert ModelSpec("m", 2, 0.0).resolve(dual) == {"steps": 2, "strength": 0.0, "start_noise": 0.2}
+
+
+def test_an_expert_alone_has_nothing_to_set() -> None:
+    assert ModelSpec("m").resolve(entry("expert")) == {}
+    for spec in (ModelSpec("m", 4), ModelSpec("m", None, 1.0)):
+        with pytest.raises(InputError, match=r"--model m: takes no st.*an expert alone"):
+            spec.resolve(entry("expert"))
+    with pytest.raises(WeightsError, match="backend expert takes no flow steps"):
+        ModelSpec("m").resolve(entry("expert", steps=4))
+
+
+def test_deblurdiff_takes_steps_only_and_its_default_is_the_backends() -> None:
+    from deblur_cli.backends.deblurdiff import DEFAULT_STEPS
+
+    assert ModelSpec("m").resolve(entry("deblurdiff")) == {"steps": DEFAULT_STEPS}
+    assert ModelSpec("m", 20).resolve(entry("deblurdiff", steps=30)) == {"steps": 20}
+    with pytest.raises(InputError, match="takes no strength"):
+        ModelSpec("m", None, 0.5).resolve(entry("deblurdiff"))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"steps": 0}, "steps must be 1 to 1000"),
+        ({"steps": True}, "steps must be"),
+        ({"steps": 4.0}, "steps must be"),
+        ({"strength": 1.1}, "strength must be"),
+        ({"strength": float("nan")}, "strength must be"),
+        ({"start_noise": -0.1}, "start_noise must be"),
+        ({"generic_noise": 0}, "generic_noise must be"),
+        ({"guard": 1}, "guard must be true or false"),
+        ({"step": 4}, "has no step; known are steps, strength"),
+    ],
+)
+def test_a_setting_outside_of_its_range_is_refused(values: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        FlowSettings.from_table(values)
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys, deblur_cli.model_spec; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert run_python(["-c", code]).returncode == 0
