@@ -48,6 +48,19 @@ def build_scheduler(steps: int) -> Any:  # diffusers types its classes only in p
     return scheduler
 
 
+def diffuse(x_0: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """The state of the diffusion at given timesteps, `sqrt(a) * x_0 + sqrt(1 - a) * noise`.
+
+    Args:
+        x_0: (B, C, h, w).
+        noise: standard normal, same shape.
+        timesteps: (B,), whole numbers from 0 to 999; `a` falls with them from nearly 1 to nearly 0.
+    Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv 2006.11239), eq. 4.
+    """
+    x_t: Tensor = build_scheduler(TIMESTEPS).add_noise(x_0, noise, timesteps)
+    return x_t
+
+
 def sample_ddpm(
     predict_noise: Callable[[Tensor, int], Tensor], start: Tensor, steps: int, generator: torch.Generator
 ) -> Tensor:

@@ -21,6 +21,7 @@ from deblur_cli.training.recipe import (
     RECIPES,
     CodecRecipe,
     DataConfig,
+    DeblurDiffRecipe,
     ExpertRecipe,
     FlowRecipe,
     PriorRecipe,
@@ -146,7 +147,13 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
 
 
 def test_every_shipped_recipe_reads() -> None:
-    kinds = {"expert": ExpertRecipe, "codec": CodecRecipe, "prior": PriorRecipe, "flow": FlowRecipe}
+    kinds = {
+        "expert": ExpertRecipe,
+        "codec": CodecRecipe,
+        "prior": PriorRecipe,
+        "flow": FlowRecipe,
+        "deblurdiff": DeblurDiffRecipe,
+    }
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()
     for name, kind in kinds.items():
         assert isinstance(read_recipe(name, kind), kind)

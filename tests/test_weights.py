@@ -100,7 +100,15 @@ def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
 
 def test_every_shipped_file_has_size_hash_licence_and_source():
     for file in weights.read_manifest().files.values():
-        assert file.bytes and file.sha256 and file.licence and file.source
+        assert file.licence and file.source
+        assert (file.bytes and file.sha256) or (file.kind == "page" and "published neither" in file.source)
+
+
+def test_a_file_on_a_page_may_have_a_name_and_keeps_its_kind_when_imported():
+    page = {"page": "https://x", "licence": "x", "source": "x"}
+    files = build({"f": page, "g": {**page, "name": "model.pth"}}).files
+    assert store.imported_path(files["f"]).name == "weights"
+    assert store.imported_path(files["g"]).name == "model.pth"
 
 
 def test_an_unknown_model_is_refused_with_the_known_ones():

@@ -17,6 +17,7 @@ from deblur_cli.colour_match import match_colours
 from deblur_cli.conversion.deblurdiff import (
     DEBLURDIFF,
     ROLES,
+    STABLE_DIFFUSION,
     Layout,
     convert_deblurdiff,
     find_origin,
@@ -35,6 +36,7 @@ SIDE, EVERY = 512, 256  # pixels: the windows that the weights were published wi
 
 _MULTIPLE = 64  # pixels: the photo counts as extended to it, in black
 _CHECKPOINT = "checkpoint"  # the role of the authors' one file
+_BASE = "base"  # the role of Stable Diffusion's checkpoint, which has neither LKPN nor ControlNet
 TRAINED = "trained"  # the role of a result of `deblur train deblurdiff`
 _ALSO_TRAINED = ("lkpn", "controlnet")  # the parts that it takes the place of
 _LOG = logging.getLogger("deblur_cli")
@@ -113,7 +115,8 @@ def load_deblurdiff(
 ) -> DeblurDiffBackend:
     """The backend of a manifest entry whose files are the authors' checkpoint, or the five parts of one.
 
-    A file that was trained on them may be there as well; its LKPN and ControlNet count, not theirs.
+    A file of `deblur train` may be there as well; its LKPN and ControlNet then count. With it, the checkpoint of
+    Stable Diffusion is enough.
 
     Args:
         dtype: `auto` is float32 where the entry does not name formats: nobody has measured what others do to it.
@@ -126,6 +129,7 @@ def load_deblurdiff(
     exact = "float32" if dtype == "auto" and not entry.dtypes else dtype
     chosen = choose_dtype(exact, device, entry.dtypes)
     config = read_config(entry)
+    _check_roles(entry)
     network = _load_network(find_parts(entry, config), config, device, chosen)
     return DeblurDiffBackend(entry.name, network, device, chosen, steps)
 
@@ -139,23 +143,33 @@ def read_config(entry: weights.ModelEntry) -> DeblurDiffConfig:
 
 
 def find_parts(entry: weights.ModelEntry, config: DeblurDiffConfig) -> dict[str, Path]:
-    """Role -> file; the authors' checkpoint is converted once, into a folder of the tool's own store.
+    """Role -> file, as far as the entry has them; a checkpoint is converted once, into the tool's own store.
 
     Raises:
         WeightsError: a file is missing or damaged, or was trained on another base.
     """
-    needed = [role for role in ROLES if TRAINED not in entry.files or role not in _ALSO_TRAINED]
     if _CHECKPOINT in entry.files:
-        parts = convert_once(entry.files[_CHECKPOINT], config)
-    elif missing := [role for role in needed if role not in entry.files]:
-        raise WeightsError(f"{entry.name}: has no file {', '.join(missing)}; it needs those, or {_CHECKPOINT} alone")
+        parts = convert_once(entry.files[_CHECKPOINT], config, DEBLURDIFF)
+    elif _BASE in entry.files:
+        parts = convert_once(entry.files[_BASE], config, STABLE_DIFFUSION)
     else:
-        parts = {role: weights.fetch(entry.files[role]) for role in needed}
-    found = {role: parts[role] for role in needed}
-    return found | (_find_trained(entry, found) if TRAINED in entry.files else {})
+        parts = {role: weights.fetch(entry.files[role]) for role in ROLES if role in entry.files}
+    if TRAINED not in entry.files:
+        return parts
+    frozen = {role: path for role, path in parts.items() if role not in _ALSO_TRAINED}
+    return {**frozen, TRAINED: _find_trained(entry, frozen["unet"])}
 
 
-def convert_once(file: weights.WeightsFile, config: DeblurDiffConfig, layout: Layout = DEBLURDIFF) -> dict[str, Path]:
+def _check_roles(entry: weights.ModelEntry) -> None:
+    """Raise WeightsError, with their names, where an entry's files do not make a whole model."""
+    whole = {_CHECKPOINT: ROLES, _BASE: STABLE_DIFFUSION.roles, TRAINED: _ALSO_TRAINED}
+    there = {part for role in entry.files for part in whole.get(role, (role,))}
+    missing = [role for role in ROLES if role not in there]
+    if missing:
+        raise WeightsError(f"{entry.name}: has no file {', '.join(missing)}; it needs those, or {_CHECKPOINT} alone")
+
+
+def convert_once(file: weights.WeightsFile, config: DeblurDiffConfig, layout: Layout) -> dict[str, Path]:
     """Role -> file: a checkpoint's parts in the tool's own store, made when they are first asked for.
 
     Raises:
@@ -174,12 +188,12 @@ def load_parts(network: DeblurDiff, paths: Mapping[str, Path]) -> None:
         load_strict(network.trained if role == TRAINED else network.parts[role], path)
 
 
-def _find_trained(entry: weights.ModelEntry, parts: Mapping[str, Path]) -> dict[str, Path]:
+def _find_trained(entry: weights.ModelEntry, unet: Path) -> Path:
     path = weights.fetch(entry.files[TRAINED])
     base = read_metadata(path).get("trained_on", {}).get("base")
-    if base not in (None, origin := find_origin(parts["unet"])):
+    if base not in (None, origin := find_origin(unet)):
         raise WeightsError(f"{path}: was trained on another base ({base[:12]}…, not {origin[:12]}…)")
-    return {TRAINED: path}
+    return path
 
 
 def _load_network(

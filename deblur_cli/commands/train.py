@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from deblur_cli.commands.options import DeviceOption, QuietOption, option, write_result
+from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_work import open_run, open_windows
 from deblur_cli.errors import InputError
 
@@ -176,6 +177,42 @@ def flow(
 
 
 @app.command()
+def deblurdiff(
+    data: DataOption,
+    out: OutOption,
+    base: Annotated[
+        str, option("Training", "--base", "What it starts from: a model or a folder of parts.", metavar="NAME|DIR")
+    ] = "deblurdiff",
+    recipe: RecipeOption = "deblurdiff",
+    changes: ChangesOption = None,
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train DeblurDiff's LKPN and ControlNet beside a frozen base; the result is RUN/deblurdiff.safetensors.
+
+    \b
+    Examples:
+      deblur train deblurdiff --data photos-and-pairs/ --out runs/mine
+      deblur train deblurdiff --data photos-and-pairs/ --out runs/anew --set diffusion.fresh=true \\
+        --base stable-diffusion-2-1-base
+      deblur weights add mine runs/mine/deblurdiff.safetensors --like deblurdiff
+    """
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.datasets import read_training_data
+    from deblur_cli.training.deblurdiff_task import DeblurDiffTask
+    from deblur_cli.training.diffusion_base import load_diffusion_base
+    from deblur_cli.training.recipe import DeblurDiffRecipe, change_recipe, read_recipe
+
+    chosen = change_recipe(read_recipe(recipe, DeblurDiffRecipe, changes or ()), minutes=minutes, seed=seed)
+    pictures = read_training_data(data, chosen.data)
+    run.train(DeblurDiffTask(chosen, load_diffusion_base(base, chosen), pictures, init))
+
+
+@app.command()
 def preview(
     data: DataOption,
     out: Annotated[Path, option("Training", "--out -o", "The contact sheet, a PNG.", metavar="FILE")],
@@ -207,3 +244,6 @@ def plot(
     from deblur_cli.training.plot import write_log_page
 
     write_result(str(write_log_page(run)))
+
+
+app.command()(export)

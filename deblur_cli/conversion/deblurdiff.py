@@ -1,18 +1,18 @@
 """The authors' one checkpoint of DeblurDiff to five safetensors files, one per part, under diffusers' names.
 
-Strict both ways: every tensor of the checkpoint has one place, and every place of the networks one tensor.
+Strict both ways: every tensor of the checkpoint has one place, and every place of the networks one tensor. The
+checkpoint of Stable Diffusion 2.1 has three of the parts, from which a training can begin.
 """
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,19 +22,56 @@ from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
 from deblur_cli.weights.store import disk_fault, hash_file, recall_hash
 
+T = TypeVar("T")
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Plan = dict[str, dict[str, tuple[str | None, Shape]]]
 
-# role -> prefix in the checkpoint, diffusers' function for it, and the prefix that this function expects
-_PARTS = {
-    "unet": ("unet.", "convert_ldm_unet_checkpoint", "model.diffusion_model."),
-    "lkpn": ("kpn.unet.", "convert_ldm_unet_checkpoint", "model.diffusion_model."),
-    "controlnet": ("controlnet.", "convert_controlnet_checkpoint", ""),
-    "vae": ("vae.", "convert_ldm_vae_checkpoint", "vae."),
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts are in a checkpoint.
+
+    Attributes:
+        title: what it is a checkpoint of.
+        parts: role -> prefix of its tensors.
+        text_encoder: prefix of OpenCLIP's, of which only the answer to the empty prompt is kept.
+        alone: whether nothing else may be there.
+    """
+
+    title: str
+    parts: Mapping[str, str]
+    text_encoder: str
+    alone: bool
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Of the files that it is converted to."""
+        return (*self.parts, "prompt")
+
+
+DEBLURDIFF = Layout(
+    "DeblurDiff",
+    {"unet": "unet.", "lkpn": "kpn.unet.", "controlnet": "controlnet.", "vae": "vae."},
+    "clip.model.",
+    alone=True,
+)
+STABLE_DIFFUSION = Layout(
+    "Stable Diffusion 2.1",
+    {"unet": "model.diffusion_model.", "vae": "first_stage_model."},
+    "cond_stage_model.model.",
+    alone=False,  # constants of its schedule
+)
+ROLES = DEBLURDIFF.roles
+
+# role -> diffusers' function for it, and the prefix that this function expects
+_CONVERTERS = {
+    "unet": ("convert_ldm_unet_checkpoint", "model.diffusion_model."),
+    "lkpn": ("convert_ldm_unet_checkpoint", "model.diffusion_model."),
+    "controlnet": ("convert_controlnet_checkpoint", ""),
+    "vae": ("convert_ldm_vae_checkpoint", "vae."),
 }
-_TEXT_ENCODER = "clip.model."
-ROLES = (*_PARTS, "prompt")
+_STAMP = "source_sha256"  # in the metadata of every part
 
 # The layers that diffusers' ControlNet has for a picture and the published one has not. Zeros in the last of them
 # make whatever picture add nothing; the others are zeros as well.
@@ -50,39 +87,60 @@ def part_path(folder: Path, role: str) -> Path:
     return folder / f"{role}.safetensors"
 
 
-def is_converted(source: Path, folder: Path) -> bool:
+def is_converted(source: Path, folder: Path, layout: Layout = DEBLURDIFF) -> bool:
     """Whether the folder holds all parts of this very checkpoint, each of them whole."""
-    paths = [part_path(folder, role) for role in ROLES]
+    paths = [part_path(folder, role) for role in layout.roles]
     if not all(path.is_file() for path in paths):
         return False
     try:
-        return {read_metadata(path).get("source_sha256") for path in paths} == {_find_hash(source)}
+        return {read_metadata(path).get(_STAMP) for path in paths} == {_find_hash(source)}
     except WeightsError:  # cut off, as after a power failure
         return False
 
 
-def convert_deblurdiff(source: Path, folder: Path, config: DeblurDiffConfig | None = None) -> None:
+def find_origin(part: Path) -> str:
+    """sha256 of the checkpoint that a part was converted from; of the part itself where it names none.
+
+    Raises:
+        WeightsError: the part is missing or damaged.
+    """
+    try:
+        with safe_open(part, framework="pt") as file:
+            stamp = (file.metadata() or {}).get(_STAMP)
+    except (OSError, SafetensorError) as fault:
+        raise WeightsError(f"{part}: not a part of DeblurDiff ({fault})") from fault
+    return _find_hash(part) if stamp is None else str(json.loads(stamp))
+
+
+def check_checkpoint(source: Path, config: DeblurDiffConfig, layout: Layout = DEBLURDIFF) -> None:
+    """Raise what `convert_deblurdiff` would raise about the checkpoint, without converting it."""
+    _open_checkpoint(source, config, layout)
+
+
+def convert_deblurdiff(
+    source: Path, folder: Path, config: DeblurDiffConfig | None = None, layout: Layout = DEBLURDIFF
+) -> None:
     """Write `unet`, `lkpn`, `controlnet`, `vae` and `prompt.safetensors`; all five appear, or none.
 
     Number formats stay as they are. One part at a time is in memory. The caller has verified the checkpoint's bytes.
 
     Args:
         config: shape of the networks in it; None for the published ones.
+        layout: of the checkpoint; that of Stable Diffusion has neither LKPN nor ControlNet.
     Raises:
-        WeightsError: the checkpoint is damaged or not DeblurDiff's, or the folder cannot be written.
+        WeightsError: the checkpoint is damaged or of something else, or the folder cannot be written.
         BackendError: this diffusers has no such conversion.
     """
     config = config or DeblurDiffConfig()
-    tensors = check_tensors(read_content(source), source)
-    with _named(source):
-        plan = plan_conversion({name: tuple(tensor.shape) for name, tensor in tensors.items()}, config)
-    stamp = {"source_sha256": json.dumps(_find_hash(source)), "config": json.dumps(asdict(config))}
+    tensors, plan = _open_checkpoint(source, config, layout)
+    stamp = {_STAMP: json.dumps(_find_hash(source)), "config": json.dumps(asdict(config))}
     waiting: dict[Path, Path] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for role in ROLES:
+        for role in layout.roles:
             waiting[_temporary(folder, role)] = part_path(folder, role)
-            save_file(_collect(role, tensors, plan), _temporary(folder, role), metadata=stamp)
+            collected = _embed(tensors, layout) if role == "prompt" else _collect(tensors, plan[role])
+            save_file(collected, _temporary(folder, role), metadata=stamp)
         for temporary, path in waiting.items():
             temporary.replace(path)
     except OSError as fault:
@@ -94,7 +152,7 @@ def convert_deblurdiff(source: Path, folder: Path, config: DeblurDiffConfig | No
             temporary.unlink(missing_ok=True)
 
 
-def plan_conversion(shapes: Shapes, config: DeblurDiffConfig) -> Plan:
+def plan_conversion(shapes: Shapes, config: DeblurDiffConfig, layout: Layout = DEBLURDIFF) -> Plan:
     """Where every tensor of a checkpoint goes.
 
     Args:
@@ -106,24 +164,22 @@ def plan_conversion(shapes: Shapes, config: DeblurDiffConfig) -> Plan:
         WeightsError: a tensor is missing, has no place, or has another shape.
         BackendError: this diffusers has no such conversion.
     """
-    prefixes = (_TEXT_ENCODER, *(prefix for prefix, _, _ in _PARTS.values()))
-    strange = [name for name in shapes if not name.startswith(prefixes)]
-    _require("the checkpoint", "unknown", strange)
-    text = {name.removeprefix(_TEXT_ENCODER) for name in shapes if name.startswith(_TEXT_ENCODER)}
-    missing, unknown = check_names(text)
+    strange = [name for name in shapes if not name.startswith((layout.text_encoder, *layout.parts.values()))]
+    _require("the checkpoint", "unknown", strange if layout.alone else [])
+    missing, unknown = check_names({*_below(layout.text_encoder, shapes)})
     _require("the text encoder", "missing", missing)
     _require("the text encoder", "unknown", unknown)
     with torch.device("meta"):
         network = DeblurDiff(config)
-    return {role: _plan_part(role, shapes, network) for role in _PARTS}
+    return {role: _plan_part(role, prefix, shapes, network) for role, prefix in layout.parts.items()}
 
 
-def _plan_part(role: str, shapes: Shapes, network: DeblurDiff) -> dict[str, tuple[str | None, Shape]]:
+def _plan_part(role: str, prefix: str, shapes: Shapes, network: DeblurDiff) -> dict[str, tuple[str | None, Shape]]:
     part: Any = network.parts[role]
     places = {name: tuple(tensor.shape) for name, tensor in part.state_dict().items()}
     zeros = {name: places.pop(name) for name in PICTURE_LAYERS} if role == "controlnet" else {}
-    own = {name: shape for name, shape in shapes.items() if name.startswith(_PARTS[role][0])}
-    names = _translate(role, own, part.config)
+    own = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    names = _translate(role, prefix, own, part.config)
     _require(role, "missing", places.keys() - names.keys())
     _require(role, "unknown", own.keys() - {names[place] for place in places})
     _require(
@@ -135,9 +191,9 @@ def _plan_part(role: str, shapes: Shapes, network: DeblurDiff) -> dict[str, tupl
     }
 
 
-def _translate(role: str, shapes: Shapes, config: Mapping[str, Any]) -> dict[str, str]:
+def _translate(role: str, prefix: str, shapes: Shapes, config: Mapping[str, Any]) -> dict[str, str]:
     """diffusers' name -> published name, found out by sending a number through diffusers' function for each tensor."""
-    prefix, function, expected = _PARTS[role]
+    function, expected = _CONVERTERS[role]
     names = list(shapes)
     probes = {
         expected + name.removeprefix(prefix): torch.full((1,) * len(shapes[name]), index)
@@ -146,7 +202,7 @@ def _translate(role: str, shapes: Shapes, config: Mapping[str, Any]) -> dict[str
     try:
         converted = _find_converter(function)(probes, config)
     except (LookupError, AttributeError, TypeError) as fault:
-        raise WeightsError(f"the tensors of {role} are not DeblurDiff's ({fault})") from fault
+        raise WeightsError(f"the tensors of {role} cannot be translated ({fault})") from fault
     return {place: names[int(probe)] for place, probe in converted.items() if probe is not None}
 
 
@@ -167,14 +223,30 @@ def _fits(shape: Shape, place: Shape) -> bool:
     return shape[: len(place)] == place and all(side == 1 for side in shape[len(place) :])
 
 
-def _collect(role: str, tensors: Mapping[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+def _open_checkpoint(source: Path, config: DeblurDiffConfig, layout: Layout) -> tuple[dict[str, Tensor], Plan]:
+    tensors = check_tensors(read_content(source), source)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    try:
+        return tensors, plan_conversion(shapes, config, layout)
+    except WeightsError as fault:
+        raise WeightsError(f"{source}: not a checkpoint of {layout.title}: {fault}") from fault
+
+
+def _embed(tensors: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    return {"embedding": embed_empty_prompt(_below(layout.text_encoder, tensors))}
+
+
+def _collect(tensors: Mapping[str, Tensor], plan: Mapping[str, tuple[str | None, Shape]]) -> dict[str, Tensor]:
     """The tensors of a part, still in the checkpoint's file where it is mapped."""
-    if role == "prompt":
-        return {"embedding": embed_empty_prompt({n.removeprefix(_TEXT_ENCODER): t for n, t in tensors.items()})}
     return {
         place: torch.zeros(shape) if name is None else tensors[name].reshape(shape).contiguous()
-        for place, (name, shape) in plan[role].items()
+        for place, (name, shape) in plan.items()
     }
+
+
+def _below(prefix: str, table: Mapping[str, T]) -> dict[str, T]:
+    """What has the prefix, by the rest of its name."""
+    return {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}
 
 
 def _temporary(folder: Path, role: str) -> Path:
@@ -185,18 +257,9 @@ def _find_hash(source: Path) -> str:
     return recall_hash(source) or hash_file(source)
 
 
-@contextmanager
-def _named(source: Path) -> Iterator[None]:
-    """Puts the file's name before what is wrong with it."""
-    try:
-        yield
-    except WeightsError as fault:
-        raise WeightsError(f"{source}: {fault}") from fault
-
-
 def _require(part: str, fault: str, names: Collection[str]) -> None:
     """Nothing has this fault."""
     first, *rest = sorted(names) or [""]
     if first:
         more = f" and {len(rest)} more" if rest else ""
-        raise WeightsError(f"not a checkpoint of DeblurDiff: in {part}, {fault}: {first}{more}")
+        raise WeightsError(f"in {part}, {fault}: {first}{more}")

@@ -65,8 +65,7 @@ class Prompt(nn.Module):
 class DeblurDiff(nn.Module):
     """Everything that runs on one window of a photo, or on several of one size side by side.
 
-    The LKPN, the ControlNet and the UNet may be in another number format than the VAE; what goes in and comes out is
-    float32.
+    Every part may be in a number format of its own; what goes in and comes out is float32.
     """
 
     def __init__(self, config: DeblurDiffConfig) -> None:
@@ -94,6 +93,21 @@ class DeblurDiff(nn.Module):
             "vae": self.vae,
             "prompt": self.prompt,
         }
+
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """The two parts that DeblurDiff adds to Stable Diffusion, to be trained and stored in one file."""
+        return nn.ModuleDict({"lkpn": self.lkpn.unet, "controlnet": self.controlnet})
+
+    def freeze(self) -> None:
+        """Leave only `trained` to be trained."""
+        for part in (self.unet, self.vae, self.prompt):
+            part.requires_grad_(requires_grad=False)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute activations again on the way back, in all parts that a gradient passes."""
+        for part in (self.unet, self.lkpn.unet, self.controlnet, self.vae):
+            part.enable_gradient_checkpointing()
 
     def set_dtype(self, dtype: torch.dtype) -> None:
         """Change the number format of all but the VAE, whose rounding the picture would show, and the prompt."""
@@ -125,13 +139,13 @@ class DeblurDiff(nn.Module):
         Returns:
             Twice (B, 4, h, w), float32.
         """
-        prompt = self.prompt.embedding.expand(len(x_t), -1, -1).to(self.unet.dtype)  # (B, L, prompt_width)
+        prompt = self.prompt.embedding.expand(len(x_t), -1, -1)  # (B, L, prompt_width)
         sharpened: Tensor = self.lkpn(blurry, x_t, timestep, prompt)
-        *down, middle = self._control(blurry, x_t, sharpened, timestep, prompt)
+        *down, middle = (r.to(self.unet.dtype) for r in self._control(blurry, x_t, sharpened, timestep, prompt))
         noise: Tensor = self.unet(
             x_t.to(self.unet.dtype),
             timestep,
-            prompt,
+            prompt.to(self.unet.dtype),
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
             return_dict=False,
@@ -163,11 +177,11 @@ class DeblurDiff(nn.Module):
         self, blurry: Tensor, x_t: Tensor, sharpened: Tensor, timestep: Tensor | int, prompt: Tensor
     ) -> list[Tensor]:
         """Thirteen residuals: twelve for the UNet's skips, the last for its middle."""
-        hinted = torch.cat((x_t, blurry, sharpened), dim=1).to(self.unet.dtype)  # (B, 12, h, w)
+        hinted = torch.cat((x_t, blurry, sharpened), dim=1).to(self.controlnet.dtype)  # (B, 12, h, w)
         # diffusers wants a picture as well. The published network has no layers for one, and those that diffusers adds
         # end in zeros, so any picture adds nothing: one latent wide and broadcast, it also costs nothing.
         picture = hinted.new_zeros(1, 3, STRIDE, STRIDE)
-        down, middle = self.controlnet(hinted, timestep, prompt, picture, return_dict=False)
+        down, middle = self.controlnet(hinted, timestep, prompt.to(hinted.dtype), picture, return_dict=False)
         return [*down, middle]
 
 
@@ -180,9 +194,8 @@ def _build_controlnet(config: DeblurDiffConfig) -> Any:
         norm_num_groups=config.groups,
         use_linear_projection=True,
     )
-    network.controlnet_cond_embedding.requires_grad_(
-        False
-    )  # for a picture; there is none, so training must not add one
+    # It is for a picture; there is none, so training must not add one.
+    network.controlnet_cond_embedding.requires_grad_(requires_grad=False)
     return network
 
 

@@ -73,6 +73,7 @@ class LKPN(nn.Module):
     def predict_kernels(self, blurry: Tensor, x_t: Tensor, timestep: Tensor | int, prompt: Tensor) -> Tensor:
         """(B, C, k * k, h, w): for every value of the latents the weights of its neighbourhood, row by row."""
         pair = torch.cat((blurry, x_t), dim=1).to(self.unet.dtype)  # (B, 2C, h, w)
+        prompt = prompt.to(self.unet.dtype)
         kernels: Tensor = self.unet(pair, timestep, prompt, return_dict=False)[0]  # (B, C * k * k, h, w)
         return kernels.view(len(kernels), self.config.latent_channels, -1, *kernels.shape[2:])
 

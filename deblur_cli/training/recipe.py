@@ -167,6 +167,38 @@ class FlowRecipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
+@dataclass(frozen=True, slots=True)
+class DiffusionConfig:
+    """How DeblurDiff is trained.
+
+    Attributes:
+        fresh: start the LKPN and the ControlNet anew, not from those of the base.
+        latent_weight: of the squared error of the LKPN's latents, beside that of the predicted noise.
+        pixel_weight: of the squared error of those latents decoded; 0 leaves the decoder out.
+        frozen_dtype: number format of the frozen UNet: float32, or bfloat16 to save memory.
+        checkpointing: compute activations again on the way back, for the real size.
+        held_out: windows of held-out pictures for validation.
+    """
+
+    fresh: bool = False
+    latent_weight: float = 1.0
+    pixel_weight: float = 1.0
+    frozen_dtype: str = "float32"
+    checkpointing: bool = False
+    held_out: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class DeblurDiffRecipe:
+    """The whole recipe of `deblur train deblurdiff`; the shape of the networks is that of the base."""
+
+    seed: int = 0
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
 class Recipe(Protocol):
     """What all recipes have."""
 
