@@ -45,8 +45,8 @@ class Anchor:
 
     def _scale(self, latents: Tensor) -> Tensor:
         if not hasattr(self._autoencoder, "bn"):
-            shifted: Tensor = latents - (self._config.shift_factor or 0.0)
-            return shifted * self._config.scaling_factor
+            scaled: Tensor = (latents - (self._config.shift_factor or 0.0)) * self._config.scaling_factor
+            return scaled
         norm = self._autoencoder.bn  # FLUX.2 counts statistics of packed 2x2 latents
         packed = functional.batch_norm(
             functional.pixel_unshuffle(latents, 2), norm.running_mean, norm.running_var, eps=norm.eps

@@ -37,4 +37,5 @@ class Detail:
 
 def _to_luma(image: Tensor) -> Tensor:
     """(H, W) of (3, H, W)."""
-    return torch.tensordot(torch.tensor(_LUMA, device=image.device), image, dims=1)
+    luma: Tensor = torch.tensordot(torch.tensor(_LUMA, device=image.device), image, dims=1)
+    return luma

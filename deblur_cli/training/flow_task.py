@@ -55,7 +55,7 @@ class FlowTask:
         with accelerator.main_process_first():
             self._latents = self._windows.open(accelerator.device, self.seed)
         pixels, latents = self._windows.draw_held_out(accelerator.device)
-        self._held_out = list(zip(pixels.split(_BATCH), latents.split(_BATCH), strict=True))
+        self._held_out = list(zip(torch.split(pixels, _BATCH), torch.split(latents, _BATCH), strict=True))
         self._codec = self._windows.codec.network.to(accelerator.device)
         self._luck = luck
 

@@ -35,10 +35,13 @@ Figures = dict[str, dict[str, float]]  # title with unit -> name -> value
 class Task(Protocol):
     """A network and what it is to learn."""
 
-    network: nn.Module  # what requires a gradient is trained, averaged and kept in the state
     weights: str  # name of the file in the folder of the run
     schedule: ScheduleConfig
     seed: int
+
+    @property
+    def network(self) -> nn.Module:
+        """What of it requires a gradient is trained, averaged and kept in the state."""
 
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         """Called once, before the first loss: put what is not trained on the device, open the data."""

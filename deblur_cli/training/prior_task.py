@@ -61,7 +61,7 @@ class PriorTask:
         losses = [
             float(_flow_loss(network, x_1, time.expand(len(x_1)), generator))
             for time in times
-            for x_1 in self._held_out.split(_BATCH)
+            for x_1 in torch.split(self._held_out, _BATCH)
         ]
         return {"Held-out flow loss": {"velocity error": sum(losses) / len(losses)}}
 
