@@ -19,6 +19,7 @@ from deblur_cli.errors import WeightsError
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
+_FRAMEWORK = "format"  # which diffusers and transformers put into every header, as plain text
 
 # What the parsers of torch, zipfile and pickle raise on bytes that are not what they expect.
 _PARSER_FAULTS = (
@@ -51,7 +52,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            told = file.metadata() or {}
+            return {key: json.loads(value) for key, value in told.items() if key != _FRAMEWORK}
     except (OSError, SafetensorError, json.JSONDecodeError) as fault:
         raise WeightsError(f"{path}: not a weights file of this tool ({fault})") from fault
 

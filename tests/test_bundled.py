@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deblur_cli.backends import load_model
+from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.image_io import read_photo
+from deblur_cli.metrics import Sample
+from deblur_cli.metrics.detail import detail
+from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.pipeline import restore_image
-from deblur_cli.weights import find_model
+from deblur_cli.weights import fetch, find_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("astronaut", "chelsea", "coffee")
@@ -62,3 +67,41 @@ def test_the_tile_size_hardly_matters() -> None:
     assert len({whole.shape, blurry.shape}) == 1
     for tile in (256, 320, 512):
         assert psnr(restore_image(blurry, backend, tile=tile), whole) >= 50
+
+
+def test_all_bundled_weights_together_are_no_larger_than_40_megabytes() -> None:
+    assert (find_model("bundled").bytes or 0) <= 40_000_000
+
+
+def test_strength_0_is_the_experts_picture_to_the_bit() -> None:
+    blurry = photo("blurry", "coffee")
+    expert = restore_image(blurry, load_model("bundled-expert", device="cpu"))
+    assert np.array_equal(restore_image(blurry, load_model("bundled", device="cpu", strength=0.0)), expert)
+
+
+def test_the_flow_adds_detail_and_hardly_costs_fidelity() -> None:
+    expert, dual = (load_model(model, device="cpu") for model in ("bundled-expert", "bundled"))
+    losses = []
+    for name in NAMES:
+        blurry, sharp = photo("blurry", name), photo("sharp", name)
+        estimate, restored = restore_image(blurry, expert), restore_image(blurry, dual)
+        losses.append(psnr(estimate, sharp) - psnr(restored, sharp))
+        assert detail(Sample(restored, blurry, sharp)) < detail(Sample(estimate, blurry, sharp))
+    assert np.mean(losses) <= 0.64  # dB, what the paper's loses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_detail_comes_back_through_r_space(name: str) -> None:
+    path = fetch(find_model("bundled").files["codec"])
+    codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path)["config"]))
+    load_strict(codec, path)
+    sharp, source = (
+        torch.from_numpy(photo(kind, name)[:296, :448]).permute(2, 0, 1)[None] / 255 for kind in ("sharp", "blurry")
+    )
+    with torch.inference_mode():
+        restored, latents = codec(sharp, source)
+        nothing = codec.decode(torch.zeros_like(latents), source)
+    errors = [float((image - sharp).square().mean()) for image in (restored, source)]
+    assert 10 * np.log10(errors[1] / errors[0]) > 5  # dB
+    assert torch.count_nonzero(nothing) == 0
+    assert 0.5 < float(latents.std()) < 2

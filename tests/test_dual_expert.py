@@ -414,9 +414,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
     codec, flow = build_codec(), build_flow()
     sha = {"codec": save(codec.state_dict(), paths["codec"], config=asdict(codec.config))}
     sha["base"] = save(flow.base_state(), paths["base"], config=flow.config.to_json(), trained_on=dict(sha))
-    config = {"rank": 2, "targets": ["attention"], "start_noise": 0.15}
+    sha["prompt"] = save({"prompt": torch.randn(1, 3, 8), "pooled": torch.randn(1, 8)}, paths["prompt"])
+    config = {"rank": 2, "targets": ["attention"], "start_noise": 0.15, "window": WINDOW}
     save(flow.adapter_state(), paths["lora"], config=config, trained_on={**sha, "expert": "ab" * 32})
-    save({"prompt": torch.randn(1, 3, 8), "pooled": torch.randn(1, 8)}, paths["prompt"])
     return paths
 
 
@@ -460,9 +460,56 @@ def test_a_loaded_backend_restores_and_bfloat16_agrees_with_float32(load: Callab
     assert 10 * np.log10(255**2 / error) > 35
 
 
-def test_it_runs_without_expert_and_without_prompt(load: Callable[..., Any]) -> None:
+def say_otherwise(path: Path, **metadata: Any) -> None:
+    """Other metadata in a file of weights."""
+    from deblur_cli.checkpoint import read_content, read_metadata
+
+    save(read_content(path), path, **{**read_metadata(path), **metadata})
+
+
+def parents_of(files: dict[str, Path], *roles: str) -> dict[str, str]:
+    return {role: hash_file(files[role]) for role in roles}
+
+
+def test_it_runs_without_expert_and_without_prompt(files: dict[str, Path], load: Callable[..., Any]) -> None:
+    say_otherwise(files["lora"], trained_on=parents_of(files, "codec", "base"))
     backend = load("expert", "prompt", strength=0.0)
     assert np.array_equal(restore_image(photo(), backend), photo())
+
+
+def test_another_prompt_than_the_adapters_is_refused(files: dict[str, Path], load: Callable[..., Any]) -> None:
+    with pytest.raises(WeightsError, match=r"with another prompt than none; use it with the one of sha256 \w{12}…"):
+        load("prompt")
+    save({"prompt": torch.randn(1, 3, 8), "pooled": torch.randn(1, 8)}, files["prompt"])
+    with pytest.raises(WeightsError, match=r"with another prompt than .*prompt.safetensors; use it with the one"):
+        load()
+    say_otherwise(files["lora"], trained_on=parents_of(files, "codec", "base"))
+    with pytest.raises(WeightsError, match=r"with another prompt than .*prompt.safetensors; use it without any"):
+        load()
+
+
+def test_the_flow_looks_through_the_window_of_its_adapter(files: dict[str, Path], load: Callable[..., Any]) -> None:
+    """A base of this tool has one window; an adapter from before it told one is taken at the base's word."""
+    config = {"rank": 2, "targets": ["attention"], "start_noise": 0.15}
+    say_otherwise(files["lora"], config=config)
+    assert load().module.flow.config.window == WINDOW
+    for window, text in ((WINDOW - 2, "works in no others; 6 were asked for"), ("8", "window must be a whole number")):
+        say_otherwise(files["lora"], config={**config, "window": window})
+        with pytest.raises(WeightsError, match=text):
+            load()
+
+
+def test_a_training_of_every_weight_runs_too(files: dict[str, Path], load: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    flow = FlowTransformer(FlowTransformerConfig("sd3", SMALL_FLOW, WINDOW))
+    flow.widen()
+    lively(flow, 7)
+    told = {"config": {"rank": 2, "targets": ["attention"], "start_noise": 0.0, "window": WINDOW}}
+    parents = parents_of(files, "codec", "base")
+    save({**flow.base_state(), **flow.adapter_state()}, files["lora"], **told, trained_on=parents)
+    x_t, t = torch.randn(2, CHANNELS, 8, 8), torch.tensor([0.0, 0.7])
+    with torch.inference_mode():
+        assert torch.equal(load("prompt", dtype="float32").module.flow(x_t, t, x_t + 1), flow(x_t, t, x_t + 1))
 
 
 def test_a_base_alone_is_the_generic_baseline_where_the_entry_says_so(load: Callable[..., Any]) -> None:
@@ -514,7 +561,7 @@ def test_a_file_that_does_not_fit_is_one_line_with_its_name(
         for child in ("base", "lora"):
             save(read_content(files[child]), files[child], **{**read_metadata(files[child]), "trained_on": {}})
     save(read_content(files[role]), files[role], **metadata)
-    sha = {name: hash_file(files[name]) for name in ("codec", "base")}
+    sha = parents_of(files, "codec", "base", "prompt")
     if role != "lora":
         save(read_content(files["lora"]), files["lora"], **{**read_metadata(files["lora"]), "trained_on": sha})
     with pytest.raises(WeightsError, match=text) as caught:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
+from safetensors.torch import save_file
 from training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
-from deblur_cli.errors import WeightsError
+from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
@@ -120,7 +121,8 @@ def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path)
         "base": hash_of(base),
         "expert": hash_of(expert),
     }
-    assert read_metadata(lora)["config"] == {"rank": 2, "targets": ["attention", "mlp"], "start_noise": 0.1}
+    shape = {"rank": 2, "targets": ["attention", "mlp"]}
+    assert read_metadata(lora)["config"] == {**shape, "start_noise": 0.1, "window": 8}
     assert len(list((work / "latents").iterdir())) == 1  # one seed, one codec, one expert: shared
     assert all(".lora_" in key or "condition" in key for key in read_content(lora))
     titles = json.loads((work / "run-flow/log.jsonl").read_text().splitlines()[-1])["figures"]
@@ -229,10 +231,15 @@ def test_a_base_is_read_from_a_folder_of_diffusers(work: Path) -> None:
     network = load_base(str(base)).network
     network.transformer.save_pretrained(work / "folder", max_shard_size="20KB")
     assert len(list((work / "folder").glob("*.safetensors"))) > 1
-    again = load_base(str(work / "folder"))
+    save_file({"prompt": torch.zeros(1, 3, 8), "pooled": torch.zeros(1, 8)}, work / "prompt.safetensors")
+    with pytest.raises(InputError, match="needs its empty prompt"):
+        load_base(str(work / "folder"))
+    again = load_base(str(work / "folder"), prompt=work / "prompt.safetensors")
     for key, value in network.base_state().items():
         assert torch.equal(again.network.base_state()[key], value)
     assert again.codec is None
+    with pytest.raises(WeightsError, match=r"windows of 8 latents \(latents.side = 64\) and works in no others"):
+        load_base(str(base), window=4)
 
 
 def test_detail_over_batches_is_the_benchmarks() -> None:

@@ -108,4 +108,5 @@ def test_encoding_and_decoding_are_fifteen_times_quicker_than_the_autoencoder_of
         started = time.perf_counter()
         run(codec, photo)
         seconds.append(time.perf_counter() - started)
+    print(f"\nencode and decode 512x512, float32: {seconds[0]:.3f} s, the autoencoder of SD3 {seconds[1]:.1f} s")
     assert seconds[0] * 15 <= seconds[1]

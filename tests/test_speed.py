@@ -26,9 +26,10 @@ def write_photo(path: Path, width: int, height: int) -> None:
     Image.fromarray(np.tile(pattern, (rows, columns, 1))[:height, :width]).save(path, quality=92)
 
 
-def run(photo: Path, out: Path) -> tuple[dict[str, object], float, float]:
+def run(photo: Path, out: Path, model: str = "bundled-expert") -> tuple[dict[str, object], float, float]:
     """The report of `deblur run`, the seconds of the whole process, and its peak memory in GB."""
-    command = [sys.executable, "-m", "deblur_cli", "run", str(photo), "-o", str(out), "--device", "cpu", "--json"]
+    options = ["--model", model, "--device", "cpu", "--json", "--overwrite"]
+    command = [sys.executable, "-m", "deblur_cli", "run", str(photo), "-o", str(out), *options]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -65,6 +66,16 @@ def test_a_24_megapixel_jpeg_takes_an_eighth_of_nafnet_32(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(600)
+def test_a_24_megapixel_jpeg_with_the_flow_takes_at_most_two_and_a_half_times_the_expert_alone(tmp_path: Path) -> None:
+    photo, models = tmp_path / "photo.jpg", ("bundled-expert", "bundled:steps=4")
+    write_photo(photo, 6000, 4000)
+    rounds = [[run(photo, tmp_path / "sharp.jpg", model)[1] for model in models] for _ in range(2)]
+    expert, dual = (min(seconds) for seconds in zip(*rounds, strict=True))
+    print(f"\nwhole processes: expert {expert:.1f} s, with 4 steps of the flow {dual:.1f} s, {dual / expert:.2f} times")
+    assert dual <= 2.5 * expert
+
+
+@pytest.mark.timeout(600)
 def test_all_but_the_network_takes_at_most_15_percent(tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     write_photo(photo, 6000, 4000)
@@ -77,9 +88,10 @@ def test_all_but_the_network_takes_at_most_15_percent(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_45_megapixel_photo_needs_at_most_3_gb(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["bundled-expert", "bundled"])
+def test_a_45_megapixel_photo_needs_at_most_3_gb(model: str, tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     write_photo(photo, 8256, 5504)
-    _, seconds, peak = run(photo, tmp_path / "sharp.jpg")
-    print(f"\n45.4 megapixels in {seconds:.1f} s, peak memory {peak:.2f} GB")
+    _, seconds, peak = run(photo, tmp_path / "sharp.jpg", model)
+    print(f"\n{model}: 45.4 megapixels in {seconds:.1f} s, peak memory {peak:.2f} GB")
     assert peak <= 3.0

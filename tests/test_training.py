@@ -152,6 +152,7 @@ def test_every_shipped_recipe_reads() -> None:
         "codec": CodecRecipe,
         "prior": PriorRecipe,
         "flow": FlowRecipe,
+        "flow-large": FlowRecipe,
         "deblurdiff": DeblurDiffRecipe,
     }
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()

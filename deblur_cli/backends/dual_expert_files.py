@@ -1,7 +1,6 @@
 """A dual expert from its files: each of them says what it was trained on, and what does not belong is refused."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,18 @@ from deblur_cli import weights
 from deblur_cli.backends.contract import Backend
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
 from deblur_cli.backends.expert import choose_dtype, load_expert
+from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import check_tensors, load_strict, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.flow_settings import FlowSettings
-from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
+from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.weights.store import expected_sha256
 
-_ROLES = ("codec", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
+_ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
 _PARENTS = ("codec", "base")  # an expert may be another one: the flow is trained to forgive it
+_NOT_OF_THE_LORA = ("start_noise", "window")  # what its config says besides the shape of its matrices
 
 
 def load_dual_expert(
@@ -29,13 +31,13 @@ def load_dual_expert(
     settings: Mapping[str, Any],
     expert: Path | None = None,
 ) -> DualExpertBackend:
-    """The backend of a manifest entry with the roles codec and base, and perhaps expert, lora and prompt.
+    """The backend of a manifest entry with the roles codec and base, and perhaps expert, lora, prompt and base_config.
 
     Args:
         settings: of the flow, as `ModelSpec.resolve` gives them.
         expert: a checkpoint that spandrel knows, instead of the entry's expert.
     Raises:
-        WeightsError: a file is missing or damaged, does not fit, or was trained on another codec or base.
+        WeightsError: a file is missing or damaged, does not fit, or was trained on another codec, base or prompt.
         BackendError: a network does not work in the asked number format, or spandrel is missing.
     """
     paths = {role: weights.fetch(entry.files[role]) for role in _ROLES if role in entry.files}
@@ -69,55 +71,93 @@ def _check_roles(entry: weights.ModelEntry, settings: Mapping[str, Any]) -> None
 
 def _check_kinship(entry: weights.ModelEntry, paths: Mapping[str, Path]) -> None:
     for child in ("base", "lora"):
-        told = read_metadata(paths[child]).get("trained_on", {}) if child in paths else {}
+        told = _read_parents(paths[child]) if child in paths else {}
         for parent in _PARENTS:
             if child == "lora" and child in paths and parent not in told:
                 raise WeightsError(f"{paths[child]}: does not say which {parent} it was trained on; train it again")
-            found = entry.files[parent].sha256 or weights.hash_file(paths[parent])
+            found = _hash(entry.files[parent], paths[parent])
             if told.get(parent, found) != found:
                 wanted = f"use the one with sha256 {str(told[parent])[:12]}…"
                 raise WeightsError(f"{paths[child]}: was trained on another {parent} than {paths[parent]}; {wanted}")
+    if "lora" in paths:
+        _check_prompt(entry, paths)
+
+
+def _check_prompt(entry: weights.ModelEntry, paths: Mapping[str, Path]) -> None:
+    """A prompt is an input of every layer: an adapter works with its own, or with none where it had none."""
+    wanted = _read_parents(paths["lora"]).get("prompt")
+    found = _hash(entry.files["prompt"], paths["prompt"]) if "prompt" in paths else None
+    if wanted == found:
+        return
+    place = paths.get("prompt", "none")
+    needed = "without any" if wanted is None else f"with the one of sha256 {str(wanted)[:12]}…"
+    raise WeightsError(f"{paths['lora']}: was trained with another prompt than {place}; use it {needed}")
+
+
+def _read_parents(path: Path) -> Mapping[str, Any]:
+    told: Mapping[str, Any] = read_metadata(path).get("trained_on", {})
+    return told
+
+
+def _hash(file: weights.WeightsFile, path: Path) -> str:
+    return expected_sha256(file) or weights.hash_file(path)
 
 
 def _load_codec(path: Path) -> ResidualCodec:
-    with _blaming(path):
+    with blaming(path):
         codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
     load_strict(codec, path)
     return codec
 
 
 def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dtype) -> FlowTransformer:
-    """The base with its adapter fused into it. Built without memory first: a large one is there once only."""
-    with _blaming(paths["base"]), torch.device("meta"):
-        flow = FlowTransformer(FlowTransformerConfig.from_json(read_metadata(paths["base"]).get("config", {})))
-    flow.to(dtype).to_empty(device=device)
-    with _blaming(paths["base"]):
-        flow.load_base(check_tensors(read_content(paths["base"]), paths["base"]))
+    """The base with its adapter fused into it, in the windows that the adapter was trained on."""
+    files = find_base(paths["base"], paths.get("base_config"))
+    if files.is_foreign and "prompt" not in paths:
+        raise WeightsError(f"{files.place}: needs its empty prompt in the role prompt; {PROMPT_HINT}")
+    flow = load_base(files, _read_window(files, paths), dtype, device)
     if "lora" in paths:
         _load_adapter(flow, paths["lora"])
     if "prompt" in paths:
-        tensors = check_tensors(read_content(paths["prompt"]), paths["prompt"])
-        with _blaming(paths["prompt"]):
-            flow.set_prompt(tensors["prompt"], tensors.get("pooled"))
+        load_prompt(flow, paths["prompt"])
     return flow
+
+
+def _read_window(files: BaseFiles, paths: Mapping[str, Path]) -> int | None:
+    """None where it is the base's own: without an adapter, or with one from before adapters told theirs."""
+    if "lora" not in paths:
+        return None
+    config = _read_lora_config(paths["lora"])
+    if "window" not in config and not files.is_foreign:
+        return None
+    with blaming(paths["lora"]):
+        window = config["window"]
+        if not isinstance(window, int) or isinstance(window, bool) or window < 1:
+            raise ValueError(f"window must be a whole number above 0, not {window!r}")
+    return window
 
 
 def _load_adapter(flow: FlowTransformer, path: Path) -> None:
     tensors = check_tensors(read_content(path), path)
-    shape = {key: value for key, value in _read_lora_config(path).items() if key != "start_noise"}
-    with _blaming(path):
-        if any(".condition." in key for key in tensors):
+    columns = {key: value for key, value in tensors.items() if ".condition." in key}
+    shape = {key: value for key, value in _read_lora_config(path).items() if key not in _NOT_OF_THE_LORA}
+    with blaming(path):
+        if columns:
             flow.widen()
-        flow.attach_lora(LoraSettings.from_json(shape))
-        flow.load_adapter(tensors)
-        flow.fuse()
+        if any(".lora_" in key for key in tensors):
+            flow.attach_lora(LoraSettings.from_json(shape))
+            flow.load_adapter(tensors)
+            flow.fuse()
+        else:  # a training of every weight, which LoRA is compared with
+            flow.load_base({key: value for key, value in tensors.items() if key not in columns})
+            flow.load_adapter(columns)
 
 
 def _read_settings(paths: Mapping[str, Path], settings: Mapping[str, Any]) -> FlowSettings:
     """As asked; the start noise is the one of the training where nobody asks for another."""
     if "lora" not in paths:
         return FlowSettings.from_table(settings)
-    with _blaming(paths["lora"]):
+    with blaming(paths["lora"]):
         return FlowSettings.from_table({"start_noise": _read_lora_config(paths["lora"])["start_noise"], **settings})
 
 
@@ -126,14 +166,3 @@ def _read_lora_config(path: Path) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise WeightsError(f"{path}: not an adapter of this tool (no config)")
     return config
-
-
-@contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """What a config or a state dict is refused for becomes one line that names its file."""
-    try:
-        yield
-    except KeyError as fault:
-        raise WeightsError(f"{path}: lacks {fault}") from fault
-    except (TypeError, ValueError, AttributeError) as fault:
-        raise WeightsError(f"{path}: {' '.join(str(fault).split())}") from fault

@@ -7,6 +7,7 @@ import typer
 
 from deblur_cli.commands.options import DeviceOption, QuietOption, option, write_result
 from deblur_cli.commands.train_export import export
+from deblur_cli.commands.train_prompt import prompt
 from deblur_cli.commands.train_work import open_run, open_windows
 from deblur_cli.errors import InputError
 
@@ -149,6 +150,10 @@ def flow(
     ],
     out: OutOption,
     expert: FrozenExpertOption = "bundled-expert",
+    prompt: Annotated[
+        Path | None,
+        option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),
+    ] = None,
     latents: LatentsOption = None,
     recipe: RecipeOption = "flow",
     changes: ChangesOption = None,
@@ -165,15 +170,19 @@ def flow(
     Example:
       deblur train flow --data photos-and-pairs/ --codec runs/codec/codec.safetensors \\
         --base runs/prior/transformer.safetensors --out runs/flow
+      deblur train flow --recipe flow-large --data photos-and-pairs/ --codec runs/codec16/codec.safetensors \\
+        --base deblurflow-sd3.5 --prompt prompt.safetensors --out runs/large
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.bases import load_base
     from deblur_cli.training.flow_task import FlowTask
+    from deblur_cli.training.latents import latent_side
     from deblur_cli.training.recipe import FlowRecipe, change_recipe, read_recipe
 
     chosen = change_recipe(read_recipe(recipe, FlowRecipe, changes or ()), minutes=minutes, seed=seed)
     windows = open_windows(chosen, run, data, codec, expert, latents)
-    run.train(FlowTask(chosen, load_base(base, chosen.flow.base_dtype), windows, init))
+    frozen = load_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
+    run.train(FlowTask(chosen, frozen, windows, init))
 
 
 @app.command()
@@ -246,4 +255,5 @@ def plot(
     write_result(str(write_log_page(run)))
 
 
+app.command()(prompt)
 app.command()(export)

@@ -28,6 +28,9 @@ def export(
         str | None, option("Model", "--base", "Of the flow: a file, its folder, or a model.", metavar="NAME|PATH")
     ] = None,
     lora: Annotated[Path | None, option("Model", "--lora", "Of the flow.", metavar="FILE")] = None,
+    prompt: Annotated[
+        Path | None, option("Model", "--prompt", "Of the flow, where it was trained with one.", metavar="FILE")
+    ] = None,
     steps: Annotated[int | None, _own("Model", "--steps", "What it runs with by default.", "N")] = None,
     strength: Annotated[float | None, _own("Model", "--strength", "What it runs with by default.", "0-1")] = None,
     name: Annotated[str | None, _own("Card", "--name", "Default: the repository's, or the folder's.", "TEXT")] = None,
@@ -64,7 +67,8 @@ def export(
     from deblur_cli.training.export import Export, export_model
 
     chosen = name or (out.resolve().name if push is None else push.rpartition("/")[2])
-    wanted = Export(chosen, expert, out, codec, base, lora, steps, strength, licence or "", data_note or "", push or "")
+    flow, run = (codec, base, lora, prompt), (steps, strength)
+    wanted = Export(chosen, expert, out, *flow, *run, licence or "", data_note or "", push or "")
     for note in export_model(wanted):
         write_note(note)
     write_result(str(out))

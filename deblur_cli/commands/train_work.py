@@ -70,15 +70,15 @@ def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: 
 def open_windows(
     recipe: "PriorRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
 ) -> "Windows":
-    """Everything that windows of latents are made from."""
-    from deblur_cli.training.datasets import read_training_data
+    """Everything that windows of latents are made from; the pictures are read only if they must be made."""
+    from deblur_cli.training.datasets import find_training_data
     from deblur_cli.training.estimates import load_expert
     from deblur_cli.training.latents import Windows, load_codec
 
     return Windows(
         load_codec(codec),
         load_expert(expert, run.accelerator.device),
-        read_training_data(data, recipe.data),
+        find_training_data(data, recipe.data),
         folder or run.paths.folder,
         recipe.data,
         recipe.synthesis,

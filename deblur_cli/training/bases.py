@@ -1,23 +1,15 @@
 """The frozen base of a flow training: the bundled one, a local folder or file, or one from the Hub."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from deblur_cli import weights
-from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
+from deblur_cli.backends import flow_base
+from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles
 from deblur_cli.devices import DTYPES
-from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
+from deblur_cli.errors import InputError
+from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.weights import hash_file
-
-_CLASSES = {"SD3Transformer2DModel": "sd3", "Flux2Transformer2DModel": "flux2"}
-_NOT_SETTINGS = ("_class_name", "_diffusers_version", "_name_or_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,79 +19,59 @@ class Base:
     Attributes:
         sha256: of its one file; of a folder in shards, of the text of the shards' hashes in order.
         codec: sha256 of the codec it was trained on, where it is one of this tool's.
+        prompt: sha256 of the file of its empty prompt; None where that is one zero token.
     """
 
     network: FlowTransformer
     sha256: str
     codec: str | None
+    prompt: str | None
 
 
-def load_base(name: str, dtype: str = "float32") -> Base:
-    """A base by the name of a model, by a folder as diffusers writes it, or by one file of this tool.
+def load_base(name: str, dtype: str = "float32", *, window: int | None = None, prompt: Path | None = None) -> Base:
+    """A base by the name of a model, by a folder as diffusers writes it, or by one file.
 
     Args:
         dtype: of its weights, `float32` or `bfloat16`; large ones are frozen in the latter.
+        window: side in latents of what it will be trained on; None takes the base's own.
+        prompt: file of its empty prompt; None takes the model's, else one zero token, which only bases of this tool
+            were trained with.
     Raises:
-        InputError: no such file, folder or model with a base.
+        InputError: no such file, folder or model with a base, or a base from elsewhere without prompt.
         WeightsError: its weights are missing, damaged or do not fit.
     """
     if dtype not in DTYPES:
         raise InputError(f"the recipe's base_dtype = {dtype!r}: choose {' or '.join(DTYPES)}")
-    path = Path(name)
-    if path.is_dir():
-        return _load_folder(path, DTYPES[dtype])
-    return _load_bundle(path if path.is_file() else _find_file(name), DTYPES[dtype])
+    files, chosen = _find(name, prompt)
+    network = flow_base.load_base(files, window, DTYPES[dtype])
+    if chosen is not None:
+        flow_base.load_prompt(network, chosen)
+    return Base(network, files.sha256, files.codec, None if chosen is None else hash_file(chosen))
 
 
-def _find_file(name: str) -> Path:
-    known = [entry.name for entry in weights.read_manifest().models.values() if "base" in entry.files]
+def _find(name: str, prompt: Path | None) -> tuple[BaseFiles, Path | None]:
+    """A base's files, and its prompt: the given one, else its model's. Nothing large is fetched in vain."""
+    if Path(name).exists():
+        files = flow_base.find_base(Path(name))
+        _check_prompt(name, prompt, is_foreign=files.is_foreign)
+        return files, prompt
+    known = [entry.name for entry in weights.read_manifest().models.values() if _is_flow(entry)]
     if name not in known:
         raise InputError(f"--base {name}: no such file or folder, and no model with a base; known: {', '.join(known)}")
-    return weights.fetch(weights.find_model(name).files["base"])
+    roles = weights.find_model(name).files
+    if prompt is None and "prompt" in roles:
+        prompt = weights.fetch(roles["prompt"])
+    _check_prompt(name, prompt, is_foreign="base_config" in roles)
+    paths = {role: weights.fetch(roles[role]) for role in ("base_config", "base") if role in roles}
+    return flow_base.find_base(paths["base"], paths.get("base_config")), prompt
 
 
-def _load_bundle(path: Path, dtype: torch.dtype) -> Base:
-    metadata = read_metadata(path)
-    try:
-        config = FlowTransformerConfig.from_json(metadata.get("config", {}))
-    except (TypeError, ValueError) as fault:
-        raise WeightsError(f"{path}: its metadata is of no flow transformer ({fault})") from fault
-    network = _fill(config, check_tensors(read_content(path), path), path, dtype)
-    return Base(network, hash_file(path), metadata.get("trained_on", {}).get("codec"))
+def _check_prompt(name: str, prompt: Path | None, *, is_foreign: bool) -> None:
+    if is_foreign and prompt is None:
+        raise InputError(f"--base {name}: needs its empty prompt, which --prompt FILE gives; {PROMPT_HINT}")
+    if prompt is not None and not prompt.is_file():
+        raise InputError(f"--prompt {prompt}: no such file; {PROMPT_HINT}")
 
 
-def _load_folder(folder: Path, dtype: torch.dtype) -> Base:
-    """`config.json` beside one `.safetensors` or its shards."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise WeightsError(f"{folder}: no .safetensors there; a base is a folder as diffusers saves it")
-    config = _read_folder_config(folder / "config.json")
-    tensors = {key: value for file in files for key, value in check_tensors(read_content(file), file).items()}
-    return Base(_fill(config, tensors, folder, dtype), _hash_all(files), None)
-
-
-def _hash_all(files: list[Path]) -> str:
-    hashes = [hash_file(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def _read_folder_config(path: Path) -> FlowTransformerConfig:
-    try:
-        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        settings = {key: value for key, value in table.items() if key not in _NOT_SETTINGS and value is not None}
-        values = {"kind": _CLASSES.get(table["_class_name"], ""), "transformer": settings}
-        return FlowTransformerConfig.from_json(values | {"window": settings.get("sample_size", 128)})
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        known = " or ".join(_CLASSES)
-        raise WeightsError(f"{path}: describes no {known} ({fault})") from fault
-
-
-def _fill(config: FlowTransformerConfig, tensors: dict[str, Tensor], path: Path, dtype: torch.dtype) -> FlowTransformer:
-    """Built without memory first, so that a large base is in it once."""
-    with torch.device("meta"):
-        network = FlowTransformer(config)
-    try:
-        network.to(dtype).to_empty(device="cpu").load_base(tensors)
-    except ValueError as fault:
-        raise WeightsError(f"{path}: {fault}") from fault
-    return network
+def _is_flow(entry: weights.ModelEntry) -> bool:
+    return entry.backend == "dual_expert" and "base" in entry.files

@@ -4,6 +4,7 @@ Layout, each part optional:  `photos/**` sharp photos · `frames/SEQUENCE/*` con
 `pairs/SEQUENCE/{blur,sharp}/*` real pairs. Pictures are held in memory as 8-bit RGB.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn import functional
 from deblur_cli.errors import InputError
 from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
 from deblur_cli.training.recipe import DataConfig
+from deblur_cli.weights import hash_file
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 _SUFFIXES = {".webp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -183,14 +185,47 @@ class TrainingData:
         return found
 
 
-def read_training_data(root: Path, data: DataConfig) -> TrainingData:
-    """Read all pictures under `root` into memory and hold some out.
+@dataclass(frozen=True, slots=True)
+class TrainingFolder:
+    """A training folder that is read only if its pictures are needed.
+
+    Attributes:
+        config: what is kept of it, and what is held out.
+    """
+
+    root: Path
+    config: DataConfig
+
+    def read(self) -> TrainingData:
+        """All of it; see `read_training_data`."""
+        return read_training_data(self.root, self.config)
+
+    def fingerprint(self) -> str:
+        """Hex sha256 of the files' places and bytes: what is in the pictures, without decoding one."""
+        digest = hashlib.sha256()
+        for path in _find_pictures(self.root):
+            digest.update(f"{path.relative_to(self.root).as_posix()} {hash_file(path)}\n".encode())
+        return digest.hexdigest()
+
+
+def find_training_data(root: Path, data: DataConfig) -> TrainingFolder:
+    """A folder that may be read later.
 
     Raises:
         InputError: `root` is no folder.
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such training folder")
+    return TrainingFolder(root, data)
+
+
+def read_training_data(root: Path, data: DataConfig) -> TrainingData:
+    """Read all pictures under `root` into memory and hold some out.
+
+    Raises:
+        InputError: `root` is no folder.
+    """
+    find_training_data(root, data)
     photos = _drop_soft([_read(path) for path in _find_pictures(root / "photos")], data.soft_share)
     sequences = [[_read(p) for p in _find_pictures(folder)] for folder in _folders(root / "frames")]
     pairs: list[tuple[Pixels, Pixels]] = []

@@ -17,6 +17,7 @@ import torch
 from deblur_cli import weights
 from deblur_cli.backends.dual_expert_files import load_dual_expert
 from deblur_cli.backends.expert import load_expert
+from deblur_cli.backends.flow_base import find_base
 from deblur_cli.checkpoint import read_metadata
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.flow_settings import FlowSettings
@@ -32,6 +33,7 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PATHS = {
     "expert": f"expert/{_WEIGHTS}",
     "codec": f"codec/{_WEIGHTS}",
+    "base_config": "transformer/config.json",
     "base": f"transformer/{_WEIGHTS}",
     "lora": "lora/pytorch_lora_weights.safetensors",
     "prompt": "prompt/diffusion_pytorch_model.safetensors",
@@ -46,6 +48,7 @@ class Export:
     Attributes:
         expert: name of a model that is an expert alone, or a file.
         codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
+        prompt: the empty prompt that the flow was trained with, where the base's model does not bring it.
         out: the folder; it must not be there, or be empty.
         steps, strength: how the flow runs where nobody says otherwise; None is the tool's own default.
         licence, data_note: of these weights, and a word on what they were trained on; empty where not told.
@@ -58,6 +61,7 @@ class Export:
     codec: Path | None = None
     base: str | None = None
     lora: Path | None = None
+    prompt: Path | None = None
     steps: int | None = None
     strength: float | None = None
     licence: str = ""
@@ -108,8 +112,9 @@ def _check_wanted(wanted: Export) -> None:
     flow = (wanted.codec, wanted.base, wanted.lora)
     if None in flow and flow != (None, None, None):
         raise InputError("--codec, --base and --lora belong together: give all of them, or none for an expert alone")
-    if flow == (None, None, None) and (wanted.steps, wanted.strength) != (None, None):
-        raise InputError("--steps and --strength are of a flow: give --codec, --base and --lora too, or leave them out")
+    if flow == (None, None, None) and (wanted.steps, wanted.strength, wanted.prompt) != (None, None, None):
+        which = "--prompt is" if wanted.prompt else "--steps and --strength are"
+        raise InputError(f"{which} of a flow: give --codec, --base and --lora too, or leave them out")
     if not is_name(wanted.name):
         raise InputError(f"--name {wanted.name}: no usable name; letters, digits and . _ + - only, 64 at most")
     for flag, text in (("--licence", wanted.licence), ("--data-note", wanted.data_note)):
@@ -149,26 +154,25 @@ def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
     if wanted.codec is not None and wanted.base is not None and wanted.lora is not None:
         files["codec"] = _describe_file(wanted.codec, wanted.licence)
         files |= _find_base(wanted.base, wanted.licence)
+        if wanted.prompt is not None:
+            files["prompt"] = _describe_file(wanted.prompt, wanted.licence)
         files["lora"] = _describe_file(wanted.lora, wanted.licence)
     return {role: _open(file) for role, file in files.items()}
 
 
 def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
-    """The base, with its empty prompt where a model brings one."""
-    path = Path(base)
-    if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
-            count = f"holds {len(found)} .safetensors files"
-            raise InputError(f"--base {base}: {count}, one is needed; for shards name a model whose base is on the Hub")
-        return {"base": _describe_file(found[0], licence)}
-    if path.is_file():
-        return {"base": _describe_file(path, licence)}
+    """The base, with its config and its empty prompt where these are files of their own."""
+    if Path(base).exists():
+        found = find_base(Path(base))
+        if len(found.weights) != 1:
+            raise InputError(f"--base {base}: is in {len(found.weights)} shards; an exported base is one file")
+        config = {} if found.config is None else {"base_config": _describe_file(found.config, licence)}
+        return config | {"base": _describe_file(found.weights[0], licence)}
     models = weights.read_manifest().models
     if base not in models or "base" not in models[base].files:
         raise InputError(f"--base {base}: no such file or folder, and no model with a base; see 'deblur weights list'")
     entry = weights.find_model(base)
-    return {role: entry.files[role] for role in ("base", "prompt") if role in entry.files}
+    return {role: entry.files[role] for role in ("base_config", "base", "prompt") if role in entry.files}
 
 
 def _describe_file(path: Path, licence: str) -> WeightsFile:
@@ -187,10 +191,10 @@ def _open(file: WeightsFile) -> _Piece:
             raise InputError(f"{file.key}: its sha256 or size is not known yet; first deblur weights pull {file.key}")
         return _Piece(known, None, {})
     path = weights.fetch(file)
-    if path.suffix.lower() != ".safetensors":
+    if path.suffix.lower() not in (".safetensors", ".json"):
         raise InputError(f"{path}: is a pickle, which nobody should have to trust; export .safetensors files only")
     known = replace(file, bytes=path.stat().st_size, sha256=file.sha256 or weights.hash_file(path))
-    return _Piece(known, path, read_metadata(path))
+    return _Piece(known, path, {} if path.suffix.lower() == ".json" else read_metadata(path))
 
 
 def _describe(wanted: Export, template: ModelEntry, pieces: Mapping[str, _Piece]) -> ModelEntry:
@@ -259,7 +263,7 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
         configs["expert/config.json"] = {"_class_name": network, **(entry.config or told["expert"])}
     if "codec" in told:
         configs["codec/config.json"] = {"_class_name": "ResidualCodec", **told["codec"]}
-    if "base" in told:
+    if "base" in told and "base_config" not in pieces:
         with torch.device("meta"):
             base = FlowTransformer(FlowTransformerConfig.from_json(told["base"]))
         configs["transformer/config.json"] = json.loads(base.transformer.to_json_string())

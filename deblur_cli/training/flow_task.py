@@ -53,8 +53,9 @@ class FlowTask:
 
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         with accelerator.main_process_first():
-            self._latents = self._windows.open(accelerator.device, self.seed)
-        pixels, latents = self._windows.draw_held_out(accelerator.device)
+            made = self._windows.open(accelerator.device, self.seed)
+        self._latents = made.trained
+        pixels, latents = (held_out.to(accelerator.device) for held_out in (made.held_out_pixels, made.held_out))
         self._held_out = list(zip(torch.split(pixels, _BATCH), torch.split(latents, _BATCH), strict=True))
         self._codec = self._windows.codec.network.to(accelerator.device)
         self._luck = luck
@@ -86,15 +87,14 @@ class FlowTask:
         }
 
     def write(self, path: Path, record: dict[str, Any]) -> None:
-        flow = self.recipe.flow
+        flow, prompt = self.recipe.flow, self._base.prompt
+        shape = {"rank": flow.rank, "targets": list(flow.targets)}
+        parents = {"codec": self._windows.codec.sha256, "base": self._base.sha256}
+        parents |= {"expert": self._windows.expert.sha256} | ({} if prompt is None else {"prompt": prompt})
         metadata = {
-            "config": {"rank": flow.rank, "targets": list(flow.targets), "start_noise": flow.start_noise},
+            "config": {**shape, "start_noise": flow.start_noise, "window": self._flow.config.window},
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": {
-                "codec": self._windows.codec.sha256,
-                "base": self._base.sha256,
-                "expert": self._windows.expert.sha256,
-            },
+            "trained_on": parents,
         }
         if flow.adapt == "all":
             save_tensors({**self._flow.base_state(), **self._flow.adapter_state()}, path, metadata)

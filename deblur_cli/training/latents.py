@@ -22,7 +22,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig
-from deblur_cli.training.datasets import Luck, Pixels, TrainingData
+from deblur_cli.training.datasets import Luck, TrainingData, TrainingFolder
 from deblur_cli.training.estimates import Expert, with_estimates
 from deblur_cli.training.recipe import DataConfig, LatentConfig
 from deblur_cli.weights import hash_file
@@ -40,8 +40,23 @@ class Codec:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """Windows on the CPU; the second dimension is blurry, estimate, sharp.
+
+    Attributes:
+        trained: latents, (N, 3, C, h, w), bfloat16.
+        held_out_pixels: of windows that are never trained on, (M, 3, 3, H, W), [0, 1].
+        held_out: their latents, (M, 3, C, h, w).
+    """
+
+    trained: Tensor
+    held_out_pixels: Tensor
+    held_out: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Windows:
-    """Where windows come from.
+    """Where windows come from. Once they are made, the pictures are not read again.
 
     Attributes:
         codec, expert: what they are encoded with and estimated by.
@@ -50,36 +65,37 @@ class Windows:
 
     codec: Codec
     expert: Expert
-    data: TrainingData
+    data: TrainingFolder
     folder: Path
     sources: DataConfig = field(default_factory=DataConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     latents: LatentConfig = field(default_factory=LatentConfig)
 
-    def open(self, device: torch.device, seed: int) -> Tensor:
-        """(N, 3, C, h, w), bfloat16, on the CPU: blurry, estimate, sharp; made on `device` if not there yet."""
+    def open(self, device: torch.device, seed: int) -> "Made":
+        """The windows of this seed, and those that are held out; made on `device` if they are not there yet."""
         path = self.folder / f"latents-{self._key(seed)}.safetensors"
         if not path.is_file():
-            luck = Luck.seeded(seed, device)
-            _replace(path, lambda target: save_file({"windows": self._make(luck, self.latents.windows)}, target))
-        return load_file(path)["windows"]
+            data = self.data.read()
+            pixels, latents = self._make_held_out(data, device)
+            trained = self._make(data, Luck.seeded(seed, device))
+            made = {"trained": trained, "held_out_pixels": pixels, "held_out": latents}
+            _replace(path, lambda target: save_file(made, target))
+        return Made(**load_file(path))
 
-    def draw_held_out(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Pixels (N, 3, 3, H, W), [0, 1], and latents (N, 3, C, h, w) of windows that are never trained on."""
-        held_out = dataclasses.replace(
-            self.data, photos=self.data.held_out_photos, pairs=self.data.held_out_pairs, sequences=[]
-        )
+    def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
+        held_out = dataclasses.replace(data, photos=data.held_out_photos, pairs=data.held_out_pairs, sequences=[])
         luck = Luck.seeded(_HELD_OUT_SEED, device)
         sources = with_estimates(held_out.sources(self.sources, self.synthesis, luck), self.expert)
         pixels = torch.cat([torch.stack(_draw(sources, luck, self.latents.side), 1) for _ in range(self._rounds)])
-        return pixels, self._encode(pixels)
+        return pixels.cpu().contiguous(), self._encode(pixels).cpu().contiguous()
 
     @property
     def _rounds(self) -> int:
         return -(-self.latents.held_out // _BATCH)
 
-    def _make(self, luck: Luck, count: int) -> Tensor:
-        sources = with_estimates(self.data.sources(self.sources, self.synthesis, luck), self.expert)
+    def _make(self, data: TrainingData, luck: Luck) -> Tensor:
+        count = self.latents.windows
+        sources = with_estimates(data.sources(self.sources, self.synthesis, luck), self.expert)
         made = []
         for _ in range(-(-count // _BATCH)):
             triples = torch.stack(_draw(sources, luck, self.latents.side), 1)  # (8, 3, 3, H, W)
@@ -91,13 +107,13 @@ class Windows:
         flat = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         with torch.autocast(flat.device.type, torch.bfloat16):
             latents = self.codec.network.to(flat.device).encode(flat)
-        return latents.float().unflatten(0, triples.shape[:2])
+        return torch.unflatten(latents.float(), 0, triples.shape[:2])
 
     def _key(self, seed: int) -> str:
         parts = {
             "codec": self.codec.sha256,
             "expert": self.expert.sha256,
-            "pictures": _fingerprint(self.data),
+            "pictures": self.data.fingerprint(),
             "seed": seed,
             "recipe": [dataclasses.asdict(part) for part in (self.sources, self.synthesis, self.latents)],
         }
@@ -134,14 +150,6 @@ def _draw(sources: Any, luck: Luck, side: int) -> tuple[Tensor, ...]:
 def _turn(triples: Tensor, luck: Luck) -> Tensor:
     turned = triples.rot90(int(luck.places.integers(4)), (3, 4))
     return turned.flip(4) if luck.places.random() < 0.5 else turned
-
-
-def _fingerprint(data: TrainingData) -> str:
-    """Of the pictures themselves: sizes, and sums of their values."""
-    sequences = [frame for frames in data.sequences for frame in frames]
-    pictures: list[Pixels] = [*data.photos, *sequences, *(image for pair in data.pairs for image in pair)]
-    described = [(*picture.shape, int(picture[::16, ::16].sum(dtype=np.int64))) for picture in pictures]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:

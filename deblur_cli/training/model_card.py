@@ -18,6 +18,7 @@ _TAGS = ("deblurring", "motion-deblurring", "image-restoration", "photography")
 _NAMES = {
     "expert": "fidelity expert",
     "codec": "r-space codec",
+    "base_config": "its shape, as diffusers has it",
     "base": "flow transformer (frozen base)",
     "lora": "LoRA adapter",
     "prompt": "empty prompt",

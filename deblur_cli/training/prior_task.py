@@ -45,8 +45,8 @@ class PriorTask:
 
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         with accelerator.main_process_first():
-            self._latents = self._windows.open(accelerator.device, self.seed)[:, 2]  # sharp
-        self._held_out = self._windows.draw_held_out(accelerator.device)[1][:, 2]
+            made = self._windows.open(accelerator.device, self.seed)
+        self._latents, self._held_out = made.trained[:, 2], made.held_out[:, 2].to(accelerator.device)  # sharp
         self._luck = luck
 
     def loss(self, network: nn.Module) -> Tensor:

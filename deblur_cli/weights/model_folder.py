@@ -20,7 +20,8 @@ SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  
 
 Tables = dict[str, Any]
 
-_ROLES = {"expert": ({"expert"}, set[str]()), "dual_expert": ({"expert", "codec", "base", "lora"}, {"prompt"})}
+_FLOW = {"expert", "codec", "base", "lora"}
+_ROLES = {"expert": ({"expert"}, set[str]()), "dual_expert": (_FLOW, {"base_config", "prompt"})}
 _LARGEST = 1 << 20  # bytes of a model.json that is read at all
 _PLACES = (("path",), ("repository", "revision", "name"))
 
@@ -116,17 +117,20 @@ def read_folder(folder: Path) -> ModelFolder:
 
 
 def check_lineage(parts: Mapping[str, Part]) -> None:
-    """That the codec, the base and the adapter belong together; the expert may be another one.
+    """That the codec, the base, the prompt and the adapter belong together; the expert may be another one.
 
     Raises:
-        SchemaFault: one was trained on another file than the one in its role.
+        SchemaFault: one was trained on another file than the one in its role, or the adapter's prompt is not there.
     """
     for role, part in parts.items():
-        for parent in ("codec", "base"):
+        for parent in ("codec", "base", "prompt"):
             wanted = part.trained_on.get(parent)
             if parent in parts and wanted not in (None, parts[parent].sha256):
                 found = f"not {parts[parent].sha256[:12]}…"
                 raise SchemaFault(f"the {role} was trained on another {parent} ({str(wanted)[:12]}…, {found})")
+    if "lora" in parts and ("prompt" in parts["lora"].trained_on) is not ("prompt" in parts):
+        fault = "it was trained without any" if "prompt" in parts else "the one that it was trained with is missing"
+        raise SchemaFault(f"the lora and the empty prompt: {fault}")
 
 
 def to_part(file: WeightsFile, place: Mapping[str, str], trained_on: Mapping[str, str]) -> Part:
