@@ -488,3 +488,19 @@ def test_a_config_that_is_none_is_refused(change: dict[str, object]) -> None:
 def test_lora_settings_that_are_none_are_refused(values: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         LoraSettings.from_json(values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quickened_network_gives_the_same_picture_as_far_as_bfloat16_tells(name: str) -> None:
+    network = build(name)
+    network.widen()
+    x_t, t, blurry = points()
+    before = velocity(network, x_t, t, blurry)
+    network.quicken()
+    assert torch.allclose(velocity(network, x_t, t, blurry), before, atol=2e-3)
+
+
+def test_gelu_and_its_approximation_differ_by_less_than_bfloat16_rounds_away() -> None:
+    values = torch.linspace(-8, 8, 100_001)
+    exact, approximate = nn.functional.gelu(values), nn.functional.gelu(values, approximate="tanh")
+    assert float((exact - approximate).abs().max()) < 5e-4

@@ -120,6 +120,8 @@ def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dty
         _load_adapter(flow, paths["lora"])
     if "prompt" in paths:
         load_prompt(flow, paths["prompt"])
+    if dtype == torch.bfloat16:
+        flow.quicken()
     return flow
 
 

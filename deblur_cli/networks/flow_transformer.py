@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
+from diffusers.models.activations import GELU
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -136,6 +137,15 @@ class FlowTransformer(nn.Module):
             layer.merge()
             self.transformer.set_submodule(name, layer.get_base_layer())
         self.is_fused = True
+
+    def quicken(self) -> None:
+        """Replace the approximation of GELU by GELU itself: five times quicker on a CPU in bfloat16.
+
+        They differ by less than 5e-4, a tenth of what bfloat16 rounds away there; for running, not for training.
+        """
+        for layer in self.transformer.modules():
+            if isinstance(layer, GELU):
+                layer.approximate = "none"
 
     def set_prompt(self, prompt: Tensor, pooled: Tensor | None = None) -> None:
         """Use these embeddings of the empty prompt, cast to the network's device and number format.
