@@ -29,7 +29,7 @@ FLOORS = (
     ("ddpm", "windows", "latent_windows", "colour_match"),
     ("image_io", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
     ("errors",),
-    ("networks", ""),
+    ("networks", "memory", ""),
 )
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))

@@ -14,6 +14,7 @@ from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.signals import stop_on_signals
 from deblur_cli.errors import BatchFailed
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished
+from deblur_cli.memory import keep_freed_memory
 from deblur_cli.plan import Plan
 from deblur_cli.recipe import Recipe
 
@@ -52,6 +53,7 @@ def work(task: Task) -> None:
     if not task.plan.todo:
         _do_nothing(task, teller)
         return
+    keep_freed_memory()
     started = time.perf_counter()
     backend = _load(task.network)
     setting = _describe(task, backend, time.perf_counter() - started)
