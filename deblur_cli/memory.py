@@ -10,8 +10,7 @@ _KEPT = 1 << 30  # bytes
 def keep_freed_memory() -> bool:
     """Let the C library keep freed blocks of up to a gigabyte for the next tensors.
 
-    It hands large blocks back to the system otherwise, and every tensor of a photo pays for its pages anew: with the
-    bundled flow that was an eighth of the time of a 24-megapixel photo.
+    It hands large blocks back to the system otherwise, and every tensor of a photo pays for its pages anew.
 
     Returns:
         Whether it did: only glibc has this switch.

@@ -96,7 +96,11 @@ def test_the_config_survives_json() -> None:
 def test_encoding_and_decoding_need_forty_times_fewer_operations_than_the_autoencoder_of_sd3() -> None:
     with torch.device("meta"):
         ours, theirs, photo = ResidualCodec(ResidualCodecConfig()), AutoencoderKL(**SD3_VAE), torch.rand(1, 3, 512, 512)
-    assert count_macs(ours, photo) * 40 <= count_macs(theirs, photo)
+    few, many = count_macs(ours, photo), count_macs(theirs, photo)
+    print(
+        f"\nencode and decode 512x512: {few / 1e9:.1f} GMAC, the autoencoder of SD3 {many / 1e9:.0f}: {many / few:.0f} times"
+    )
+    assert few * 40 <= many
 
 
 @pytest.mark.slow
