@@ -1,12 +1,13 @@
 """Files of weights: save a network with its config, read any checkpoint without running code from it, load strictly."""
 
 import json
+import os
 import pickle
 import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,17 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
     tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, which then takes its place; until then nothing changes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -262,7 +262,7 @@ class VaeEncoder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3, widths[0], 3, padding=1)
         self.down = nn.ModuleList()
-        for level, (before, width) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        for level, (before, width) in enumerate(zip((widths[0], *widths[:-1]), widths, strict=True)):
             scale = {"downsample": VaeDown(width)} if level + 1 < len(widths) else {}
             self.down.append(Named(block=vae_level(before, width, 2, groups), **scale))
         self.mid = vae_middle(widths[-1], groups)

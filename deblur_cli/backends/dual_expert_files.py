@@ -12,11 +12,11 @@ from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
 from deblur_cli.backends.expert import choose_dtype, load_expert
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
 from deblur_cli.backends.foreign import load_foreign
-from deblur_cli.checkpoint import check_tensors, load_strict, read_content, read_metadata
+from deblur_cli.backends.tiled_codec import load_codec
+from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
-from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.weights.store import expected_sha256
 
 _ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
@@ -44,7 +44,7 @@ def load_dual_expert(
     _check_roles(entry, settings)
     _check_kinship(entry, paths)
     chosen = choose_dtype(dtype, device, entry.dtypes)
-    codec = _load_codec(paths["codec"])
+    codec = load_codec(paths["codec"])
     flow = _load_flow(paths, device, chosen)
     if flow.config.channels != codec.config.channels:
         both = f"{flow.config.channels} and {codec.config.channels} channels"
@@ -101,13 +101,6 @@ def _read_parents(path: Path) -> Mapping[str, Any]:
 
 def _hash(file: weights.WeightsFile, path: Path) -> str:
     return expected_sha256(file) or weights.hash_file(path)
-
-
-def _load_codec(path: Path) -> ResidualCodec:
-    with blaming(path):
-        codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
-    load_strict(codec, path)
-    return codec
 
 
 def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dtype) -> FlowTransformer:

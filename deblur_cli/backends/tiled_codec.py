@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from deblur_cli.backends.careful import Careful
 from deblur_cli.backends.contract import Pixels
 from deblur_cli.backends.passes import Passes
+from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
 
 _SMALLEST = 8  # latents: a tile that cannot be smaller than its context still moves forward by so many
@@ -68,6 +71,20 @@ def find_context(config: ResidualCodecConfig) -> int:
         2 * coarse + 1 + -(-(2 * fine + 1) // 2) for fine, coarse in (config.encoder_blocks, config.decoder_blocks)
     ]
     return max(reaches)
+
+
+def load_codec(path: Path) -> ResidualCodec:
+    """A trained codec.
+
+    Raises:
+        WeightsError: the file is missing, damaged or holds no codec.
+    """
+    try:
+        codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
+    except (TypeError, ValueError, AttributeError) as fault:
+        raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
+    load_strict(codec, path)
+    return codec
 
 
 class TiledCodec(Careful[ResidualCodec]):

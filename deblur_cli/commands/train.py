@@ -8,7 +8,7 @@ import typer
 from deblur_cli.commands.options import DeviceOption, QuietOption, option, write_result
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
-from deblur_cli.commands.train_work import open_run, open_windows
+from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Train the networks, and look at what they learn from.")
@@ -20,8 +20,6 @@ DataOption = Annotated[
 RecipeOption = Annotated[
     str, option("Training", "--recipe", "Name of a shipped recipe, or a TOML file.", metavar="NAME|FILE")
 ]
-
-
 ChangesOption = Annotated[
     list[str] | None,
     option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
@@ -68,9 +66,9 @@ def expert(
     run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.expert_task import ExpertTask
-    from deblur_cli.training.recipe import ExpertRecipe, change_recipe, read_recipe
+    from deblur_cli.training.recipe import ExpertRecipe
 
-    chosen = change_recipe(read_recipe(recipe, ExpertRecipe, changes or ()), minutes=minutes, seed=seed)
+    chosen = choose_recipe(ExpertRecipe, recipe, changes, minutes, seed)
     run.train(ExpertTask(chosen, read_training_data(data, chosen.data), init))
 
 
@@ -104,9 +102,9 @@ def codec(
     from deblur_cli.training.codec_task import CodecTask
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.estimates import load_expert
-    from deblur_cli.training.recipe import CodecRecipe, change_recipe, read_recipe
+    from deblur_cli.training.recipe import CodecRecipe
 
-    chosen = change_recipe(read_recipe(recipe, CodecRecipe, changes or ()), minutes=minutes, seed=seed)
+    chosen = choose_recipe(CodecRecipe, recipe, changes, minutes, seed)
     frozen = load_expert(expert, run.accelerator.device)
     near = None if anchor is None else load_anchor(anchor, chosen.network.channels)
     run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init, near))
@@ -134,9 +132,9 @@ def prior(
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.prior_task import PriorTask
-    from deblur_cli.training.recipe import PriorRecipe, change_recipe, read_recipe
+    from deblur_cli.training.recipe import PriorRecipe
 
-    chosen = change_recipe(read_recipe(recipe, PriorRecipe, changes or ()), minutes=minutes, seed=seed)
+    chosen = choose_recipe(PriorRecipe, recipe, changes, minutes, seed)
     run.train(PriorTask(chosen, open_windows(chosen, run, data, codec, expert, latents), init))
 
 
@@ -177,9 +175,9 @@ def flow(
     from deblur_cli.training.bases import load_base
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.latents import latent_side
-    from deblur_cli.training.recipe import FlowRecipe, change_recipe, read_recipe
+    from deblur_cli.training.recipe import FlowRecipe
 
-    chosen = change_recipe(read_recipe(recipe, FlowRecipe, changes or ()), minutes=minutes, seed=seed)
+    chosen = choose_recipe(FlowRecipe, recipe, changes, minutes, seed)
     windows = open_windows(chosen, run, data, codec, expert, latents)
     frozen = load_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
     run.train(FlowTask(chosen, frozen, windows, init))
@@ -214,9 +212,9 @@ def deblurdiff(
     from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.deblurdiff_task import DeblurDiffTask
     from deblur_cli.training.diffusion_base import load_diffusion_base
-    from deblur_cli.training.recipe import DeblurDiffRecipe, change_recipe, read_recipe
+    from deblur_cli.training.recipe import DeblurDiffRecipe
 
-    chosen = change_recipe(read_recipe(recipe, DeblurDiffRecipe, changes or ()), minutes=minutes, seed=seed)
+    chosen = choose_recipe(DeblurDiffRecipe, recipe, changes, minutes, seed)
     pictures = read_training_data(data, chosen.data)
     run.train(DeblurDiffTask(chosen, load_diffusion_base(base, chosen), pictures, init))
 

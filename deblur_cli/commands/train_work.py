@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deblur_cli.commands.options import check_device, write_note, write_result
 from deblur_cli.commands.progress import format_duration
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from deblur_cli.training.latents import Windows
     from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
-    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe
+    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe, Recipe
+
+R = TypeVar("R", bound="Recipe")
 
 
 def describe(progress: "Progress") -> str:
@@ -65,6 +67,17 @@ def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: 
     from deblur_cli.training.loop import RunPaths, build_accelerator
 
     return Run(RunPaths(out, resume), build_accelerator(device), quiet)
+
+
+def choose_recipe(
+    kind: "type[R]", name: str, changes: list[str] | None, minutes: float | None, seed: int | None
+) -> "R":
+    """The recipe of that name or file, changed by `--set`, then by the options that have names of their own."""
+    from deblur_cli.training.recipe import read_recipe
+
+    named = {"schedule.minutes": minutes, "seed": seed}
+    options = [f"{key}={value}" for key, value in named.items() if value is not None]
+    return read_recipe(name, kind, [*(changes or ()), *options])
 
 
 def open_windows(

@@ -110,6 +110,20 @@ class PairSource:
         return torch.stack([_resize(_to_tensor(image[window], device), size) for image in (blurry, sharp)])
 
 
+class Mix:
+    """Several sources as one: every draw is from one of them, by its share."""
+
+    def __init__(self, sources: Sequence[tuple[float, Source]], places: np.random.Generator) -> None:
+        self._sources, self._places = [source for _, source in sources], places
+        shares = np.array([share for share, _ in sources])
+        self._shares = shares / shares.sum()
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
+        """See `Source.draw`."""
+        source = self._sources[self._places.choice(len(self._sources), p=self._shares)]
+        return source.draw(count, size)
+
+
 class PatchPool:
     """A pool of ready pairs, or pairs with an estimate: each batch replaces a few and draws from all, turned anew.
 
@@ -117,9 +131,7 @@ class PatchPool:
     """
 
     def __init__(self, sources: Sequence[tuple[float, Source]], data: DataConfig, patch: int, luck: Luck) -> None:
-        self._sources = [source for _, source in sources]
-        shares = np.array([share for share, _ in sources])
-        self._shares = shares / shares.sum()
+        self._mix = Mix(sources, luck.places)
         self._data, self._patch, self._luck = data, patch, luck
         self._side = -(-patch * 7 // 5 // 16) * 16
         self._pool = torch.empty(0, dtype=torch.uint8, device=luck.pixels.device)  # made for the first patches
@@ -137,8 +149,7 @@ class PatchPool:
             yield self._draw(batch)
 
     def _refill(self, count: int) -> None:
-        source = self._sources[self._luck.places.choice(len(self._sources), p=self._shares)]
-        patches = torch.stack(source.draw(count, self._side), 1)  # (count, 2 or 3, 3, side, side)
+        patches = torch.stack(self._mix.draw(count, self._side), 1)  # (count, 2 or 3, 3, side, side)
         if not len(self._pool):
             self._pool = self._pool.new_empty(self._data.pool, *patches.shape[1:])
         count = min(count, self._data.pool - self._next)

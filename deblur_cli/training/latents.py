@@ -7,22 +7,18 @@ hash of everything it depends on, so that another codec, expert, recipe or folde
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deblur_cli.checkpoint import load_strict, read_metadata
-from deblur_cli.errors import WeightsError
-from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
+from deblur_cli.backends.tiled_codec import load_codec as read_codec
+from deblur_cli.checkpoint import write_whole
+from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.training.blur_synthesis import SynthesisConfig
-from deblur_cli.training.datasets import Luck, TrainingData, TrainingFolder
+from deblur_cli.training.datasets import Luck, Mix, TrainingData, TrainingFolder
 from deblur_cli.training.estimates import Expert, with_estimates
 from deblur_cli.training.recipe import DataConfig, LatentConfig
 from deblur_cli.weights import hash_file
@@ -79,26 +75,25 @@ class Windows:
             pixels, latents = self._make_held_out(data, device)
             trained = self._make(data, Luck.seeded(seed, device))
             made = {"trained": trained, "held_out_pixels": pixels, "held_out": latents}
-            _replace(path, lambda target: save_file(made, target))
+            write_whole(path, lambda target: save_file(made, target))
         return Made(**load_file(path))
 
     def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
         held_out = dataclasses.replace(data, photos=data.held_out_photos, pairs=data.held_out_pairs, sequences=[])
         luck = Luck.seeded(_HELD_OUT_SEED, device)
-        sources = with_estimates(held_out.sources(self.sources, self.synthesis, luck), self.expert)
-        pixels = torch.cat([torch.stack(_draw(sources, luck, self.latents.side), 1) for _ in range(self._rounds)])
+        mix = Mix(with_estimates(held_out.sources(self.sources, self.synthesis, luck), self.expert), luck.places)
+        drawn = [
+            torch.stack(mix.draw(_BATCH, self.latents.side), 1) for _ in range(-(-self.latents.held_out // _BATCH))
+        ]
+        pixels = torch.cat(drawn)
         return pixels.cpu().contiguous(), self._encode(pixels).cpu().contiguous()
-
-    @property
-    def _rounds(self) -> int:
-        return -(-self.latents.held_out // _BATCH)
 
     def _make(self, data: TrainingData, luck: Luck) -> Tensor:
         count = self.latents.windows
-        sources = with_estimates(data.sources(self.sources, self.synthesis, luck), self.expert)
+        mix = Mix(with_estimates(data.sources(self.sources, self.synthesis, luck), self.expert), luck.places)
         made = []
         for _ in range(-(-count // _BATCH)):
-            triples = torch.stack(_draw(sources, luck, self.latents.side), 1)  # (8, 3, 3, H, W)
+            triples = torch.stack(mix.draw(_BATCH, self.latents.side), 1)  # (8, 3, 3, H, W)
             made.append(self._encode(_turn(triples, luck)).to("cpu", torch.bfloat16))
         return torch.cat(made)[:count].contiguous()
 
@@ -126,12 +121,7 @@ def load_codec(path: Path) -> Codec:
     Raises:
         WeightsError: the file is missing, damaged or holds no codec.
     """
-    config: dict[str, Any] = read_metadata(path).get("config", {})
-    try:
-        network = ResidualCodec(ResidualCodecConfig.from_json(config))
-    except (TypeError, ValueError) as fault:
-        raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
-    load_strict(network, path)
+    network = read_codec(path)
     return Codec(network.eval().requires_grad_(requires_grad=False), hash_file(path))
 
 
@@ -140,23 +130,6 @@ def latent_side(latents: LatentConfig) -> int:
     return latents.side // STRIDE
 
 
-def _draw(sources: Any, luck: Luck, side: int) -> tuple[Tensor, ...]:
-    shares = np.array([share for share, _ in sources])
-    source = sources[luck.places.choice(len(sources), p=shares / shares.sum())][1]
-    drawn: tuple[Tensor, ...] = source.draw(_BATCH, side)
-    return drawn
-
-
 def _turn(triples: Tensor, luck: Luck) -> Tensor:
     turned = triples.rot90(int(luck.places.integers(4)), (3, 4))
     return turned.flip(4) if luck.places.random() < 0.5 else turned
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ Knows no network: what is trained, on what and against what is a `Task`. Progres
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from deblur_cli.checkpoint import write_whole
 from deblur_cli.devices import find_device, has_fast_bfloat16
 from deblur_cli.errors import InputError
 from deblur_cli.training.datasets import Luck
@@ -134,10 +134,10 @@ class Training:
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        _replace(self.paths.folder / STATE, lambda path: torch.save(state, path))
+        write_whole(self.paths.folder / STATE, lambda path: torch.save(state, path))
         record = {"steps": self.step, "minutes_spent": round(self.elapsed / 60, 2)}
         with self._averaged():
-            _replace(self.paths.folder / self.task.weights, lambda path: self.task.write(path, record))
+            write_whole(self.paths.folder / self.task.weights, lambda path: self.task.write(path, record))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -246,12 +246,3 @@ def _rate_factor(done: float, warmup: float) -> float:
     if done < warmup:
         return max(done / warmup, 0.01)
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import html
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def _plot(title: str, series: dict[str, list[tuple[float, float]]]) -> str:
         return across, _TOP + (high - y) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [_axes(low, high, end)]
-    for (name, line), colour in zip(series.items(), _COLOURS, strict=False):
+    for (name, line), colour in zip(series.items(), cycle(_COLOURS), strict=False):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
         end_x, end_y = place(*line[-1])
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')

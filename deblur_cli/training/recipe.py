@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.networks.dense_unet import DenseUNetConfig
@@ -63,14 +63,23 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertRecipe:
-    """The whole recipe of `deblur train expert`."""
+class Recipe:
+    """What all recipes have: the start of the random numbers, the pictures, how long and how fast."""
 
     seed: int = 0
-    network: DenseUNetConfig = field(default_factory=DenseUNetConfig)
     data: DataConfig = field(default_factory=DataConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRecipe(Recipe):
+    """The whole recipe of `deblur train expert`."""
+
+    network: DenseUNetConfig = field(default_factory=DenseUNetConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +102,11 @@ class CodecConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CodecRecipe:
+class CodecRecipe(Recipe):
     """The whole recipe of `deblur train codec`."""
 
-    seed: int = 0
     network: ResidualCodecConfig = field(default_factory=ResidualCodecConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +125,11 @@ class LatentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PriorRecipe:
+class PriorRecipe(Recipe):
     """The whole recipe of `deblur train prior`; `network` is read by `FlowTransformerConfig.from_json`."""
 
-    seed: int = 0
     network: dict[str, Any] = field(default_factory=dict)
-    data: DataConfig = field(default_factory=DataConfig)
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     latents: LatentConfig = field(default_factory=LatentConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +157,11 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowRecipe:
+class FlowRecipe(Recipe):
     """The whole recipe of `deblur train flow`."""
 
-    seed: int = 0
     flow: FlowConfig = field(default_factory=FlowConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     latents: LatentConfig = field(default_factory=LatentConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,36 +186,10 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class DeblurDiffRecipe:
+class DeblurDiffRecipe(Recipe):
     """The whole recipe of `deblur train deblurdiff`; the shape of the networks is that of the base."""
 
-    seed: int = 0
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-
-
-class Recipe(Protocol):
-    """What all recipes have."""
-
-    @property
-    def seed(self) -> int:
-        """Start of the random numbers."""
-
-    @property
-    def schedule(self) -> ScheduleConfig:
-        """How long and how fast."""
-
-
-R = TypeVar("R", bound=Recipe)
-
-
-def change_recipe(recipe: R, *, minutes: float | None, seed: int | None) -> R:
-    """The recipe with another length or seed where one is given."""
-    schedule = recipe.schedule if minutes is None else dataclasses.replace(recipe.schedule, minutes=minutes)
-    chosen = recipe.seed if seed is None else seed
-    return dataclasses.replace(recipe, schedule=schedule, seed=chosen)  # type: ignore[type-var]
 
 
 def read_recipe(name: str, kind: type[R], changes: Sequence[str] = ()) -> R:
