@@ -13,8 +13,10 @@ from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.networks.deconvolving_unet import DeconvolvingUNet, DeconvolvingUNetConfig
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
+from deblur_cli.training.expert_task import ExpertTask
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.recipe import (
@@ -115,6 +117,62 @@ def test_a_wrong_training_option_is_one_line(
 def test_weights_of_another_shape_are_refused(recipe: Path, data: Path, tmp_path: Path) -> None:
     save_network(DenseUNet(DenseUNetConfig(2, (8, 8), (1, 1), (1,))), tmp_path / "other.safetensors", {})
     assert train(recipe, data, tmp_path / "run", "--init", str(tmp_path / "other.safetensors")) == 1
+
+
+DECONVOLVING = (
+    RECIPE.replace("[network]", "[network]\ncandidates = 2")
+    + """
+[deconvolution]
+window = 96
+stride = 64
+of_short = [[1.0, 0.05]]
+of_long = [[2.2, 0.1]]
+[deconvolution.short]
+reach = 4
+turns = 1
+[deconvolution.long]
+reach = 8
+turns = 1
+"""
+)
+
+
+@pytest.fixture
+def deconvolving(tmp_path: Path) -> Path:
+    path = tmp_path / "deconvolving.toml"
+    path.write_text(DECONVOLVING)
+    return path
+
+
+def test_an_expert_that_deconvolves_is_trained_and_comes_back(deconvolving: Path, data: Path, tmp_path: Path) -> None:
+    assert train(deconvolving, data, tmp_path / "run") == 0
+    written = tmp_path / "run/expert.safetensors"
+    network = DeconvolvingUNet(DeconvolvingUNetConfig.from_json(read_metadata(written)["config"]))
+    load_strict(network, written)
+    assert network.config.deconvolution.of_long == ((2.2, 0.1),)
+
+
+def test_an_expert_that_deconvolves_starts_as_the_plain_expert_it_is_given(
+    deconvolving: Path, recipe: Path, data: Path, tmp_path: Path
+) -> None:
+    assert train(recipe, data, tmp_path / "plain") == 0
+    start = tmp_path / "plain/expert.safetensors"
+    chosen = read_recipe(str(deconvolving), ExpertRecipe)
+    task = ExpertTask(chosen, read_training_data(data, chosen.data), start)
+    plain = DenseUNet(DenseUNetConfig.from_json(read_metadata(start)["config"]))
+    load_strict(plain, start)
+    blurry, candidates = torch.rand(1, 3, 64, 64), torch.rand(1, 6, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(task.network(blurry, candidates), plain(blurry), atol=1e-5)
+
+
+def test_a_recipe_with_too_few_deconvolutions_is_one_line(
+    deconvolving: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(deconvolving, data, tmp_path / "run", "--set", "deconvolution.of_long=[]") == 2
+    error = capsys.readouterr().err
+    assert "sees 2 candidates, and 1" in error
+    assert error.count("\n") == 1
 
 
 def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None:

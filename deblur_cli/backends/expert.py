@@ -13,11 +13,12 @@ from deblur_cli import weights
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
+from deblur_cli.networks.deconvolving_unet import DeconvolvingUNet, DeconvolvingUNetConfig
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
 from deblur_cli.tiling import Tiling
 
-ResidualNetwork = DenseUNet | NAFNet
+ResidualNetwork = DenseUNet | DeconvolvingUNet | NAFNet
 
 _FEATHER = 32
 
@@ -48,7 +49,8 @@ class ExpertBackend:
         return restored
 
     def _run(self, network: ResidualNetwork, blurry: Tensor, dtype: torch.dtype) -> Tensor:
-        features = blurry.to(dtype).contiguous(memory_format=torch.channels_last)
+        exact = isinstance(network, DeconvolvingUNet)  # it rounds by itself: a deconvolution amplifies rounding
+        features = (blurry if exact else blurry.to(dtype)).contiguous(memory_format=torch.channels_last)
         residual: Tensor = network.predict_residual(features)
         return blurry + residual.float()
 
@@ -98,12 +100,17 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
     Dense U-Net: measured on the shipped weights, with 128 pixels of context tiles of 512 agree with the photo in one
     piece to 70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB. NAFNet: half its averaging window, so that the
     pixels which count average over the same windows as in the whole photo. What its deeper blocks still see of a cut
-    was measured on random weights only: 44-58 dB to the photo in one tile, worst where blocks change most.
+    was measured on random weights only: 44-58 dB to the photo in one tile, worst where blocks change most. With
+    deconvolution the grid is that of the windows, so that every pixel that counts lies in the same windows as in the
+    whole photo; what neighbouring tiles share anyway is all context.
     """
     window = network.config.window(0) if isinstance(network, NAFNet) else None
     grid = network.config.multiple_of
     context = 128 if window is None else -(-window // 2 // grid) * grid
-    return Tiling(2048 if device.type == "cuda" else 1536, context, _FEATHER, grid)
+    if isinstance(network, DeconvolvingUNet):
+        context = (-(-(2 * context + _FEATHER) // grid) * grid - _FEATHER) // 2
+    size = 2048 if device.type == "cuda" else 1536
+    return Tiling(size, context, _FEATHER, grid).with_size(size)
 
 
 def _build_network(entry: weights.ModelEntry, path: Path) -> ResidualNetwork:
@@ -125,7 +132,9 @@ def _adjust(tiling: Tiling, entry: weights.ModelEntry) -> Tiling:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault
 
 
-def _build_dense_unet(config: Mapping[str, Any]) -> DenseUNet:
+def _build_dense_unet(config: Mapping[str, Any]) -> DenseUNet | DeconvolvingUNet:
+    if "unet" in config:
+        return DeconvolvingUNet(DeconvolvingUNetConfig.from_json(config))
     return DenseUNet(DenseUNetConfig.from_json(config))
 
 

@@ -125,15 +125,26 @@ class Mix:
 
 
 class PatchPool:
-    """A pool of ready pairs, or pairs with an estimate: each batch replaces a few and draws from all, turned anew.
+    """A pool of ready pairs, or pairs with more pictures of them.
 
-    Synthesis costs as much as a training step, so each patch serves `data.reuse` times on average.
+    Each batch replaces a few and draws from all, turned anew. Synthesis costs as much as a training step, so each
+    patch serves `data.reuse` times on average.
+
+    Args:
+        side: of the patches in the pool; None for one that leaves each crop room to move.
     """
 
-    def __init__(self, sources: Sequence[tuple[float, Source]], data: DataConfig, patch: int, luck: Luck) -> None:
+    def __init__(
+        self,
+        sources: Sequence[tuple[float, Source]],
+        data: DataConfig,
+        patch: int,
+        luck: Luck,
+        side: int | None = None,
+    ) -> None:
         self._mix = Mix(sources, luck.places)
         self._data, self._patch, self._luck = data, patch, luck
-        self._side = -(-patch * 7 // 5 // 16) * 16
+        self._side = side or -(-patch * 7 // 5 // 16) * 16
         self._pool = torch.empty(0, dtype=torch.uint8, device=luck.pixels.device)  # made for the first patches
         self._filled = 0
         self._next = 0
@@ -149,7 +160,7 @@ class PatchPool:
             yield self._draw(batch)
 
     def _refill(self, count: int) -> None:
-        patches = torch.stack(self._mix.draw(count, self._side), 1)  # (count, 2 or 3, 3, side, side)
+        patches = torch.stack(self._mix.draw(count, self._side), 1)  # (count, pictures, 3, side, side)
         if not len(self._pool):
             self._pool = self._pool.new_empty(self._data.pool, *patches.shape[1:])
         count = min(count, self._data.pool - self._next)

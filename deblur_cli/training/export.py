@@ -259,8 +259,9 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
     told = {role: piece.metadata.get("config", {}) for role, piece in pieces.items() if piece.path is not None}
     configs: dict[str, Any] = {}
     if "expert" in told:
-        network = _CLASSES.get(entry.network, entry.network)
-        configs["expert/config.json"] = {"_class_name": network, **(entry.config or told["expert"])}
+        config = entry.config or told["expert"]
+        network = "DeconvolvingUNet" if "unet" in config else _CLASSES.get(entry.network, entry.network)
+        configs["expert/config.json"] = {"_class_name": network, **config}
     if "codec" in told:
         configs["codec/config.json"] = {"_class_name": "ResidualCodec", **told["codec"]}
     if "base" in told and "base_config" not in pieces:

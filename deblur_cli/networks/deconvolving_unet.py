@@ -1,0 +1,156 @@
+"""The fidelity expert: kernels of windows of the photo, deconvolutions with them, and a U-Net that sees both.
+
+Knows tensors only. Deconvolution undoes what a convolution can explain, over any length; the U-Net takes from it what
+is right, leaves out what rings, and does the rest. Where nothing can be explained the U-Net is on its own.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deblur_cli.networks.deconvolution import deconvolve, taper
+from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels
+
+_FLAT = 16  # pixels at the border of a window that count only where there is no other
+_AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
+
+
+@dataclass(frozen=True, slots=True)
+class DeconvolutionConfig:
+    """How a photo is deconvolved.
+
+    Attributes:
+        window, stride: in pixels, of the windows that have kernels of their own; half their difference is what a
+            window sees beyond its own pixels on each side.
+        short, long: how kernels are searched, once for short and once for long blur.
+        of_short, of_long: the deconvolutions with each: exponent from encoded values to light, strength of the penalty.
+    """
+
+    window: int = 256
+    stride: int = 192
+    short: KernelSearch = field(default_factory=KernelSearch)
+    long: KernelSearch = field(default_factory=KernelSearch)
+    of_short: tuple[tuple[float, float], ...] = ((1.0, 0.02), (1.0, 0.1), (2.2, 0.05))
+    of_long: tuple[tuple[float, float], ...] = ((1.0, 0.03), (1.0, 0.1))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DeconvolutionConfig":
+        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
+        plain = dict(values)
+        for key in ("short", "long"):
+            plain[key] = KernelSearch.from_json(plain[key])
+        for key in ("of_short", "of_long"):
+            plain[key] = tuple((gamma, strength) for gamma, strength in plain[key])
+        return cls(**plain)
+
+
+@dataclass(frozen=True, slots=True)
+class DeconvolvingUNetConfig:
+    """Shape of a `DeconvolvingUNet`; stored beside its weights."""
+
+    unet: DenseUNetConfig = field(default_factory=lambda: DenseUNetConfig(candidates=5))
+    deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
+
+    def __post_init__(self) -> None:
+        made = len(self.deconvolution.of_short) + len(self.deconvolution.of_long)
+        if made != self.unet.candidates:
+            raise ValueError(f"the network sees {self.unet.candidates} candidates, and {made} deconvolutions are made")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DeconvolvingUNetConfig":
+        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
+        return cls(
+            unet=DenseUNetConfig.from_json(values["unet"]),
+            deconvolution=DeconvolutionConfig.from_json(values["deconvolution"]),
+        )
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be multiples of this."""
+        return math.lcm(self.deconvolution.stride, self.unet.multiple_of)
+
+
+class DeconvolvingUNet(nn.Module):
+    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
+
+    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
+    multiples of `config.multiple_of`.
+    """
+
+    def __init__(self, config: DeconvolvingUNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = DenseUNet(config.unet)
+
+    def forward(self, blurry: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """The estimate; `candidates` as `deconvolve` makes them, if they are there already."""
+        return blurry + self._predict(blurry, self.deconvolve(blurry) if candidates is None else candidates)
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W): what is missing in `blurry`, which is float32."""
+        return self._predict(blurry, self.deconvolve(blurry))
+
+    @torch.no_grad()
+    def deconvolve(self, blurry: Tensor) -> Tensor:
+        """(B, 3 * candidates, H, W), float32, [0, 1]: the photo deconvolved window by window."""
+        side, stride = self.config.deconvolution.window, self.config.deconvolution.stride
+        border = (side - stride) // 2
+        padded = functional.pad(blurry.float(), (border, border, border, border), mode="replicate")
+        merged = padded.new_zeros(len(blurry), 3 * self.config.unet.candidates, *padded.shape[-2:])
+        total = padded.new_zeros(padded.shape[-2:])
+        weights = _window_weights(side, stride, blurry.device)
+        places = list(_places(blurry.shape[-2] // stride, blurry.shape[-1] // stride, side, stride))
+        for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
+            windows = torch.cat([padded[place] for place in some])
+            pieces = self.deconvolve_windows(windows).mul_(weights).split(len(blurry))
+            for place, piece in zip(some, pieces, strict=True):
+                merged[place] += piece
+                total[place[1:]] += weights
+        inner = (..., slice(border, -border), slice(border, -border))
+        return merged[inner] / total[inner]
+
+    @torch.no_grad()
+    def deconvolve_windows(self, windows: Tensor) -> Tensor:
+        """(B, 3, h, w), each with kernels of its own -> (B, 3 * candidates, h, w); the borders are not to be used."""
+        config, luma = self.config.deconvolution, windows.mean(1, keepdim=True)
+        pictures: list[Tensor] = []
+        for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
+            kernel = find_kernels(luma, search)
+            for gamma, strength in wanted:
+                light = taper(_to_light(windows, gamma), search.reach + 4)
+                pictures.append(_to_encoded(deconvolve(light, kernel, strength), gamma))
+        return torch.cat(pictures, 1)
+
+    def _predict(self, blurry: Tensor, candidates: Tensor) -> Tensor:
+        dtype = self.unet.stem.weight.dtype
+        return self.unet.predict_residual(blurry.to(dtype), candidates.to(dtype))
+
+
+def _to_light(image: Tensor, gamma: float) -> Tensor:
+    return image if gamma == 1 else image.clamp(0, 1) ** gamma
+
+
+def _to_encoded(light: Tensor, gamma: float) -> Tensor:
+    return light.clamp(0, 1) if gamma == 1 else light.clamp(0, 1) ** (1 / gamma)
+
+
+def _places(rows: int, columns: int, side: int, stride: int) -> Iterator[tuple[Any, slice, slice]]:
+    """Where the windows lie, row by row, as an index of a padded photo (B, C, H, W)."""
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * stride, column * stride
+            yield ..., slice(top, top + side), slice(left, left + side)
+
+
+def _window_weights(side: int, stride: int, device: torch.device) -> Tensor:
+    """(side, side): 1 inside, a straight fall where neighbours overlap; nearly nothing at the very border."""
+    ramp = max(1, side - stride - 2 * _FLAT)
+    position = torch.arange(side, device=device) + 0.5
+    weights = ((torch.minimum(position, side - position) - _FLAT) / ramp).clamp(1e-3, 1)
+    return weights[:, None] * weights
