@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -16,6 +15,7 @@ from deblur_cli import __version__
 from deblur_cli.commands import bench, train, weights
 from deblur_cli.commands.doctor import doctor
 from deblur_cli.commands.options import write_note
+from deblur_cli.commands.quick_help import prepare_help
 from deblur_cli.commands.run import run
 from deblur_cli.errors import DeblurError, ExitStatus
 
@@ -73,6 +73,7 @@ def main() -> NoReturn:
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Faults become one line on stderr, bugs stay tracebacks."""
+    prepare_help(arguments)
     try:
         status = app(list(arguments), prog_name="deblur", standalone_mode=False)
         sys.stdout.flush()
@@ -96,6 +97,8 @@ def run_app(arguments: Sequence[str]) -> int:
 
 def _explain(fault: Exception, status: int) -> int:
     if os.environ.get("DEBLUR_DEBUG") == "1":
+        import traceback
+
         traceback.print_exc()
     format_message = getattr(fault, "format_message", fault.__str__)  # usage faults name their option there
     message = " ".join(format_message().splitlines())

@@ -207,6 +207,7 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
 def test_every_shipped_recipe_reads() -> None:
     kinds = {
         "expert": ExpertRecipe,
+        "expert-deconvolving": ExpertRecipe,
         "codec": CodecRecipe,
         "prior": PriorRecipe,
         "flow": FlowRecipe,

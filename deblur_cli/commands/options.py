@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from deblur_cli.errors import InputError
-from deblur_cli.weights import read_manifest
 
 DEFAULT_MODEL = "bundled"
 
@@ -39,6 +38,8 @@ def option(
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
     """Model names for the shell, from the shipped manifest."""
+    from deblur_cli.weights import read_manifest
+
     models = read_manifest().models.values()
     return [(model.name, model.summary) for model in models if model.name.startswith(incomplete)]
 

@@ -2,15 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deblur_cli.commands.options import JsonOption, QuietOption, option, write_json, write_note, write_result
 from deblur_cli.errors import WeightsError
-from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
-from deblur_cli.weights.manifest import find_files, find_model, read_manifest
-from deblur_cli.weights.store import expected_sha256, find_fault, find_state, locate
+
+if TYPE_CHECKING:
+    from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 
 app = typer.Typer(no_args_is_help=True, help="Models and their files: list, download, verify, bring your own.")
 
@@ -18,6 +18,8 @@ _SCHEMA = 1  # fields are only ever added
 
 
 def _complete_model(incomplete: str) -> list[str]:
+    from deblur_cli.weights.manifest import read_manifest
+
     return [name for name in read_manifest().models if name.startswith(incomplete)]
 
 
@@ -52,6 +54,7 @@ def list_models(as_object: JsonOption = False) -> None:
       deblur weights list --json
     """
     from deblur_cli.commands.weights_tables import model_row, show_table
+    from deblur_cli.weights.manifest import read_manifest
 
     models = read_manifest().models.values()
     if as_object:
@@ -67,6 +70,7 @@ def show(name: NameArgument, as_object: JsonOption = False) -> None:
     Example: deblur weights show nafnet-64
     """
     from deblur_cli.commands.weights_tables import show_facts
+    from deblur_cli.weights.manifest import find_model
 
     facts = _describe_model(find_model(name))
     if as_object:
@@ -114,6 +118,7 @@ def verify(names: MaybeNamesArgument = None, as_object: JsonOption = False) -> N
     Exit status: 0 all is sound, 1 something is damaged, or named and absent.
     """
     from deblur_cli.commands.weights_tables import show_table
+    from deblur_cli.weights.manifest import read_manifest
 
     files = _find_all(names) if names else _used_files(read_manifest())
     rows = [_verify_file(file) for file in files]
@@ -133,6 +138,7 @@ def path(name: NameArgument) -> None:
     Example: deblur weights path nafnet-64
     """
     from deblur_cli.weights.fetching import pull as pull_files
+    from deblur_cli.weights.manifest import find_files
 
     present, faults = pull_files(find_files(name), offline=True)
     for file in present:
@@ -199,7 +205,8 @@ def import_weights(
     Example: deblur weights import nafnet-64 Downloads/NAFNet-GoPro-width64.pth
     """
     from deblur_cli.commands.weights_import import check_convertible, find_converting
-    from deblur_cli.weights.store import import_file
+    from deblur_cli.weights.manifest import find_files
+    from deblur_cli.weights.store import expected_sha256, import_file
 
     wanted = find_files(name)
     if len(wanted) != 1:
@@ -215,17 +222,21 @@ def import_weights(
     write_result(str(target))
 
 
-def _find_all(names: list[str], *, to_run: bool = False) -> list[WeightsFile]:
+def _find_all(names: list[str], *, to_run: bool = False) -> "list[WeightsFile]":
     """The files of all these models, each once."""
+    from deblur_cli.weights.manifest import find_files
+
     return list({file.key: file for name in names for file in find_files(name, to_run=to_run)}.values())
 
 
-def _used_files(manifest: Manifest) -> list[WeightsFile]:
+def _used_files(manifest: "Manifest") -> "list[WeightsFile]":
     used = {file.key: file for entry in manifest.models.values() for file in entry.files.values()}
     return list({**used, **manifest.files}.values())
 
 
-def _verify_file(file: WeightsFile) -> dict[str, str]:
+def _verify_file(file: "WeightsFile") -> dict[str, str]:
+    from deblur_cli.weights.store import expected_sha256, find_fault, locate
+
     place = locate(file)
     fault = None if place is None else find_fault(file, place, thorough=True)
     sound = "verified" if expected_sha256(file) else "nobody has published its sha256"
@@ -233,7 +244,7 @@ def _verify_file(file: WeightsFile) -> dict[str, str]:
     return {"key": file.key, "result": result, "path": str(place or "")}
 
 
-def _describe_model(entry: ModelEntry) -> dict[str, Any]:
+def _describe_model(entry: "ModelEntry") -> dict[str, Any]:
     from deblur_cli.commands.weights_tables import model_state
 
     facts = {key: value for key, value in asdict(entry).items() if key != "files"}
@@ -241,7 +252,9 @@ def _describe_model(entry: ModelEntry) -> dict[str, Any]:
     return {**facts, "state": model_state(entry), "bytes": entry.bytes, "files": files}
 
 
-def _describe_file(role: str, file: WeightsFile) -> dict[str, Any]:
+def _describe_file(role: str, file: "WeightsFile") -> dict[str, Any]:
+    from deblur_cli.weights.store import expected_sha256, find_state, locate
+
     place = locate(file)
     return {
         "role": role,

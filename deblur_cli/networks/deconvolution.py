@@ -16,7 +16,8 @@ def to_transfer(kernel: Tensor, height: int, width: int) -> Tensor:
     """Spectra of kernels on a grid of pixels, (B, H, W // 2 + 1), complex."""
     size = kernel.shape[-1]
     padded = functional.pad(kernel, (0, width - size, 0, height - size))
-    return torch.fft.rfft2(padded.roll((-(size // 2), -(size // 2)), (-2, -1)))
+    transfer: Tensor = torch.fft.rfft2(padded.roll((-(size // 2), -(size // 2)), (-2, -1)))
+    return transfer
 
 
 def convolve(sharp: Tensor, kernel: Tensor) -> Tensor:

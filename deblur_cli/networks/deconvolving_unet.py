@@ -108,7 +108,7 @@ class DeconvolvingUNet(nn.Module):
         places = list(_places(blurry.shape[-2] // stride, blurry.shape[-1] // stride, side, stride))
         for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
             windows = torch.cat([padded[place] for place in some])
-            pieces = self.deconvolve_windows(windows).mul_(weights).split(len(blurry))
+            pieces = torch.split(self.deconvolve_windows(windows).mul_(weights), len(blurry))
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
                 total[place[1:]] += weights

@@ -114,7 +114,7 @@ def fit_kernels(sharp: Tensor, blurry: Tensor, reach: int, slack: float) -> Tens
     of_sharp, of_blurry = torch.fft.rfft2(sharp)[:, 0], torch.fft.rfft2(blurry)[:, 0]
     below = smoothness * of_sharp.abs().square()
     below = below + slack * below.mean((-2, -1), keepdim=True) + 1e-12
-    kernel = torch.fft.irfft2(smoothness * of_sharp.conj() * of_blurry / below, s=(height, width))
+    kernel: Tensor = torch.fft.irfft2(smoothness * of_sharp.conj() * of_blurry / below, s=(height, width))
     return kernel.roll((reach, reach), (-2, -1))[:, : 2 * reach + 1, : 2 * reach + 1]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from deblur_cli.networks.deconvolving_unet import DeconvolvingUNet
@@ -19,7 +20,7 @@ class DeconvolvedSource:
         cut = self._network.config.deconvolution
         border = (cut.window - cut.stride) // 2
         blurry, sharp = self._source.draw(count, size + 2 * border)
-        candidates = self._network.deconvolve_windows(blurry).split(3, 1)
+        candidates = torch.split(self._network.deconvolve_windows(blurry), 3, 1)
         inner = (..., slice(border, -border), slice(border, -border))
         return tuple(image[inner] for image in (blurry, *candidates, sharp))
 

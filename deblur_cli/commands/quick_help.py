@@ -1,0 +1,25 @@
+"""Help at once: typer's renderer of help without two modules of rich that cost as much time as all the rest of it."""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+_UNUSED = {
+    "rich.markdown": "Markdown",
+    "rich.traceback": "Traceback",
+}  # this tool's texts are rich markup, its faults lines
+
+
+def prepare_help(arguments: Sequence[str]) -> None:
+    """Load the renderer early if help is asked for, with empty classes in the place of what is never called."""
+    if arguments and not {"-h", "--help"} & set(arguments):
+        return
+    absent = {module: name for module, name in _UNUSED.items() if module not in sys.modules}
+    for module, name in absent.items():
+        sys.modules[module] = ModuleType(module)
+        setattr(sys.modules[module], name, type(name, (), {}))
+    try:
+        import typer.rich_utils  # noqa: F401
+    finally:
+        for module in absent:  # whoever needs the real one later shall find it
+            del sys.modules[module]
