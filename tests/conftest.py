@@ -3,7 +3,7 @@
 import os
 import signal
 
-# Where MKL may choose, its sums depend on where in memory a tensor lies: nothing is equal to the bit on some processors.
+# MKL may let its sums depend on where in memory a tensor lies; on some processors nothing is then equal to the bit.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: the tests that press it would wait.
