@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.training.blur_synthesis import (
     Dice,
     SynthesisConfig,
     blur_by_motion,
     blur_by_shake,
-    convolve_circular,
     draw_blobs,
     draw_shake_kernels,
     margin,
@@ -57,7 +57,7 @@ def test_convolution_equals_the_sum_over_shifted_photos() -> None:
     for row in range(5):
         for column in range(5):
             expected += kernels[:, row, column, None, None, None] * light.roll((row - 2, column - 2), (2, 3))
-    torch.testing.assert_close(convolve_circular(light, kernels), expected)
+    torch.testing.assert_close(convolve(light, kernels), expected)
 
 
 @pytest.mark.parametrize("length", [2.0, 12.0])

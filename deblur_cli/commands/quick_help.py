@@ -4,10 +4,8 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-_UNUSED = {
-    "rich.markdown": "Markdown",
-    "rich.traceback": "Traceback",
-}  # this tool's texts are rich markup, its faults lines
+# This tool's texts are rich markup, and its faults are lines.
+_UNUSED = {"rich.markdown": "Markdown", "rich.traceback": "Traceback"}
 
 
 def prepare_help(arguments: Sequence[str]) -> None:

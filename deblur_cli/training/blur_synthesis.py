@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.training.jpeg_noise import compress_as_jpeg
 
 
@@ -111,7 +112,7 @@ def blur_by_shake(light: Tensor, length: float, dice: Dice) -> Tensor:
     """
     count, _, height, width = light.shape
     kernels = draw_shake_kernels(2 * count, length, dice)
-    first, second = (convolve_circular(light, part) for part in kernels.chunk(2))
+    first, second = (convolve(light, part) for part in kernels.chunk(2))
     region = dice.chance(count, 0.5) * draw_blobs(count, height, width, softness=0.25, dice=dice)
     return first + region * (second - first)
 
@@ -169,17 +170,6 @@ def draw_blobs(count: int, height: int, width: int, *, softness: float, dice: Di
     field = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
     level = field.flatten(1).quantile(0.7, dim=1)[:, None, None, None]
     return ((field - level) / max(softness, 1e-3) + 0.5).clamp(0, 1)
-
-
-def convolve_circular(light: Tensor, kernels: Tensor) -> Tensor:
-    """Each photo with its own kernel, by FFT with wrapped borders; kernels are (B, K, K), K odd."""
-    height, width = light.shape[-2:]
-    size = kernels.shape[-1]
-    padded = functional.pad(kernels, (0, width - size, 0, height - size))
-    padded = padded.roll((-(size // 2), -(size // 2)), (-2, -1))
-    spectrum = torch.fft.rfft2(light) * torch.fft.rfft2(padded)[:, None]
-    result: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
-    return result
 
 
 def _splat(path: Tensor, size: int) -> Tensor:

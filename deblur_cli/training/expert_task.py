@@ -21,7 +21,7 @@ from deblur_cli.training.objectives import fidelity_loss
 from deblur_cli.training.recipe import ExpertRecipe
 from deblur_cli.training.validation import ValidationSets, build_validation, measure_gains
 
-_UNET, _STEM = "unet.", "stem.weight"
+_UNET, _STEM, _STAGES = "unet.", "stem.weight", ("encoders.", "decoders.")
 
 
 class ExpertTask:
@@ -86,7 +86,7 @@ def _adopt(unet: DenseUNet, path: Path) -> None:
     if any(key.startswith(_UNET) for key in found):
         found = {key.removeprefix(_UNET): value for key, value in found.items() if key.startswith(_UNET)}
     wanted = unet.state_dict()
-    found = {key: value for key, value in found.items() if key in wanted}
+    found = {key: value for key, value in found.items() if key in wanted or not key.startswith(_STAGES)}
     if _STEM in found:
         missing = wanted[_STEM].shape[1] - found[_STEM].shape[1]
         found[_STEM] = functional.pad(found[_STEM], (0, 0, 0, 0, 0, max(0, missing)))
