@@ -1,5 +1,16 @@
-"""`python -m deblur_cli` is the `deblur` command."""
+"""Entry point of `deblur` and of `python -m deblur_cli`."""
 
-from deblur_cli.app import main
+import gc
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Load the command line and run it."""
+    gc.disable()  # loading leaves nothing to collect; looking for it would take a tenth of the time of --help
+    from deblur_cli.app import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

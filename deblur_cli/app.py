@@ -1,6 +1,7 @@
 """The command line: registers the commands and turns every fault into one line and an exit status."""
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -53,13 +54,14 @@ def deblur(
 
     Example: deblur run holiday/ -o sharp/
     """
+    gc.enable()  # see __main__
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(ExitStatus.INPUT)
 
 
 def main() -> NoReturn:
-    """Entry point of the `deblur` command."""
+    """Run the command line of this process, whatever its streams are, and end the process."""
     _open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -65,11 +66,12 @@ def find_state(file: WeightsFile) -> State:
     path = locate(file)
     if path is None:
         return "absent"
-    expected, known = expected_sha256(file), hash_file(path) if file.kind == "bundled" else recall_hash(path)
+    is_bundled = file.kind == "bundled"
+    expected, known = expected_sha256(file), _hash_once(path, *_stamp(path)) if is_bundled else recall_hash(path)
     if _size_fault(file, path) or (known is not None and expected not in (None, known)):
         return "damaged"
-    if file.kind in ("bundled", "local"):
-        return "bundled" if file.kind == "bundled" else "local"
+    if is_bundled or file.kind == "local":
+        return "bundled" if is_bundled else "local"
     return "imported" if path == imported_path(file) else "cached"
 
 
@@ -224,6 +226,12 @@ def _folder() -> Path:
 def _stamp(path: Path) -> list[int]:
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
+
+
+@lru_cache
+def _hash_once(path: Path, *_stamp: int) -> str:
+    """The sha256 of this version of a file; most bundled files belong to several models."""
+    return hash_file(path)
 
 
 def _remember_hash(path: Path, sha256: str) -> None:
