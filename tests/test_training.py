@@ -90,6 +90,15 @@ def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
     assert not list(out.glob(".*"))
 
 
+def test_steps_decide_where_a_recipe_counts_them(recipe: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train(recipe, data, out, "--minutes", "9", "--set", "schedule.steps=3") == 0
+    assert read_metadata(out / "expert.safetensors")["training"]["steps"] == 3
+    assert train(recipe, data, out, "--resume", "--set", "schedule.steps=5") == 0
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["budget"]) == (5, last["elapsed"])
+
+
 def test_a_training_starts_from_given_weights(recipe: Path, data: Path, tmp_path: Path) -> None:
     assert train(recipe, data, tmp_path / "a") == 0
     weights = tmp_path / "a/expert.safetensors"

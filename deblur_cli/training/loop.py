@@ -96,18 +96,18 @@ class Training:
         task.begin(accelerator, Luck.seeded(task.seed + 1000 * accelerator.process_index + self.step, device))
 
     def run(self, on_progress: Callable[[Progress], None]) -> None:
-        """Train until the recipe's minutes are over, validate and save; on Ctrl-C save and raise."""
-        budget = self.task.schedule.minutes * 60
+        """Train until the recipe's minutes or steps are over, validate and save; on Ctrl-C save and raise."""
         pace = _Pace(self.task.schedule, time.monotonic() - self.elapsed)
         try:
-            while self.elapsed < budget:
-                pace.losses.append(self._train_step(self.elapsed / budget))
+            while (done := self._share_done()) < 1:
+                pace.losses.append(self._train_step(done))
                 self.elapsed = self._agree(time.monotonic() - pace.started)
-                if self.step % _WINDOW and self.elapsed < budget:
+                is_over = self._share_done() >= 1
+                if self.step % _WINDOW and not is_over:
                     continue
-                if pace.is_time_to_validate() or self.elapsed >= budget:
+                if pace.is_time_to_validate() or is_over:
                     self.figures = self.validate()
-                self._report(pace, budget, on_progress)
+                self._report(pace, on_progress)
                 if pace.is_time_to_save():
                     self.save()
         finally:
@@ -155,8 +155,15 @@ class Training:
             return seconds
         return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))
 
-    def _report(self, pace: "_Pace", budget: float, on_progress: Callable[[Progress], None]) -> None:
+    def _share_done(self) -> float:
+        """From 0 to 1, by the recipe's steps if it counts them, else by its minutes."""
+        schedule = self.task.schedule
+        done, wanted = (self.step, schedule.steps) if schedule.steps > 0 else (self.elapsed, 60 * schedule.minutes)
+        return done / wanted if wanted > 0 else 1.0
+
+    def _report(self, pace: "_Pace", on_progress: Callable[[Progress], None]) -> None:
         loss, speed = pace.close_window()
+        budget = self.elapsed / self._share_done()  # with steps an extrapolation, else the minutes
         photos_per_second = speed * self.task.schedule.batch * self.accelerator.num_processes
         progress = Progress(self.step, self.elapsed, budget, loss, photos_per_second, self.figures)
         self._log(progress)

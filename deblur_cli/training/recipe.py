@@ -47,9 +47,14 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleConfig:
-    """How long and how fast; the learning rate falls along a cosine over `minutes` after `warmup` of them."""
+    """How long and how fast; the learning rate falls along a cosine over `minutes` after `warmup` of them.
+
+    With `steps` above 0 these decide, not the clock, and the warm-up keeps its share: two trainings with the same steps
+    can be compared whatever else the machine did.
+    """
 
     minutes: float = 60.0
+    steps: int = 0
     warmup: float = 0.5
     batch: int = 12
     patch: int = 160
