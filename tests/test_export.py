@@ -18,8 +18,11 @@ from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.checkpoint import save_network, save_tensors
+from deblur_cli.networks.deconvolver import DeconvolutionConfig
+from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
+from deblur_cli.networks.kernel_estimation import KernelSearch
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.weights import hub as hub_module
 from deblur_cli.weights.manifest import user_manifest_path
@@ -71,6 +74,11 @@ def write_expert(path, seed=0):
     torch.manual_seed(seed)
     config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
     save_network(DenseUNet(config), path, {"config": dataclasses.asdict(config), "training": TRAINING})
+
+
+def write_blend(path, trained_on):
+    config = BlendConfig(4, 2, DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1)))
+    save_network(VersionBlend(config), path, {"config": dataclasses.asdict(config), "trained_on": trained_on})
 
 
 def write_codec(path, trained_on, seed=0):
@@ -222,6 +230,18 @@ def test_an_expert_alone_is_a_model_too(work):
     assert load_model("mine", device="cpu", dtype="float32").restore(torch.rand(1, 3, 16, 16)).shape == (1, 3, 16, 16)
 
 
+def test_an_expert_with_its_blend_is_a_model_too_and_a_flow_runs_on_it(work):
+    write_blend(Path("blend.safetensors"), {"expert": hash_of(Path("expert.safetensors"))})
+    assert export("--blend", "blend.safetensors", codec=None, base=None, lora=None, out="alone") == 0
+    assert export("--blend", "blend.safetensors", out="whole") == 0
+    assert "| blend of its estimate with deconvolutions |" in Path("whole/README.md").read_text()
+    blurry = torch.rand(1, 3, 64, 64)
+    for folder in ("alone", "whole"):
+        assert run_app(["weights", "add", f"my-{folder}", folder]) == 0
+        restored = load_model(f"my-{folder}", device="cpu", dtype="float32").restore(blurry)
+        assert 0.001 < float((restored - blurry).abs().mean()) < 0.1
+
+
 def test_an_exported_transformer_is_a_base_again(work):
     assert export("--quiet") == 0
     assert export("--quiet", out="again", base="out/transformer") == 0
@@ -321,6 +341,10 @@ def _unknown_origin():
     write_lora(Path("other.safetensors"), {})
 
 
+def _other_blend():
+    write_blend(Path(OTHER), {"expert": "0" * 64})
+
+
 def _other_rank():
     trained_on = {role: hash_of(Path(f"{role}.safetensors")) for role in ("codec", "base")}
     write_lora(Path("other.safetensors"), trained_on, rank=3)
@@ -345,6 +369,7 @@ REFUSED = [
     (_other_codec, {"codec": OTHER}, [], "the base was trained on another codec ("),
     (_other_base, {"base": OTHER}, [], "the lora was trained on another base ("),
     (_unknown_origin, {"lora": OTHER}, [], "does not say what it was trained on"),
+    (_other_blend, {"blend": OTHER}, [], "the blend was trained on another expert (000000000000…"),
     (_other_rank, {"lora": OTHER}, [], "adapter weights do not fit the network"),
     (_pickle, {"expert": "other.pth"}, [], "is a pickle"),
     (_shards, {"base": "shards"}, [], "holds 2 .safetensors files"),

@@ -13,14 +13,14 @@ from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.networks.deconvolving_unet import DeconvolvingUNet, DeconvolvingUNetConfig
+from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
-from deblur_cli.training.expert_task import ExpertTask
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.recipe import (
     RECIPES,
+    BlendRecipe,
     CodecRecipe,
     DataConfig,
     DeblurDiffRecipe,
@@ -29,6 +29,7 @@ from deblur_cli.training.recipe import (
     PriorRecipe,
     read_recipe,
 )
+from deblur_cli.weights import find_model
 
 RECIPE = """
 [network]
@@ -128,60 +129,47 @@ def test_weights_of_another_shape_are_refused(recipe: Path, data: Path, tmp_path
     assert train(recipe, data, tmp_path / "run", "--init", str(tmp_path / "other.safetensors")) == 1
 
 
-DECONVOLVING = (
-    RECIPE.replace("[network]", "[network]\ncandidates = 2")
-    + """
-[deconvolution]
+BLEND = """
+[network]
+width = 6
+[network.deconvolution]
 window = 96
 stride = 64
 of_short = [[1.0, 0.05]]
 of_long = [[2.2, 0.1]]
-[deconvolution.short]
+[network.deconvolution.short]
 reach = 4
 turns = 1
-[deconvolution.long]
+[network.deconvolution.long]
 reach = 8
 turns = 1
+[data]
+held_out_pairs = 2
+held_out_photos = 2
+pool = 8
+[synthesis]
+max_length = 8.0
+[schedule]
+steps = 2
+batch = 2
+patch = 32
+optimizer = "adamw"
 """
-)
 
 
-@pytest.fixture
-def deconvolving(tmp_path: Path) -> Path:
-    path = tmp_path / "deconvolving.toml"
-    path.write_text(DECONVOLVING)
-    return path
-
-
-def test_an_expert_that_deconvolves_is_trained_and_comes_back(deconvolving: Path, data: Path, tmp_path: Path) -> None:
-    assert train(deconvolving, data, tmp_path / "run") == 0
-    written = tmp_path / "run/expert.safetensors"
-    network = DeconvolvingUNet(DeconvolvingUNetConfig.from_json(read_metadata(written)["config"]))
-    load_strict(network, written)
+def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "blend.toml", tmp_path / "run"
+    path.write_text(BLEND)
+    arguments = ["--recipe", str(path), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
+    assert run_app(["train", "blend", *arguments]) == 0
+    told = read_metadata(out / "blend.safetensors")
+    network = VersionBlend(BlendConfig.from_json(told["config"]))
+    load_strict(network, out / "blend.safetensors")
     assert network.config.deconvolution.of_long == ((2.2, 0.1),)
-
-
-def test_an_expert_that_deconvolves_starts_as_the_plain_expert_it_is_given(
-    deconvolving: Path, recipe: Path, data: Path, tmp_path: Path
-) -> None:
-    assert train(recipe, data, tmp_path / "plain") == 0
-    start = tmp_path / "plain/expert.safetensors"
-    chosen = read_recipe(str(deconvolving), ExpertRecipe)
-    task = ExpertTask(chosen, read_training_data(data, chosen.data), start)
-    plain = DenseUNet(DenseUNetConfig.from_json(read_metadata(start)["config"]))
-    load_strict(plain, start)
-    blurry, candidates = torch.rand(1, 3, 64, 64), torch.rand(1, 6, 64, 64)
-    with torch.no_grad():
-        assert torch.allclose(task.network(blurry, candidates), plain(blurry), atol=1e-5)
-
-
-def test_a_recipe_with_too_few_deconvolutions_is_one_line(
-    deconvolving: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train(deconvolving, data, tmp_path / "run", "--set", "deconvolution.of_long=[]") == 2
-    error = capsys.readouterr().err
-    assert "sees 2 candidates, and 1" in error
-    assert error.count("\n") == 1
+    assert told["trained_on"] == {"expert": find_model("bundled-expert").files["expert"].sha256}
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    gains, expert = last["figures"].values()
+    assert gains.keys() == expert.keys() == {"real", "shake", "motion", "sharp"}
 
 
 def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None:
@@ -216,7 +204,7 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
 def test_every_shipped_recipe_reads() -> None:
     kinds = {
         "expert": ExpertRecipe,
-        "expert-deconvolving": ExpertRecipe,
+        "blend": BlendRecipe,
         "codec": CodecRecipe,
         "prior": PriorRecipe,
         "flow": FlowRecipe,

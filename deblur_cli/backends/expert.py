@@ -13,12 +13,13 @@ from deblur_cli import weights
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
-from deblur_cli.networks.deconvolving_unet import DeconvolvingUNet, DeconvolvingUNetConfig
+from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
 from deblur_cli.tiling import Tiling
+from deblur_cli.weights.store import expected_sha256
 
-ResidualNetwork = DenseUNet | DeconvolvingUNet | NAFNet
+ResidualNetwork = DenseUNet | NAFNet | DeconvolvingExpert
 
 _FEATHER = 32
 
@@ -43,15 +44,13 @@ class ExpertBackend:
     @torch.inference_mode()
     def restore(self, blurry: Tensor) -> Tensor:
         """See `Backend.restore`; a result that is not finite is computed again in float32."""
-        restored = self._run(self.module, blurry, self.dtype)
+        restored = self._run(self.module, blurry)
         if self.dtype != torch.float32 and not bool(restored.sum().isfinite()):
-            restored = self._run(self._exact_network(), blurry, torch.float32)
+            restored = self._run(self._exact_network(), blurry)
         return restored
 
-    def _run(self, network: ResidualNetwork, blurry: Tensor, dtype: torch.dtype) -> Tensor:
-        exact = isinstance(network, DeconvolvingUNet)  # it rounds by itself: a deconvolution amplifies rounding
-        features = (blurry if exact else blurry.to(dtype)).contiguous(memory_format=torch.channels_last)
-        residual: Tensor = network.predict_residual(features)
+    def _run(self, network: ResidualNetwork, blurry: Tensor) -> Tensor:
+        residual: Tensor = network.predict_residual(blurry.contiguous(memory_format=torch.channels_last))
         return blurry + residual.float()
 
     def _exact_network(self) -> ResidualNetwork:
@@ -65,15 +64,20 @@ class ExpertBackend:
 
 
 def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> ExpertBackend:
-    """The backend of a manifest entry with the role `expert`.
+    """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of it with deconvolutions.
 
     Raises:
-        WeightsError: the file is missing or damaged, or the entry's network, config or tiling is none.
+        WeightsError: a file is missing or damaged, the entry's network, config or tiling is none, or the blend was
+            trained on another expert.
         BackendError: the network does not work in the asked number format.
     """
     path = weights.fetch(entry.files["expert"])
-    network = _build_network(entry, path)
-    load_strict(network, path, entry.checkpoint_key)
+    alone = _build_network(entry, path)
+    load_strict(alone, path, entry.checkpoint_key)
+    network: ResidualNetwork = alone
+    if "blend" in entry.files:
+        sha256 = expected_sha256(entry.files["expert"]) or weights.hash_file(path)
+        network = _add_blend(alone, weights.fetch(entry.files["blend"]), sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     return ExpertBackend(entry.name, network, device, choose_dtype(dtype, device, entry.dtypes), tiling)
 
@@ -107,13 +111,13 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
     window = network.config.window(0) if isinstance(network, NAFNet) else None
     grid = network.config.multiple_of
     context = 128 if window is None else -(-window // 2 // grid) * grid
-    if isinstance(network, DeconvolvingUNet):
+    if isinstance(network, DeconvolvingExpert):
         context = (-(-(2 * context + _FEATHER) // grid) * grid - _FEATHER) // 2
     size = 2048 if device.type == "cuda" else 1536
     return Tiling(size, context, _FEATHER, grid).with_size(size)
 
 
-def _build_network(entry: weights.ModelEntry, path: Path) -> ResidualNetwork:
+def _build_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet:
     """The untrained network of an entry; its config stands there or in the file."""
     if entry.network not in _BUILDERS:
         raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(_BUILDERS)}")
@@ -124,6 +128,20 @@ def _build_network(entry: weights.ModelEntry, path: Path) -> ResidualNetwork:
         raise WeightsError(f"{path}: its config is none of the network {entry.network} ({fault})") from fault
 
 
+def _add_blend(network: DenseUNet | NAFNet, path: Path, expert: str) -> DeconvolvingExpert:
+    """The network with what weighs its estimate against deconvolutions; `expert` is the sha256 of its file."""
+    told = read_metadata(path)
+    wanted = told.get("trained_on", {}).get("expert")
+    if wanted != expert:
+        raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
+    try:
+        whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+    except (TypeError, ValueError, KeyError, AttributeError) as fault:
+        raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
+    load_strict(whole.blend, path)
+    return whole
+
+
 def _adjust(tiling: Tiling, entry: weights.ModelEntry) -> Tiling:
     try:
         adjusted = replace(tiling, **entry.tiling)
@@ -132,9 +150,7 @@ def _adjust(tiling: Tiling, entry: weights.ModelEntry) -> Tiling:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault
 
 
-def _build_dense_unet(config: Mapping[str, Any]) -> DenseUNet | DeconvolvingUNet:
-    if "unet" in config:
-        return DeconvolvingUNet(DeconvolvingUNetConfig.from_json(config))
+def _build_dense_unet(config: Mapping[str, Any]) -> DenseUNet:
     return DenseUNet(DenseUNetConfig.from_json(config))
 
 
@@ -142,7 +158,7 @@ def _build_nafnet(config: Mapping[str, Any]) -> NAFNet:
     return NAFNet(NAFNetConfig.from_json(config))
 
 
-_BUILDERS: dict[str, Callable[[Mapping[str, Any]], ResidualNetwork]] = {
+_BUILDERS: dict[str, Callable[[Mapping[str, Any]], DenseUNet | NAFNet]] = {
     "dense_unet": _build_dense_unet,
     "nafnet": _build_nafnet,
 }

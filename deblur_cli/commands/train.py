@@ -73,6 +73,37 @@ def expert(
 
 
 @app.command()
+def blend(
+    data: DataOption,
+    out: OutOption,
+    expert: FrozenExpertOption = "bundled-expert",
+    recipe: RecipeOption = "blend",
+    changes: ChangesOption = None,
+    minutes: MinutesOption = None,
+    seed: TrainingSeedOption = None,
+    init: InitOption = None,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+) -> None:
+    """Train what weighs an expert's estimate against blind deconvolutions; the result is RUN/blend.safetensors.
+
+    A blend belongs to the expert it was trained on.
+
+    Example: deblur train blend --data photos-and-pairs/ --out runs/blend
+    """
+    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    from deblur_cli.training.blend_task import BlendTask
+    from deblur_cli.training.datasets import read_training_data
+    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.recipe import BlendRecipe
+
+    chosen = choose_recipe(BlendRecipe, recipe, changes, minutes, seed)
+    frozen = load_expert(expert, run.accelerator.device)
+    run.train(BlendTask(chosen, read_training_data(data, chosen.data), frozen, init))
+
+
+@app.command()
 def codec(
     data: DataOption,
     out: OutOption,

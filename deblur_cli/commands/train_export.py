@@ -21,6 +21,7 @@ def export(
         str, option("Model", "--expert", "A model that is an expert alone, or a file.", metavar="NAME|FILE")
     ],
     out: Annotated[Path, option("Model", "--out -o", "The folder; new, or empty.", metavar="FOLDER")],
+    blend: Annotated[Path | None, option("Model", "--blend", "Of the expert, if it has one.", metavar="FILE")] = None,
     codec: Annotated[
         Path | None, option("Model", "--codec", "Of the flow; leave all three out for an expert alone.", metavar="FILE")
     ] = None,
@@ -68,7 +69,7 @@ def export(
 
     chosen = name or (out.resolve().name if push is None else push.rpartition("/")[2])
     flow, run = (codec, base, lora, prompt), (steps, strength)
-    wanted = Export(chosen, expert, out, *flow, *run, licence or "", data_note or "", push or "")
+    wanted = Export(chosen, expert, out, blend, *flow, *run, licence or "", data_note or "", push or "")
     for note in export_model(wanted):
         write_note(note)
     write_result(str(out))

@@ -22,14 +22,12 @@ class DenseUNetConfig:
         widths: channels per level, finest first; each level halves the side.
         encoder_blocks: residual blocks per level on the way down; the last entry is the bottom.
         decoder_blocks: residual blocks per level on the way up, finest first; one entry fewer.
-        candidates: other versions of the photo, 3 channels each, that the network sees beside it.
     """
 
     unshuffle: int = 4
     widths: tuple[int, ...] = (96, 192, 320)
     encoder_blocks: tuple[int, ...] = (2, 2, 4)
     decoder_blocks: tuple[int, ...] = (2, 2)
-    candidates: int = 0
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "DenseUNetConfig":
@@ -68,7 +66,7 @@ class DenseUNet(nn.Module):
         super().__init__()
         self.config = config
         widths, pixels = config.widths, 3 * config.unshuffle**2
-        self.stem = nn.Conv2d(pixels * (1 + config.candidates), widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
         self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in _neighbours(widths))
         self.ups = nn.ModuleList(
@@ -82,10 +80,10 @@ class DenseUNet(nn.Module):
     def forward(self, blurry: Tensor) -> Tensor:
         return blurry + self.predict_residual(blurry)
 
-    def predict_residual(self, blurry: Tensor, candidates: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`; `candidates` are (B, 3 * config.candidates, H, W)."""
-        seen = blurry if candidates is None else torch.cat((blurry, candidates), 1)
-        features = self.stem(nn.functional.pixel_unshuffle(seen, self.config.unshuffle))
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        pixels = nn.functional.pixel_unshuffle(blurry.to(self.stem.weight.dtype), self.config.unshuffle)
+        features = self.stem(pixels)
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=False):  # the bottom has no way down
             skips.append(encoder(features))

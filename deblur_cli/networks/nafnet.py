@@ -165,8 +165,8 @@ class NAFNet(nn.Module):
         return blurry + self.predict_residual(blurry)
 
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`."""
-        features = self.intro(blurry)
+        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        features = self.intro(blurry.to(self.intro.weight.dtype))
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             skips.append(encoder(features))

@@ -32,6 +32,7 @@ from deblur_cli.weights.store import expected_sha256, locate
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _PATHS = {
     "expert": f"expert/{_WEIGHTS}",
+    "blend": f"blend/{_WEIGHTS}",
     "codec": f"codec/{_WEIGHTS}",
     "base_config": "transformer/config.json",
     "base": f"transformer/{_WEIGHTS}",
@@ -47,6 +48,7 @@ class Export:
 
     Attributes:
         expert: name of a model that is an expert alone, or a file.
+        blend: a file that was trained on this expert.
         codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
         prompt: the empty prompt that the flow was trained with, where the base's model does not bring it.
         out: the folder; it must not be there, or be empty.
@@ -58,6 +60,7 @@ class Export:
     name: str
     expert: str
     out: Path
+    blend: Path | None = None
     codec: Path | None = None
     base: str | None = None
     lora: Path | None = None
@@ -151,6 +154,8 @@ def _find_expert(wanted: Export) -> ModelEntry:
 def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
     """Role -> file, in the order of training."""
     files = {"expert": template.files["expert"]}
+    if wanted.blend is not None:
+        files["blend"] = _describe_file(wanted.blend, wanted.licence)
     if wanted.codec is not None and wanted.base is not None and wanted.lora is not None:
         files["codec"] = _describe_file(wanted.codec, wanted.licence)
         files |= _find_base(wanted.base, wanted.licence)
@@ -200,7 +205,7 @@ def _open(file: WeightsFile) -> _Piece:
 def _describe(wanted: Export, template: ModelEntry, pieces: Mapping[str, _Piece]) -> ModelEntry:
     """The whole as an entry of a manifest."""
     files = {role: piece.file for role, piece in pieces.items()}
-    if set(files) == {"expert"}:
+    if "codec" not in files:
         return replace(template, name=wanted.name, files=files, summary="A fidelity expert, exported by its author.")
     summary = "A fidelity expert with a flow in r-space, exported by its author."
     flow = _choose_flow(wanted)
@@ -259,9 +264,10 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
     told = {role: piece.metadata.get("config", {}) for role, piece in pieces.items() if piece.path is not None}
     configs: dict[str, Any] = {}
     if "expert" in told:
-        config = entry.config or told["expert"]
-        network = "DeconvolvingUNet" if "unet" in config else _CLASSES.get(entry.network, entry.network)
-        configs["expert/config.json"] = {"_class_name": network, **config}
+        network = _CLASSES.get(entry.network, entry.network)
+        configs["expert/config.json"] = {"_class_name": network, **(entry.config or told["expert"])}
+    if "blend" in told:
+        configs["blend/config.json"] = {"_class_name": "VersionBlend", **told["blend"]}
     if "codec" in told:
         configs["codec/config.json"] = {"_class_name": "ResidualCodec", **told["codec"]}
     if "base" in told and "base_config" not in pieces:

@@ -17,6 +17,7 @@ _LICENCES = (
 _TAGS = ("deblurring", "motion-deblurring", "image-restoration", "photography")
 _NAMES = {
     "expert": "fidelity expert",
+    "blend": "blend of its estimate with deconvolutions",
     "codec": "r-space codec",
     "base_config": "its shape, as diffusers has it",
     "base": "flow transformer (frozen base)",

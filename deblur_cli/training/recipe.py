@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
-from deblur_cli.networks.deconvolving_unet import DeconvolutionConfig
+from deblur_cli.networks.deconvolving_expert import BlendConfig
 from deblur_cli.networks.dense_unet import DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig
@@ -83,10 +83,16 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass(frozen=True, slots=True)
 class ExpertRecipe(Recipe):
-    """The whole recipe of `deblur train expert`; `deconvolution` counts if the network sees candidates."""
+    """The whole recipe of `deblur train expert`."""
 
     network: DenseUNetConfig = field(default_factory=DenseUNetConfig)
-    deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class BlendRecipe(Recipe):
+    """The whole recipe of `deblur train blend`."""
+
+    network: BlendConfig = field(default_factory=BlendConfig)
 
 
 @dataclass(frozen=True, slots=True)

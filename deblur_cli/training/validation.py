@@ -5,7 +5,6 @@ from statistics import fmean
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
 from deblur_cli.training.datasets import Pixels, TrainingData
@@ -38,24 +37,16 @@ def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> Validati
     return sets
 
 
-def measure_gains(network: nn.Module, sets: ValidationSets, device: torch.device, multiple_of: int = 1) -> Figures:
-    """Mean PSNR gain over doing nothing per set, and of sharp photos the PSNR to themselves.
-
-    Args:
-        multiple_of: what the network's photos must be multiples of.
-    """
-    gains = {
-        name: fmean(_gain(network, *pair, device, multiple_of) for pair in batches) for name, batches in sets.items()
-    }
+def measure_gains(network: nn.Module, sets: ValidationSets, device: torch.device) -> Figures:
+    """Mean PSNR gain over doing nothing per set, and of sharp photos the PSNR to themselves."""
+    gains = {name: fmean(_gain(network, *pair, device) for pair in batches) for name, batches in sets.items()}
     kept = {name: gains.pop(name) for name in ("sharp",) if name in gains}
     return {"Gain over doing nothing, dB PSNR": gains, "Sharp photos to themselves, dB PSNR": kept}
 
 
-def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.device, multiple_of: int) -> float:
+def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.device) -> float:
     before = 0.0 if blurry is sharp else mean_psnr(blurry, sharp)
-    height, width = blurry.shape[-2:]
-    padded = functional.pad(blurry, (0, -width % multiple_of, 0, -height % multiple_of), mode="replicate")
-    restored = network(padded.to(device).contiguous(memory_format=torch.channels_last))[..., :height, :width]
+    restored = network(blurry.to(device).contiguous(memory_format=torch.channels_last))
     return mean_psnr(restored, sharp.to(device)) - before
 
 

@@ -21,7 +21,7 @@ SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  
 Tables = dict[str, Any]
 
 _FLOW = {"expert", "codec", "base", "lora"}
-_ROLES = {"expert": ({"expert"}, set[str]()), "dual_expert": (_FLOW, {"base_config", "prompt"})}
+_ROLES = {"expert": ({"expert"}, {"blend"}), "dual_expert": (_FLOW, {"blend", "base_config", "prompt"})}
 _LARGEST = 1 << 20  # bytes of a model.json that is read at all
 _PLACES = (("path",), ("repository", "revision", "name"))
 
@@ -117,13 +117,13 @@ def read_folder(folder: Path) -> ModelFolder:
 
 
 def check_lineage(parts: Mapping[str, Part]) -> None:
-    """That the codec, the base, the prompt and the adapter belong together; the expert may be another one.
+    """That the files belong together; only the flow's expert may be another one than it was trained with.
 
     Raises:
         SchemaFault: one was trained on another file than the one in its role, or the adapter's prompt is not there.
     """
     for role, part in parts.items():
-        for parent in ("codec", "base", "prompt"):
+        for parent in ("codec", "base", "prompt", *(("expert",) if role == "blend" else ())):
             wanted = part.trained_on.get(parent)
             if parent in parts and wanted not in (None, parts[parent].sha256):
                 found = f"not {parts[parent].sha256[:12]}…"

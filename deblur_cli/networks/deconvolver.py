@@ -1,20 +1,18 @@
-"""The fidelity expert: kernels of windows of the photo, deconvolutions with them, and a U-Net that sees both.
+"""Photos deconvolved blindly, window by window: each has blur kernels of its own, and is deconvolved in several ways.
 
-Knows tensors only. Deconvolution undoes what a convolution can explain, over any length; the U-Net takes from it what
-is right, leaves out what rings, and does the rest. Where nothing can be explained the U-Net is on its own.
+Knows tensors only; nothing here is learned. Deconvolution undoes what a convolution can explain, over any length, and
+rings where it explains wrongly: which of the results is right, and where, is for others to tell.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import deconvolve, taper
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels
 
 _FLAT = 16  # pixels at the border of a window that count only where there is no other
@@ -49,60 +47,31 @@ class DeconvolutionConfig:
             plain[key] = tuple((gamma, strength) for gamma, strength in plain[key])
         return cls(**plain)
 
-
-@dataclass(frozen=True, slots=True)
-class DeconvolvingUNetConfig:
-    """Shape of a `DeconvolvingUNet`; stored beside its weights."""
-
-    unet: DenseUNetConfig = field(default_factory=lambda: DenseUNetConfig(candidates=5))
-    deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
-
-    def __post_init__(self) -> None:
-        made = len(self.deconvolution.of_short) + len(self.deconvolution.of_long)
-        if made != self.unet.candidates:
-            raise ValueError(f"the network sees {self.unet.candidates} candidates, and {made} deconvolutions are made")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DeconvolvingUNetConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        return cls(
-            unet=DenseUNetConfig.from_json(values["unet"]),
-            deconvolution=DeconvolutionConfig.from_json(values["deconvolution"]),
-        )
-
     @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return math.lcm(self.deconvolution.stride, self.unet.multiple_of)
+    def versions(self) -> int:
+        """How many deconvolutions there are of each photo."""
+        return len(self.of_short) + len(self.of_long)
 
 
-class DeconvolvingUNet(nn.Module):
-    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
+class Deconvolver:
+    """Deconvolves as a config says."""
 
-    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
-    multiples of `config.multiple_of`.
-    """
-
-    def __init__(self, config: DeconvolvingUNetConfig) -> None:
-        super().__init__()
+    def __init__(self, config: DeconvolutionConfig) -> None:
         self.config = config
-        self.unet = DenseUNet(config.unet)
-
-    def forward(self, blurry: Tensor, candidates: Tensor | None = None) -> Tensor:
-        """The estimate; `candidates` as `deconvolve` makes them, if they are there already."""
-        return blurry + self._predict(blurry, self.deconvolve(blurry) if candidates is None else candidates)
-
-    def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`, which is float32."""
-        return self._predict(blurry, self.deconvolve(blurry))
 
     @torch.no_grad()
     def deconvolve(self, blurry: Tensor) -> Tensor:
-        """(B, 3 * candidates, H, W), float32, [0, 1]: the photo deconvolved window by window."""
-        side, stride = self.config.deconvolution.window, self.config.deconvolution.stride
+        """All versions of photos.
+
+        Args:
+            blurry: (B, 3, H, W), [0, 1]; H and W are multiples of the stride, on which the windows lie.
+        Returns:
+            (B, versions, 3, H, W), float32, [0, 1].
+        """
+        side, stride = self.config.window, self.config.stride
         border = (side - stride) // 2
         padded = functional.pad(blurry.float(), (border, border, border, border), mode="replicate")
-        merged = padded.new_zeros(len(blurry), 3 * self.config.unet.candidates, *padded.shape[-2:])
+        merged = padded.new_zeros(len(blurry), self.config.versions, *padded.shape[1:])
         total = padded.new_zeros(padded.shape[-2:])
         weights = _window_weights(side, stride, blurry.device)
         places = list(_places(blurry.shape[-2] // stride, blurry.shape[-1] // stride, side, stride))
@@ -117,19 +86,15 @@ class DeconvolvingUNet(nn.Module):
 
     @torch.no_grad()
     def deconvolve_windows(self, windows: Tensor) -> Tensor:
-        """(B, 3, h, w), each with kernels of its own -> (B, 3 * candidates, h, w); the borders are not to be used."""
-        config, luma = self.config.deconvolution, windows.mean(1, keepdim=True)
+        """(B, 3, h, w), each with kernels of its own -> (B, versions, 3, h, w); their borders are not to be used."""
+        config, luma = self.config, windows.mean(1, keepdim=True)
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
             kernel = find_kernels(luma, search)
             for gamma, strength in wanted:
                 light = taper(_to_light(windows, gamma), search.reach + 4)
                 pictures.append(_to_encoded(deconvolve(light, kernel, strength), gamma))
-        return torch.cat(pictures, 1)
-
-    def _predict(self, blurry: Tensor, candidates: Tensor) -> Tensor:
-        dtype = self.unet.stem.weight.dtype
-        return self.unet.predict_residual(blurry.to(dtype), candidates.to(dtype))
+        return torch.stack(pictures, 1)
 
 
 def _to_light(image: Tensor, gamma: float) -> Tensor:

@@ -1,0 +1,141 @@
+"""A fidelity expert that also deconvolves: a small network says, pixel by pixel, which version of the photo to believe.
+
+Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, and
+blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can ring more than the worst of them,
+and where no deconvolution is right the estimate stays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
+
+_ESTIMATE = 1  # its place among the versions
+_TRUST = 3.0  # in the estimate before any training, as a logit
+_CONTRAST = 8.0  # by which differences between versions are enlarged for the network
+
+
+@dataclass(frozen=True, slots=True)
+class BlendConfig:
+    """Shape of a `VersionBlend`, and the deconvolutions that it weighs; stored beside its weights.
+
+    Attributes:
+        width: features of every layer.
+        unshuffle: side of the pixel blocks that become channels at the input.
+    """
+
+    width: int = 32
+    unshuffle: int = 4
+    deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "BlendConfig":
+        """The config as JSON keeps it; raises TypeError for an unknown key."""
+        plain = dict(values)
+        return cls(**plain | {"deconvolution": DeconvolutionConfig.from_json(plain["deconvolution"])})
+
+    @property
+    def versions(self) -> int:
+        """The photo, its estimate and the deconvolutions."""
+        return 2 + self.deconvolution.versions
+
+    @property
+    def multiple_of(self) -> int:
+        """Height and width must be multiples of this."""
+        return self.deconvolution.stride
+
+
+class VersionBlend(nn.Module):
+    """Weighs versions of a photo against each other and mixes them."""
+
+    def __init__(self, config: BlendConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, pixels = config.width, 3 * config.unshuffle**2
+        self.stem = nn.Conv2d(pixels * config.versions, width, 1)
+        self.fine = nn.Conv2d(width, width, 3, padding=1)
+        self.down = nn.Conv2d(width, width, 2, stride=2)
+        self.coarse = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in (2, 1))
+        self.up = nn.Conv2d(width, width, 1)
+        self.head = nn.Conv2d(width, config.versions, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.head.bias[_ESTIMATE] = _TRUST  # type: ignore[index]
+
+    def forward(self, versions: Tensor) -> Tensor:
+        """Mix the photo, its estimate and its deconvolutions, in this order.
+
+        Args:
+            versions: (B, config.versions, 3, H, W), float32, [0, 1]; H and W are multiples of twice `unshuffle`.
+        Returns:
+            (B, 3, H, W), float32, between the least and the largest of the versions.
+        """
+        return (self.weigh(versions)[:, :, None] * versions).sum(1)
+
+    def weigh(self, versions: Tensor) -> Tensor:
+        """(B, config.versions, H, W), float32: the share of each version, summing to 1."""
+        features = torch.relu(self.stem(self._look(versions)))
+        features = features + torch.relu(self.fine(features))
+        coarse = torch.relu(self.down(features))
+        for layer in self.coarse:
+            coarse = coarse + torch.relu(layer(coarse))
+        features = features + _enlarge(self.up(coarse), 2)
+        return _enlarge(self.head(features).float(), self.config.unshuffle).softmax(1)
+
+    def _look(self, versions: Tensor) -> Tensor:
+        """(B, channels, h, w) in the network's number format: the photo, and what every other version changes in it."""
+        photo, others = versions[:, :1], versions[:, 1:]
+        seen = torch.cat((2 * photo - 1, _CONTRAST * (others - photo)), 1).flatten(1, 2)
+        return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
+
+
+class ResidualNetwork(Protocol):
+    """A network that predicts what is missing in a blurred photo; `config.multiple_of` is the grid of its photos."""
+
+    config: Any
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W)."""
+
+
+class DeconvolvingExpert(nn.Module):
+    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
+
+    Input and output are (B, 3, H, W), float32, sRGB-encoded, [0, 1]; H and W are multiples of `config.multiple_of`, the
+    stride of the windows.
+
+    Raises:
+        ValueError: the stride is no multiple of what `expert` wants.
+    """
+
+    def __init__(self, expert: ResidualNetwork, blend: VersionBlend) -> None:
+        super().__init__()
+        if blend.config.multiple_of % expert.config.multiple_of:
+            raise ValueError(f"a stride of {blend.config.multiple_of} does not fit {expert.config.multiple_of}")
+        self.config, self.expert, self.blend = blend.config, expert, blend
+        self.deconvolver = Deconvolver(blend.config.deconvolution)
+
+    def forward(self, blurry: Tensor) -> Tensor:
+        """The estimate."""
+        return blurry + self.predict_residual(blurry)
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W): what is missing in `blurry`."""
+        estimate = (blurry + self.expert.predict_residual(blurry).float()).clamp(0, 1)
+        mixed: Tensor = self.blend(stack_versions(blurry, estimate, self.deconvolver.deconvolve(blurry)))
+        return mixed - blurry
+
+
+def stack_versions(blurry: Tensor, estimate: Tensor, deconvolved: Tensor) -> Tensor:
+    """What a `VersionBlend` sees: two times (B, 3, H, W) and (B, N, 3, H, W) -> (B, 2 + N, 3, H, W)."""
+    return torch.cat((blurry[:, None], estimate[:, None], deconvolved), 1)
+
+
+def _enlarge(features: Tensor, factor: int) -> Tensor:
+    return functional.interpolate(features, scale_factor=factor, mode="bilinear")

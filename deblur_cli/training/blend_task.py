@@ -1,0 +1,91 @@
+"""A blend as a task: which version of a photo comes nearest to the sharp one, pixel by pixel."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
+from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.estimates import Expert
+from deblur_cli.training.loop import Figures
+from deblur_cli.training.objectives import mean_psnr, psnr_loss
+from deblur_cli.training.recipe import BlendRecipe
+from deblur_cli.training.validation import build_validation
+from deblur_cli.training.versions import with_versions
+
+_PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
+
+
+class BlendTask:
+    """See `training.loop.Task`.
+
+    Args:
+        expert: frozen; its estimate is one of the versions.
+        init: weights to start from.
+    Raises:
+        WeightsError: `init` is damaged or of another shape.
+    """
+
+    weights = "blend.safetensors"
+
+    def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
+        self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
+        self._data, self._expert = data, expert
+        torch.manual_seed(recipe.seed)
+        self.network = VersionBlend(recipe.network)
+        self._deconvolver = Deconvolver(recipe.network.deconvolution)
+        if init is not None:
+            load_strict(self.network, init)
+
+    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
+        sources = with_versions(sources, self._expert, self._deconvolver)
+        side = self.recipe.network.deconvolution.stride
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck, side)
+        self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
+        self._held_out = self._deconvolve_held_out(accelerator.device)
+
+    def loss(self, network: nn.Module) -> Tensor:
+        *versions, sharp = next(self._batches)
+        return psnr_loss(network(torch.stack(versions, 1)), sharp)
+
+    def validate(self, network: nn.Module) -> Figures:
+        gains: dict[str, dict[str, float]] = {"blend": {}, "expert": {}}
+        for name, batches in self._held_out.items():
+            before = 0.0 if name == "sharp" else fmean(mean_psnr(versions[:, 0], sharp) for versions, sharp in batches)
+            gains["blend"][name] = fmean(mean_psnr(network(versions), sharp) for versions, sharp in batches) - before
+            gains["expert"][name] = fmean(mean_psnr(versions[:, 1], sharp) for versions, sharp in batches) - before
+        titles = {"blend": "Gain over doing nothing (sharp: PSNR), dB", "expert": "The same of the expert alone, dB"}
+        return {title: gains[key] for key, title in titles.items()}
+
+    def write(self, path: Path, record: dict[str, Any]) -> None:
+        metadata = {
+            "config": dataclasses.asdict(self.recipe.network),
+            "training": dataclasses.asdict(self.recipe) | record,
+            "trained_on": {"expert": self._expert.sha256},
+        }
+        save_network(self.network, path, metadata)
+
+    @torch.no_grad()
+    def _deconvolve_held_out(self, device: torch.device) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """Name -> versions and truth of the held-out pictures."""
+        held_out = {}
+        for name, batches in build_validation(self._data, self.recipe.synthesis).items():
+            some = batches[: max(1, _PICTURES // len(batches[0][0]))]
+            held_out[name] = [(self._make_versions(blurry.to(device)), sharp.to(device)) for blurry, sharp in some]
+        return held_out
+
+    def _make_versions(self, blurry: Tensor) -> Tensor:
+        grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
+        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
+        deconvolved = self._deconvolver.deconvolve(padded)[..., :height, :width]
+        return stack_versions(blurry, self._expert.estimate(blurry), deconvolved)

@@ -1,0 +1,60 @@
+"""Blind deconvolution of whole photos: windows on the photo's grid, in any batch."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from deblur_cli.networks.deconvolution import convolve
+from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
+from deblur_cli.networks.kernel_estimation import KernelSearch
+
+FAST = KernelSearch(reach=8, turns=1, splitting=(2.0, 2e3, 8.0))
+TINY = DeconvolutionConfig(128, 64, FAST, FAST, ((1.0, 0.02), (2.2, 0.05)), ((1.0, 0.1),))
+
+
+@pytest.fixture
+def deconvolver() -> Deconvolver:
+    return Deconvolver(TINY)
+
+
+def photo(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(5))
+
+
+def test_versions_cover_the_photo_and_stay_in_range(deconvolver: Deconvolver) -> None:
+    versions = deconvolver.deconvolve(photo(128, 192))
+    assert versions.shape == (1, TINY.versions, 3, 128, 192)
+    assert 0 <= float(versions.min()) <= float(versions.max()) <= 1
+
+
+def test_a_part_of_a_photo_on_the_grid_is_deconvolved_as_in_the_whole(deconvolver: Deconvolver) -> None:
+    whole = photo(384, 64)
+    part = deconvolver.deconvolve(whole[..., 64:, :])
+    inside = deconvolver.deconvolve(whole)[..., 160:288, :]  # no window of these rows reaches beyond the part
+    assert torch.allclose(part[..., 96:224, :], inside, atol=1e-5)
+
+
+def test_photos_are_deconvolved_the_same_alone_and_in_a_batch(deconvolver: Deconvolver) -> None:
+    photos = torch.cat((photo(64, 64), photo(64, 64).flip(-1)))
+    assert torch.allclose(deconvolver.deconvolve(photos)[1:], deconvolver.deconvolve(photos[1:]), atol=1e-5)
+
+
+def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:
+    """Blocks of one colour each, moved along a line of nine pixels."""
+    blocks = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(3))
+    sharp = torch.nn.functional.interpolate(blocks, scale_factor=8)
+    kernel = torch.zeros(1, 9, 9)
+    kernel[0, 4, :] = 1 / 9
+    blurry = convolve(sharp, kernel)
+    search = KernelSearch(reach=8)
+    deconvolver = Deconvolver(DeconvolutionConfig(192, 160, search, search, ((1.0, 0.01),), ()))
+    restored = deconvolver.deconvolve_windows(blurry)[:, 0]
+    inside = (..., slice(32, -32), slice(32, -32))
+    before, after = ((image[inside] - sharp[inside]).square().mean() for image in (blurry, restored))
+    assert after < before / 2
+
+
+def test_a_config_survives_json() -> None:
+    assert DeconvolutionConfig.from_json(dataclasses.asdict(TINY)) == TINY
