@@ -33,12 +33,13 @@ def test_a_part_of_a_photo_on_the_grid_is_deconvolved_as_in_the_whole(deconvolve
     whole = photo(384, 64)
     part = deconvolver.deconvolve(whole[..., 64:, :])
     inside = deconvolver.deconvolve(whole)[..., 160:288, :]  # no window of these rows reaches beyond the part
-    assert torch.allclose(part[..., 96:224, :], inside, atol=1e-5)
+    assert torch.allclose(part[..., 96:224, :], inside, atol=1e-4)
 
 
 def test_photos_are_deconvolved_the_same_alone_and_in_a_batch(deconvolver: Deconvolver) -> None:
+    """Up to rounding, which a deconvolution enlarges: a fortieth of a level of 8 bit."""
     photos = torch.cat((photo(64, 64), photo(64, 64).flip(-1)))
-    assert torch.allclose(deconvolver.deconvolve(photos)[1:], deconvolver.deconvolve(photos[1:]), atol=1e-5)
+    assert torch.allclose(deconvolver.deconvolve(photos)[1:], deconvolver.deconvolve(photos[1:]), atol=1e-4)
 
 
 def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:

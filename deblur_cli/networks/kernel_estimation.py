@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.networks.deconvolution import gradient_power, taper, to_transfer
+from deblur_cli.networks.deconvolution import divide, gradient_power, taper, to_transfer
 
 _CONTRAST = 0.2  # standard deviation to which every window is brought
 _COARSEST = 5  # pixels of the kernel at the smallest size
@@ -93,10 +93,12 @@ def keep_edges(blurry: Tensor, kernel: Tensor, penalty: float, splitting: tuple[
     while weight < last:
         right, down = sharp.roll(-1, -1) - sharp, sharp.roll(-1, -2) - sharp
         faint = right.square() + down.square() < 1 / weight  # an edge costs more than it explains
-        right, down = right.masked_fill(faint, 0), down.masked_fill(faint, 0)
+        right.masked_fill_(faint, 0)
+        down.masked_fill_(faint, 0)
         divergence = torch.fft.rfft2(right.roll(1, -1) - right + down.roll(1, -2) - down)
         beta = penalty * weight
-        sharp = torch.fft.irfft2((data + beta * divergence) / (power + beta * smoothness), s=(height, width))
+        spectrum = divide(data.add(divergence, alpha=beta), power + beta * smoothness)
+        sharp = torch.fft.irfft2(spectrum, s=(height, width))
         weight *= ratio
     return sharp
 
