@@ -13,7 +13,7 @@ from deblur_cli.metrics import Sample
 from deblur_cli.metrics.detail import detail
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.pipeline import restore_image
-from deblur_cli.weights import fetch, find_model
+from deblur_cli.weights import fetch, find_model, read_manifest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("astronaut", "chelsea", "coffee")
@@ -70,7 +70,16 @@ def test_the_tile_size_hardly_matters() -> None:
 
 
 def test_all_bundled_weights_together_are_no_larger_than_40_megabytes() -> None:
-    assert (find_model("bundled").bytes or 0) <= 40_000_000
+    sizes = {file.key: file.bytes for file in read_manifest().files.values() if file.kind == "bundled"}
+    assert {"bundled-expert", "bundled-blend", "bundled-codec", "bundled-base", "bundled-lora"} == set(sizes)
+    assert sum(size or 0 for size in sizes.values()) <= 40_000_000
+
+
+def test_deconvolution_brings_a_blurred_photo_nearer_still_and_leaves_a_sharp_one() -> None:
+    expert, blended = (load_model(model, device="cpu") for model in ("bundled-expert", "bundled-deconvolving"))
+    blurry, sharp = photo("blurry", "coffee"), photo("sharp", "coffee")
+    assert psnr(restore_image(blurry, blended), sharp) > psnr(restore_image(blurry, expert), sharp) + 0.3
+    assert psnr(restore_image(sharp, blended), sharp) >= 42
 
 
 def test_strength_0_is_the_experts_picture_to_the_bit() -> None:
