@@ -70,16 +70,21 @@ def test_the_tile_size_hardly_matters() -> None:
 
 
 def test_all_bundled_weights_together_are_no_larger_than_40_megabytes() -> None:
-    sizes = {file.key: file.bytes for file in read_manifest().files.values() if file.kind == "bundled"}
+    """Those of models; the two heads of LPIPS, 13 kB, are a metric's."""
+    files = [file for model in read_manifest().models.values() for file in model.files.values()]
+    sizes = {file.key: file.bytes for file in files if file.kind == "bundled"}
     assert {"bundled-expert", "bundled-blend", "bundled-codec", "bundled-base", "bundled-lora"} == set(sizes)
     assert sum(size or 0 for size in sizes.values()) <= 40_000_000
 
 
-def test_deconvolution_brings_a_blurred_photo_nearer_still_and_leaves_a_sharp_one() -> None:
+def test_deconvolution_brings_blurred_photos_nearer_still_and_leaves_sharp_ones() -> None:
     expert, blended = (load_model(model, device="cpu") for model in ("bundled-expert", "bundled-deconvolving"))
-    blurry, sharp = photo("blurry", "coffee"), photo("sharp", "coffee")
-    assert psnr(restore_image(blurry, blended), sharp) > psnr(restore_image(blurry, expert), sharp) + 0.3
-    assert psnr(restore_image(sharp, blended), sharp) >= 42
+    kept = []
+    for name in NAMES:
+        blurry, sharp = photo("blurry", name), photo("sharp", name)
+        assert psnr(restore_image(blurry, blended), sharp) > psnr(restore_image(blurry, expert), sharp)
+        kept.append(psnr(restore_image(sharp, blended), sharp))
+    assert np.mean(kept) >= 42
 
 
 def test_strength_0_is_the_experts_picture_to_the_bit() -> None:

@@ -54,7 +54,6 @@ class ScheduleConfig:
     """
 
     minutes: float = 60.0
-    steps: int = 0
     warmup: float = 0.5
     batch: int = 12
     patch: int = 160
@@ -66,6 +65,7 @@ class ScheduleConfig:
     clip_norm: float = 0.5
     validate_minutes: float = 2.0
     save_minutes: float = 4.0
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
