@@ -6,7 +6,7 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Load the command line and run it."""
-    gc.disable()  # loading leaves nothing to collect; looking for it would take a tenth of the time of --help
+    gc.disable()  # loading leaves nothing to collect, and looking for it takes time; the app enables it
     from deblur_cli.app import main as run
 
     run()

@@ -95,7 +95,7 @@ class VersionBlend(nn.Module):
         return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
 
 
-class ResidualNetwork(Protocol):
+class ResidualPredictor(Protocol):
     """A network that predicts what is missing in a blurred photo; `config.multiple_of` is the grid of its photos."""
 
     config: Any
@@ -114,7 +114,7 @@ class DeconvolvingExpert(nn.Module):
         ValueError: the stride is no multiple of what `expert` wants.
     """
 
-    def __init__(self, expert: ResidualNetwork, blend: VersionBlend) -> None:
+    def __init__(self, expert: ResidualPredictor, blend: VersionBlend) -> None:
         super().__init__()
         if blend.config.multiple_of % expert.config.multiple_of:
             raise ValueError(f"a stride of {blend.config.multiple_of} does not fit {expert.config.multiple_of}")

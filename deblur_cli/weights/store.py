@@ -229,8 +229,8 @@ def _stamp(path: Path) -> list[int]:
 
 
 @lru_cache
-def _hash_once(path: Path, *_stamp: int) -> str:
-    """The sha256 of this version of a file; most bundled files belong to several models."""
+def _hash_once(path: Path, *_version: int) -> str:
+    """The sha256 of a file, read once as long as its stamp stays; most bundled files belong to several models."""
     return hash_file(path)
 
 
