@@ -34,6 +34,12 @@ def cpu_seconds(arguments):
     return min(spent)
 
 
+def test_garbage_is_collected_again_once_a_command_runs():
+    code = "import atexit, gc; from deblur_cli.__main__ import main; atexit.register(lambda: print(gc.isenabled()))"
+    answer = run_python(["-c", f"import sys; sys.argv = ['deblur', 'weights', 'list']; {code}; main()"])
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, "True")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([*command, "--help"] for command in COMMANDS)])
 def test_help_and_version_import_nothing_heavy(arguments):
     answer = run_python(["-c", PROBE, *arguments])

@@ -16,7 +16,7 @@ from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
-from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr
+from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.recipe import (
     RECIPES,
@@ -276,6 +276,12 @@ def test_losses_are_zero_only_for_equal_pictures() -> None:
     assert float(frequency_loss(sharp, sharp)) == 0
     assert float(frequency_loss(sharp * 0.9, sharp)) > 0
     assert mean_psnr(sharp + 10 / 255, sharp + 0) == pytest.approx(28.13, abs=0.4)
+
+
+def test_the_psnr_loss_is_the_negative_psnr_of_each_picture() -> None:
+    sharp = torch.zeros(2, 3, 4, 4)
+    restored = torch.stack((sharp[0] + 0.1, sharp[1] + 0.01))  # 20 dB and 40 dB
+    assert float(psnr_loss(restored, sharp)) == pytest.approx(-30, abs=0.25)
 
 
 def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path) -> None:
