@@ -135,12 +135,14 @@ width = 6
 [network.deconvolution]
 window = 96
 stride = 64
-[[network.deconvolution.attempts]]
-search = {reach = 4, turns = [1]}
-ways = [[1.0, 0.05]]
-[[network.deconvolution.attempts]]
-search = {reach = 8, from_estimate = true, turns = [1]}
-ways = [[2.2, 0.1]]
+of_short = [[1.0, 0.05]]
+of_long = [[2.2, 0.1]]
+[network.deconvolution.short]
+reach = 4
+turns = 1
+[network.deconvolution.long]
+reach = 8
+turns = 1
 [data]
 held_out_pairs = 2
 held_out_photos = 2
@@ -163,19 +165,11 @@ def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path
     told = read_metadata(out / "blend.safetensors")
     network = VersionBlend(BlendConfig.from_json(told["config"]))
     load_strict(network, out / "blend.safetensors")
-    assert [attempt.search.reach for attempt in network.config.deconvolution.attempts] == [4, 8]
+    assert network.config.deconvolution.of_long == ((2.2, 0.1),)
     assert told["trained_on"] == {"expert": find_model("bundled-expert").files["expert"].sha256}
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
     gains, expert = last["figures"].values()
     assert gains.keys() == expert.keys() == {"real", "shake", "motion", "sharp"}
-
-
-def test_a_blend_of_a_blend_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
-    assert run_app(["train", "blend", *arguments, "--expert", "bundled-deconvolving"]) == 2
-    error = capsys.readouterr().err
-    assert "--expert bundled-deconvolving: is blended already; take the expert that it blends" in error
-    assert error.count("\n") == 1
 
 
 def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """A fidelity expert that also deconvolves: a small network says, pixel by pixel, which version of the photo to believe.
 
 Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, and
-deconvolutions of it. Their weights are positive and sum to 1, so nothing can ring more than the worst of them, and
-where no deconvolution is right the estimate stays.
+blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can ring more than the worst of them,
+and where no deconvolution is right the estimate stays.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,8 @@ class VersionBlend(nn.Module):
     def __init__(self, config: BlendConfig) -> None:
         super().__init__()
         self.config = config
-        width, pixels = config.width, config.unshuffle**2
-        self.stem = nn.Conv2d(pixels * (3 + config.versions - 1), width, 1)  # colour of the photo, luma of others
+        width, pixels = config.width, 3 * config.unshuffle**2
+        self.stem = nn.Conv2d(pixels * config.versions, width, 1)
         self.fine = nn.Conv2d(width, width, 3, padding=1)
         self.down = nn.Conv2d(width, width, 2, stride=2)
         self.coarse = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in (2, 1))
@@ -76,10 +76,7 @@ class VersionBlend(nn.Module):
         Returns:
             (B, 3, H, W), float32, between the least and the largest of the versions.
         """
-        mixed = torch.zeros_like(versions[:, 0])
-        for share, version in zip(self.weigh(versions).unbind(1), versions.unbind(1), strict=True):
-            mixed = mixed + share[:, None] * version  # one by one: all products at once would take much memory
-        return mixed
+        return (self.weigh(versions)[:, :, None] * versions).sum(1)
 
     def weigh(self, versions: Tensor) -> Tensor:
         """(B, config.versions, H, W), float32: the share of each version, summing to 1."""
@@ -92,10 +89,9 @@ class VersionBlend(nn.Module):
         return _enlarge(self.head(features).float(), self.config.unshuffle).softmax(1)
 
     def _look(self, versions: Tensor) -> Tensor:
-        """(B, channels, h, w) in the network's number format: the photo, and how the luma of others differs."""
-        photo, others = versions[:, 0], versions[:, 1:]
-        changes = others.mean(2) - photo.mean(1, keepdim=True)  # (B, config.versions - 1, H, W)
-        seen = torch.cat((2 * photo - 1, _CONTRAST * changes), 1)
+        """(B, channels, h, w) in the network's number format: the photo, and what every other version changes in it."""
+        photo, others = versions[:, :1], versions[:, 1:]
+        seen = torch.cat((2 * photo - 1, _CONTRAST * (others - photo)), 1).flatten(1, 2)
         return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
 
 
@@ -132,7 +128,7 @@ class DeconvolvingExpert(nn.Module):
     def predict_residual(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W): what is missing in `blurry`."""
         estimate = (blurry + self.expert.predict_residual(blurry).float()).clamp(0, 1)
-        mixed: Tensor = self.blend(stack_versions(blurry, estimate, self.deconvolver.deconvolve(blurry, estimate)))
+        mixed: Tensor = self.blend(stack_versions(blurry, estimate, self.deconvolver.deconvolve(blurry)))
         return mixed - blurry
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
 from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
@@ -33,7 +32,6 @@ class BlendTask:
         expert: frozen; its estimate is one of the versions.
         init: weights to start from.
     Raises:
-        InputError: `expert` is blended already.
         WeightsError: `init` is damaged or of another shape.
     """
 
@@ -41,8 +39,6 @@ class BlendTask:
 
     def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
-        if "blend" in expert.hashes:
-            raise InputError(f"--expert {expert.backend.name}: is blended already; take the expert that it blends")
         self._data, self._expert = data, expert
         torch.manual_seed(recipe.seed)
         self.network = VersionBlend(recipe.network)
@@ -75,7 +71,7 @@ class BlendTask:
         metadata = {
             "config": dataclasses.asdict(self.recipe.network),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": dict(self._expert.hashes),
+            "trained_on": {"expert": self._expert.sha256},
         }
         save_network(self.network, path, metadata)
 
@@ -90,7 +86,6 @@ class BlendTask:
 
     def _make_versions(self, blurry: Tensor) -> Tensor:
         grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
-        padding = (0, -width % grid, 0, -height % grid)
-        estimate = self._expert.estimate(blurry)
-        padded = (functional.pad(image, padding, mode="replicate") for image in (blurry, estimate))
-        return stack_versions(blurry, estimate, self._deconvolver.deconvolve(*padded)[..., :height, :width])
+        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
+        deconvolved = self._deconvolver.deconvolve(padded)[..., :height, :width]
+        return stack_versions(blurry, self._expert.estimate(blurry), deconvolved)

@@ -250,8 +250,6 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
         inner = known[key].default_factory
         if inner is dict:
             values[key] = value
-        elif "of" in known[key].metadata:  # a list of tables
-            values[key] = tuple(_build(known[key].metadata["of"], one) for one in value)
         elif isinstance(inner, type):
             values[key] = _build(inner, value)
         else:

@@ -21,8 +21,8 @@ class VersionSource:
         cut = self._deconvolver.config
         border = (cut.window - cut.stride) // 2
         blurry, sharp = self._source.draw(count, size + 2 * border)
-        estimate = self._expert.estimate(blurry)
-        versions = stack_versions(blurry, estimate, self._deconvolver.deconvolve_windows(blurry, estimate))
+        deconvolved = self._deconvolver.deconvolve_windows(blurry)
+        versions = stack_versions(blurry, self._expert.estimate(blurry), deconvolved)
         inner = (..., slice(border, -border), slice(border, -border))
         return (*versions[inner].unbind(1), sharp[inner])
 
