@@ -85,8 +85,8 @@ class DenseUNet(nn.Module):
         pixels = nn.functional.pixel_unshuffle(blurry.to(self.stem.weight.dtype), self.config.unshuffle)
         features = self.stem(pixels)
         skips: list[Tensor] = []
-        for encoder, down in zip(self.encoders, self.downs, strict=False):  # the bottom has no way down
-            skips.append(encoder(features))
+        for level, down in enumerate(self.downs):  # the bottom has no way down
+            skips.append(self.encoders[level](features))
             features = down(skips[-1])
         features = self.encoders[-1](features)
         for level in reversed(range(len(skips))):
