@@ -1,9 +1,7 @@
-"""A trained model as a folder: written, judged, read back, pushed to a Hub and pulled from it."""
+"""A trained model as a folder: written, judged and read back."""
 
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,142 +9,33 @@ import numpy as np
 import pytest
 import torch
 from deblur_process import call, run_python
-from hub_server import serve_hub
+from export_factory import (
+    LAYOUT,
+    PUSH,
+    content,
+    export,
+    hash_of,
+    refusal,
+    write_base,
+    write_blend,
+    write_codec,
+    write_expert,
+    write_lora,
+    write_training,
+)
 from test_app import PROBE
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
-from deblur_cli.checkpoint import save_network, save_tensors
-from deblur_cli.networks.deconvolver import DeconvolutionConfig
-from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
-from deblur_cli.networks.kernel_estimation import KernelSearch
-from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
-from deblur_cli.weights import hub as hub_module
 from deblur_cli.weights.manifest import user_manifest_path
 from deblur_cli.weights.model_folder import ModelFolder
-
-SMALL = {
-    "sample_size": 8,
-    "patch_size": 2,
-    "in_channels": 4,
-    "out_channels": 4,
-    "num_layers": 1,
-    "num_attention_heads": 2,
-    "attention_head_dim": 16,
-    "joint_attention_dim": 8,
-    "caption_projection_dim": 32,
-    "pooled_projection_dim": 8,
-    "pos_embed_max_size": 4,
-}
-TRAINING = {
-    "seed": 3,
-    "data": {"photo_share": 0.75, "frame_share": 0.05, "pair_share": 0.2},
-    "schedule": {"batch": 12, "optimizer": "adamw", "learning_rate": 0.001},
-    "steps": 4018,
-    "minutes_spent": 20.5,
-}
-LAYOUT = [
-    "README.md",
-    "codec/config.json",
-    "codec/diffusion_pytorch_model.safetensors",
-    "expert/config.json",
-    "expert/diffusion_pytorch_model.safetensors",
-    "lora/config.json",
-    "lora/pytorch_lora_weights.safetensors",
-    "model.json",
-    "transformer/config.json",
-    "transformer/diffusion_pytorch_model.safetensors",
-]
-# huggingface_hub's plain uploads call their HTTP client in a way that it calls outdated.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-REPOSITORY = "me/sharp"
-PUSH = ["--push", REPOSITORY, "--licence", "Apache-2.0"]
-
-
-def hash_of(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_expert(path, seed=0):
-    torch.manual_seed(seed)
-    config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
-    save_network(DenseUNet(config), path, {"config": dataclasses.asdict(config), "training": TRAINING})
-
-
-def write_blend(path, trained_on):
-    config = BlendConfig(4, 2, DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1)))
-    save_network(VersionBlend(config), path, {"config": dataclasses.asdict(config), "trained_on": trained_on})
-
-
-def write_codec(path, trained_on, seed=0):
-    torch.manual_seed(seed)
-    config = ResidualCodecConfig(4, (8, 16))
-    metadata = {"config": dataclasses.asdict(config), "training": TRAINING, "trained_on": trained_on}
-    save_network(ResidualCodec(config), path, metadata)
-
-
-def write_base(path, trained_on, seed=0):
-    torch.manual_seed(seed)
-    config = FlowTransformerConfig("sd3", SMALL, 8)
-    metadata = {"config": config.to_json(), "training": TRAINING, "trained_on": trained_on}
-    save_network(FlowTransformer(config).transformer, path, metadata)
-
-
-def write_lora(path, trained_on, rank=2):
-    torch.manual_seed(0)
-    flow = FlowTransformer(FlowTransformerConfig("sd3", SMALL, 8))
-    flow.widen()
-    flow.attach_lora(LoraSettings(rank))
-    state = {key: torch.randn_like(value) for key, value in flow.adapter_state().items()}
-    config = {"rank": 2, "targets": ["attention"], "start_noise": 0.1}
-    save_tensors(state, path, {"config": config, "training": TRAINING, "trained_on": trained_on})
 
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
-    """Four files of one training, in a folder that is the current one."""
-    from huggingface_hub import constants
-
-    for name in [name for name in os.environ if name.startswith(("DEBLUR_", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.chdir(tmp_path)
-    write_expert(Path("expert.safetensors"))
-    expert = hash_of(Path("expert.safetensors"))
-    write_codec(Path("codec.safetensors"), {"expert": expert})
-    codec = hash_of(Path("codec.safetensors"))
-    write_base(Path("base.safetensors"), {"codec": codec})
-    trained_on = {"codec": codec, "base": hash_of(Path("base.safetensors")), "expert": expert}
-    write_lora(Path("lora.safetensors"), trained_on)
+    write_training(tmp_path, monkeypatch)
     return tmp_path
-
-
-def export(*more, out="out", **files):
-    """The status of `deblur train export` with the four files, or others in their place; None leaves one out."""
-    chosen = {role: f"{role}.safetensors" for role in ("expert", "codec", "base", "lora")} | files
-    given = [part for role, file in chosen.items() if file is not None for part in (f"--{role}", str(file))]
-    return run_app(["train", "export", *given, "--out", out, *more])
-
-
-def refusal(capfd, status):
-    """The one line of a refusal after which there is nothing in the folder."""
-    out, err = capfd.readouterr()
-    assert (status in (1, 2), out, err.count("\n")) == (True, "", 1), err
-    assert not list(Path().glob("*out*"))
-    assert not list(Path().glob(".*"))
-    return err.removeprefix("deblur: error: ").rstrip()
-
-
-def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_folder_is_laid_out_as_diffusers_lays_out_its_own(work, capfd):
@@ -413,140 +302,6 @@ def test_a_disk_that_fills_up_leaves_nothing(work, capfd, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", fill)
     assert "out: cannot be written (No space left on device)" in refusal(capfd, export())
-
-
-@pytest.fixture
-def hub(work, monkeypatch):
-    """A Hub that the token "mine" may write to; its user is logged in."""
-    import time
-
-    from huggingface_hub import constants
-
-    real_sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.01)))
-    monkeypatch.setattr(hub_module, "WAITS", (0.01, 0.01, 0.01))
-    monkeypatch.setenv("HF_TOKEN", "mine")
-    with serve_hub() as server:
-        server.writer = "mine"
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)
-        yield server
-
-
-def test_what_is_pushed_comes_back_byte_for_byte(hub, capfd):
-    assert export(*PUSH, "--private") == 0
-    out, err = capfd.readouterr()
-    ((commit, sent),) = hub.pushed[REPOSITORY].items()
-    assert out == f"out\n{hub.url}/{REPOSITORY}\nhf://{REPOSITORY}@{commit}\n"
-    assert f"deblur weights add sharp hf://{REPOSITORY}@{commit}\n" in err
-    assert sent == content(Path("out"))
-    assert hub.private == {REPOSITORY: True}
-    assert sorted(hub.large) == sorted(hash_of(path) for path in Path("out").rglob("*.safetensors"))
-    assert f"deblur weights add sharp hf://{REPOSITORY}\n".encode() in sent["README.md"]
-
-    assert run_app(["weights", "add", "theirs", f"hf://{REPOSITORY}"]) == 0  # main, as it is today
-    entry = weights.find_model("theirs")
-    assert {file.revision for file in entry.files.values()} == {commit}
-    capfd.readouterr()
-    assert run_app(["weights", "pull", "theirs", "--quiet"]) == 0
-    for line in capfd.readouterr().out.splitlines():
-        name = line.partition(f"{commit}/")[2]
-        assert Path(line).read_bytes() == sent[name], line
-    assert load_model("theirs", device="cpu", dtype="float32").settings.steps == 4
-
-
-def test_pushing_again_makes_a_commit_and_an_added_model_keeps_its_own(hub, capfd):
-    assert export(*PUSH) == 0
-    first = next(iter(hub.pushed[REPOSITORY]))
-    assert run_app(["weights", "add", "theirs", f"hf://{REPOSITORY}@main"]) == 0
-    assert export(*PUSH, "--steps", "8", out="again") == 0
-    assert len(hub.pushed[REPOSITORY]) == 2
-    assert weights.find_model("theirs").files["codec"].revision == first
-    assert weights.find_model("theirs").flow["steps"] == 4
-    assert run_app(["weights", "add", "newer", f"hf://{REPOSITORY}"]) == 0
-    assert weights.find_model("newer").flow["steps"] == 8
-
-
-PUSH_FAULTS = [
-    (401, "POST", "does not know this token (401); run 'hf auth login' or set HF_TOKEN, then hf upload me/sharp out"),
-    (403, "POST", "this token may not write to"),
-    (503, "POST", "is out of order (503); wait a little, then hf upload me/sharp out"),
-    (429, "POST", "asks for fewer requests (429)"),
-    (403, "PUT", "this token may not write to"),
-    (500, "PUT", "is out of order (500)"),
-]
-
-
-@pytest.mark.parametrize(("status", "method", "text"), PUSH_FAULTS, ids=[f"{row[0]} {row[1]}" for row in PUSH_FAULTS])
-def test_a_push_that_is_refused_is_one_line_with_the_next_command(hub, capfd, status, method, text):
-    from hub_server import Answer
-
-    hub.trouble = [Answer(status, method=method) for _ in range(200)]
-    assert export(*PUSH) == 1
-    out, err = capfd.readouterr()
-    assert out == "out\n"  # it is written and can be sent by hand
-    assert err.count("\n") == 1, err
-    assert err.startswith("deblur: error: out: written but not pushed: ")
-    assert text in err
-    assert sorted(content(Path("out"))) == LAYOUT
-
-
-def test_a_token_that_may_not_write_there_is_said(hub, capfd, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "somebody's")
-    assert export(*PUSH) == 1
-    assert f"this token may not write to {hub.url}/{REPOSITORY} (403)" in capfd.readouterr().err
-
-
-def test_a_passing_trouble_does_not_stop_a_push(hub):
-    from hub_server import Answer
-
-    hub.trouble = [Answer(503, method="POST"), Answer(500, method="PUT")]
-    assert export(*PUSH) == 0
-    assert len(hub.pushed[REPOSITORY]) == 1
-
-
-def test_no_network_is_said_after_the_folder_is_written(work, capfd, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "mine")
-    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", "http://127.0.0.1:9")
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(hub_module, "WAITS", (0.01,))
-    assert export(*PUSH) == 1
-    assert "http://127.0.0.1:9 cannot be reached (" in capfd.readouterr().err
-
-
-def test_nothing_is_written_for_a_push_without_a_network_that_is_allowed(work, capfd, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "mine")
-    monkeypatch.setenv("DEBLUR_OFFLINE", "1")
-    assert "nothing is sent offline" in refusal(capfd, export(*PUSH))
-
-
-def test_a_model_on_the_hub_is_added_offline_once_its_description_is_in_the_cache(hub, capfd, monkeypatch):
-    assert export(*PUSH, "--quiet") == 0
-    commit = next(iter(hub.pushed[REPOSITORY]))
-    monkeypatch.setenv("DEBLUR_OFFLINE", "1")
-    capfd.readouterr()
-    assert run_app(["weights", "add", "theirs", f"hf://{REPOSITORY}@{commit}"]) == 1
-    assert "nothing is fetched offline" in capfd.readouterr().err
-    monkeypatch.delenv("DEBLUR_OFFLINE")
-    assert run_app(["weights", "add", "theirs", f"hf://{REPOSITORY}@{commit}"]) == 0
-    monkeypatch.setenv("DEBLUR_OFFLINE", "1")
-    assert run_app(["weights", "add", "again", f"hf://{REPOSITORY}@{commit}"]) == 0
-
-
-def test_what_is_not_there_on_the_hub_is_said(hub, capfd, monkeypatch):
-    for source, text in (
-        ("hf://someone/nets", "has no model.json; name one of its files: hf://someone/nets@COMMIT/FILE"),
-        ("hf://someone/nets@other", "has no revision other"),
-        ("hf://nobody/nothing", "was not found, is private, or HF_TOKEN is not valid"),
-    ):
-        assert run_app(["weights", "add", "x", source]) == 1
-        out, err = capfd.readouterr()
-        assert (out, err.count("\n")) == ("", 1), err
-        assert text in err
-    assert not user_manifest_path().exists()
 
 
 def test_adding_a_whole_model_needs_no_torch(work):
