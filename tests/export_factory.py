@@ -9,7 +9,7 @@ import torch
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import save_network, save_tensors
-from deblur_cli.networks.deconvolver import Attempt, DeconvolutionConfig
+from deblur_cli.networks.deconvolver import DeconvolutionConfig
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
@@ -63,7 +63,7 @@ def write_expert(path, seed=0):
 
 
 def write_blend(path, trained_on):
-    config = BlendConfig(4, 2, DeconvolutionConfig(64, 32, (Attempt(KernelSearch(4, turns=(1,))),)))
+    config = BlendConfig(4, 2, DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1)))
     save_network(VersionBlend(config), path, {"config": dataclasses.asdict(config), "trained_on": trained_on})
 
 

@@ -20,8 +20,10 @@ from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfi
 from deblur_cli.training.anchor import Anchor, load_anchor
 from deblur_cli.training.bases import load_base
 from deblur_cli.training.detail import Detail
+from deblur_cli.training.estimates import load_expert
 from deblur_cli.training.latents import load_codec
 from deblur_cli.training.objectives import latent_spread
+from deblur_cli.weights import find_model
 
 PICTURES = """
 [data]
@@ -129,6 +131,14 @@ def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path)
     assert {"estimate", "1 step", "4 steps"} == set(titles["Held-out windows, dB PSNR"])
 
 
+def test_estimates_may_come_from_a_blended_expert_and_both_its_files_are_named() -> None:
+    expert = load_expert("bundled-deconvolving", torch.device("cpu"))
+    assert expert.hashes == find_model("bundled-deconvolving").hashes
+    assert expert.hashes.keys() == {"expert", "blend"}
+    blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
+    assert expert.estimate(blurry).shape == blurry.shape
+
+
 def test_a_flow_goes_on_where_it_stopped_and_starts_from_an_adapter(work: Path) -> None:
     codec, base, lora = train_all(work)
     shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--base", str(base)]
@@ -167,6 +177,7 @@ def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
         ("flow", ["--codec", "{codec}", "--base", "{work}/data"], "no .safetensors"),
         ("flow", ["--codec", "{codec}", "--base", "{codec}"], "no flow transformer"),
         ("codec", ["--expert", "nothing"], "unknown model"),
+        ("codec", ["--expert", "bundled"], "is no expert alone"),
     ],
 )
 def test_what_does_not_fit_is_one_line(

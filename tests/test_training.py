@@ -172,6 +172,14 @@ def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path
     assert gains.keys() == expert.keys() == {"real", "shake", "motion", "sharp"}
 
 
+def test_a_blend_of_a_blend_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
+    assert run_app(["train", "blend", *arguments, "--expert", "bundled-deconvolving"]) == 2
+    error = capsys.readouterr().err
+    assert "--expert bundled-deconvolving: is blended already; take the expert that it blends" in error
+    assert error.count("\n") == 1
+
+
 def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     arguments = ["train", "preview", "--data", str(data), "--recipe", str(recipe), "--count", "4", "--out", str(sheet)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
 from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
@@ -32,6 +33,7 @@ class BlendTask:
         expert: frozen; its estimate is one of the versions.
         init: weights to start from.
     Raises:
+        InputError: `expert` is blended already.
         WeightsError: `init` is damaged or of another shape.
     """
 
@@ -39,6 +41,8 @@ class BlendTask:
 
     def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
+        if "blend" in expert.hashes:
+            raise InputError(f"--expert {expert.backend.name}: is blended already; take the expert that it blends")
         self._data, self._expert = data, expert
         torch.manual_seed(recipe.seed)
         self.network = VersionBlend(recipe.network)
@@ -71,7 +75,7 @@ class BlendTask:
         metadata = {
             "config": dataclasses.asdict(self.recipe.network),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": {"expert": self._expert.sha256},
+            "trained_on": dict(self._expert.hashes),
         }
         save_network(self.network, path, metadata)
 

@@ -87,7 +87,7 @@ class CodecTask:
         metadata = {
             "config": dataclasses.asdict(self.recipe.network),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": {"expert": self._expert.sha256},
+            "trained_on": dict(self._expert.hashes),
         }
         save_network(self.network, path, metadata)
 

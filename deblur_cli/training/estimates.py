@@ -1,6 +1,6 @@
 """The expert's part in the training of what comes after it: pairs of patches become triples with its estimate."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +15,10 @@ from deblur_cli.weights import find_model
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """A frozen expert and the sha256 of its weights, for the metadata of what is trained on it."""
+    """A frozen expert and the sha256 of each of its files by role, for the metadata of what is trained on it."""
 
     backend: Backend
-    sha256: str
+    hashes: Mapping[str, str]
 
     def estimate(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W), [0, 1], on the expert's device; any size."""
@@ -28,16 +28,16 @@ class Expert:
 
 
 def load_expert(model: str, device: torch.device) -> Expert:
-    """The expert of a model that the manifest knows.
+    """The expert of a model that the manifest knows, with its blend if it has one.
 
     Raises:
-        InputError: the model is more than an expert.
+        InputError: the model is more than that.
         WeightsError: unknown model, or its weights are missing or damaged.
     """
     entry = find_model(model)
-    if set(entry.files) != {"expert"}:
-        raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another with one file")
-    return Expert(load_model(model, device=str(device)), entry.hashes["expert"])
+    if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
+        raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another without a flow")
+    return Expert(load_model(model, device=str(device)), entry.hashes)
 
 
 class EstimatedSource:

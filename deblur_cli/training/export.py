@@ -253,10 +253,15 @@ def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
 
 def _compare_experts(parts: Mapping[str, Part]) -> list[str]:
     """A flow forgives another expert, but what was measured with its own does not hold."""
-    wanted, found = parts["lora"].trained_on.get("expert") if "lora" in parts else None, parts["expert"].sha256
-    if wanted in (None, found):
+    trained_on = parts["lora"].trained_on if "lora" in parts else {}
+    hashes = {role: part.sha256 for role, part in parts.items()}
+    wanted, found = (
+        {role: told[role] for role in ("expert", "blend") if role in told} for told in (trained_on, hashes)
+    )
+    if wanted in ({}, found):
         return []
-    return [f"the flow was trained with another expert ({wanted[:12]}…, not {found[:12]}…); measure them together"]
+    other, this = (", ".join(f"{role} {sha256[:12]}…" for role, sha256 in told.items()) for told in (wanted, found))
+    return [f"the flow was trained with another expert ({other}, not {this}); measure them together"]
 
 
 def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[str, str]:

@@ -90,7 +90,7 @@ class FlowTask:
         flow, prompt = self.recipe.flow, self._base.prompt
         shape = {"rank": flow.rank, "targets": list(flow.targets)}
         parents = {"codec": self._windows.codec.sha256, "base": self._base.sha256}
-        parents |= {"expert": self._windows.expert.sha256} | ({} if prompt is None else {"prompt": prompt})
+        parents |= dict(self._windows.expert.hashes) | ({} if prompt is None else {"prompt": prompt})
         metadata = {
             "config": {**shape, "start_noise": flow.start_noise, "window": self._flow.config.window},
             "training": dataclasses.asdict(self.recipe) | record,

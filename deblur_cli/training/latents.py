@@ -107,7 +107,7 @@ class Windows:
     def _key(self, seed: int) -> str:
         parts = {
             "codec": self.codec.sha256,
-            "expert": self.expert.sha256,
+            "expert": dict(self.expert.hashes),
             "pictures": self.data.fingerprint(),
             "seed": seed,
             "recipe": [dataclasses.asdict(part) for part in (self.sources, self.synthesis, self.latents)],
