@@ -2,10 +2,10 @@
 
 import dataclasses
 import hashlib
-import os
 from pathlib import Path
 
 import torch
+from hub_user import use_empty_home
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import save_network, save_tensors
@@ -95,13 +95,7 @@ def write_training(folder, monkeypatch):
     """Four files of one training in `folder`, which becomes the current one; nothing of the user's own is seen."""
     from huggingface_hub import constants
 
-    for name in [name for name in os.environ if name.startswith(("DEBLUR_", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(folder / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(folder / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    use_empty_home(folder, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.chdir(folder)
     write_expert(Path("expert.safetensors"))

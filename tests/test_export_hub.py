@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from export_factory import LAYOUT, PUSH, REPOSITORY, content, export, hash_of, refusal, write_training
 from hub_server import serve_hub
+from hub_user import use_server
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -27,18 +28,13 @@ def hub(work, monkeypatch):
     """A Hub that the token "mine" may write to; its user is logged in."""
     import time
 
-    from huggingface_hub import constants
-
     real_sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.01)))
     monkeypatch.setattr(hub_module, "WAITS", (0.01, 0.01, 0.01))
     monkeypatch.setenv("HF_TOKEN", "mine")
     with serve_hub() as server:
         server.writer = "mine"
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
+        use_server(server.url, monkeypatch)
         monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)
         yield server
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from diffusers import Flux2KleinPipeline, StableDiffusion3Pipeline
 from hub_server import REPOSITORY, REVISION, Hub, serve_hub
+from hub_user import use_empty_home, use_server
 from PIL import Image
 from pipeline_factory import write_pipeline
 from safetensors.torch import load_file, save_file
@@ -76,13 +77,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub, pictures, recipes and a tiny expert, in a folder that is the current one."""
     from huggingface_hub import constants
 
-    for name in [name for name in os.environ if name.startswith(("DEBLUR_", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    use_empty_home(tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.chdir(tmp_path)
     write_pictures(Path("data"))
@@ -90,9 +85,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     torch.manual_seed(0)
     save_network(DenseUNet(config), Path("expert.safetensors"), {"config": dataclasses.asdict(config)})
     with serve_hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        use_server(server.url, monkeypatch)
         yield server
 
 

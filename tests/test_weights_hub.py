@@ -14,6 +14,7 @@ import time
 import pytest
 from deblur_process import call
 from hub_server import REPOSITORY, REVISION, Answer, serve_hub
+from hub_user import use_empty_home, use_server
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -31,13 +32,7 @@ def hub(tmp_path, monkeypatch):
     """A Hub with one file, which is the user's model `net`; its cache and settings are in `tmp_path`."""
     from huggingface_hub import constants
 
-    for name in [name for name in os.environ if name.startswith(("DEBLUR_", "HF_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    use_empty_home(tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", constants.DOWNLOAD_CHUNK_SIZE)
     monkeypatch.setattr(hub_module, "_CHUNK", 1 << 14)
     monkeypatch.setattr(hub_module, "WAITS", (0.01, 0.01, 0.01))
@@ -45,10 +40,7 @@ def hub(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.01)))
     with serve_hub() as server:
         server.files["net.pth"] = CONTENT
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
+        use_server(server.url, monkeypatch)
         add("net", "net.pth", SHA256)
         yield server
 
@@ -223,11 +215,8 @@ def test_offline_with_a_cache_works(hub, deblur, monkeypatch):
 
 
 def test_no_network_ends_soon_in_one_line(hub, deblur, monkeypatch):
-    from huggingface_hub import constants
-
     dead = "http://127.0.0.1:9"
-    monkeypatch.setattr(constants, "ENDPOINT", dead)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", dead + "/{repo_id}/resolve/{revision}/{filename}")
+    use_server(dead, monkeypatch)
     line = refused(deblur, "pull", "net")
     assert line.startswith(f"net: cannot fetch it from {dead} (")
     assert "check the network" in line
@@ -339,11 +328,8 @@ def test_a_foreign_model_json_on_the_hub_names_its_commit(hub, deblur):
 
 
 def test_adding_a_whole_repository_without_a_network_is_one_line(hub, deblur, monkeypatch):
-    from huggingface_hub import constants
-
     dead = "http://127.0.0.1:9"
-    monkeypatch.setattr(constants, "ENDPOINT", dead)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", dead + "/{repo_id}/resolve/{revision}/{filename}")
+    use_server(dead, monkeypatch)
     line = refused(deblur, "add", "whole", f"hf://{REPOSITORY}")
     assert line.startswith(f"{dead}/{REPOSITORY}: cannot be reached (")
     assert line.endswith("check the network, then add it again")
