@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from training_factory import write_pictures
 
 from deblur_cli.app import run_app
@@ -206,14 +206,26 @@ def test_a_codec_can_stay_near_the_latents_of_a_base(work: Path) -> None:
     torch.manual_seed(0)
     AutoencoderKL(**TINY_VAE, shift_factor=0.1, scaling_factor=2.0).save_pretrained(work / "vae")
     anchor = load_anchor(work / "vae", 4)
-    assert train(work, "codec", "--anchor", str(work / "vae"), "--set", "codec.anchor_weight=10.0") == 0
-    assert train(work, "codec", "--out", str(work / "free")) == 0
+    equally = ["--set", "schedule.steps=40", "--set", "schedule.validate_minutes=1"]
+    assert train(work, "codec", "--anchor", str(work / "vae"), "--set", "codec.anchor_weight=10.0", *equally) == 0
+    assert train(work, "codec", "--out", str(work / "free"), *equally) == 0
     sharp = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     far, near = (
         (load_codec(folder / "codec.safetensors").network.encode(sharp) - anchor.encode(sharp)).square().mean()
         for folder in (work / "free", work / "run-codec")
     )
     assert near < far
+
+
+def test_latents_are_made_in_float32_where_bfloat16_is_slow(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deblur_cli.training.latents.has_fast_bfloat16", lambda device: False)
+    codec = work / "run-codec/codec.safetensors"
+    assert train(work, "codec") == 0
+    assert train(work, "prior", "--codec", str(codec), "--latents", str(work / "latents")) == 0
+    (made,) = (load_file(path) for path in (work / "latents").iterdir())
+    with torch.no_grad():
+        exact = load_codec(codec).network.encode(made["held_out_pixels"].flatten(0, 1))
+    assert torch.allclose(made["held_out"].flatten(0, 1), exact, atol=1e-5)
 
 
 def test_the_anchor_scales_latents_as_its_base_expects_them(work: Path) -> None:

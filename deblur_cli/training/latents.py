@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deblur_cli.backends.tiled_codec import load_codec as read_codec
 from deblur_cli.checkpoint import write_whole
+from deblur_cli.devices import has_fast_bfloat16
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.datasets import Luck, Mix, TrainingData, TrainingFolder
@@ -100,7 +101,7 @@ class Windows:
     @torch.no_grad()
     def _encode(self, triples: Tensor) -> Tensor:
         flat = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(flat.device.type, torch.bfloat16):
+        with torch.autocast(flat.device.type, torch.bfloat16, enabled=has_fast_bfloat16(flat.device)):
             latents = self.codec.network.to(flat.device).encode(flat)
         return torch.unflatten(latents.float(), 0, triples.shape[:2])
 
