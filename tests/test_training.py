@@ -135,12 +135,14 @@ width = 6
 [network.deconvolution]
 window = 96
 stride = 64
-[[network.deconvolution.attempts]]
-search = {reach = 4, turns = [1]}
-ways = [[1.0, 0.05]]
-[[network.deconvolution.attempts]]
-search = {reach = 8, from_estimate = true, turns = [1]}
-ways = [[2.2, 0.1]]
+of_short = [[1.0, 0.05]]
+of_long = [[2.2, 0.1]]
+[network.deconvolution.short]
+reach = 4
+turns = 1
+[network.deconvolution.long]
+reach = 8
+turns = 1
 [data]
 held_out_pairs = 2
 held_out_photos = 2
@@ -163,12 +165,11 @@ def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path
     told = read_metadata(out / "blend.safetensors")
     network = VersionBlend(BlendConfig.from_json(told["config"]))
     load_strict(network, out / "blend.safetensors")
-    assert [attempt.search.reach for attempt in network.config.deconvolution.attempts] == [4, 8]
+    assert network.config.deconvolution.of_long == ((2.2, 0.1),)
     assert told["trained_on"] == {"expert": find_model("bundled-expert").files["expert"].sha256}
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
     gains, expert = last["figures"].values()
-    assert gains.keys() == expert.keys() | {"worst"} == {"real", "shake", "motion", "sharp", "worst"}
-    assert gains["worst"] <= gains["sharp"]
+    assert gains.keys() == expert.keys() == {"real", "shake", "motion", "sharp"}
 
 
 def test_a_blend_of_a_blend_is_refused(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,16 +288,8 @@ def test_losses_are_zero_only_for_equal_pictures() -> None:
 
 def test_the_psnr_loss_is_the_negative_psnr_of_each_picture() -> None:
     sharp = torch.zeros(2, 3, 4, 4)
-    restored = torch.stack((sharp[0] + 0.2, sharp[1] + 0.04))  # 13.98 dB and 27.96 dB
-    assert float(psnr_loss(restored, sharp, restored, 2.0)) == pytest.approx(-20.97, abs=0.15)
-    assert float(psnr_loss(sharp + 0.001, sharp, restored, 2.0)) == pytest.approx(-40, abs=0.05)  # 60 dB
-
-
-def test_what_is_worse_than_known_costs_more_and_what_is_better_no_less() -> None:
-    sharp = torch.zeros(2, 3, 4, 4)
-    known, restored = sharp + 0.1, torch.stack((sharp[0] + 0.2, sharp[1] + 0.05))  # 6 dB worse, and 6 dB better
-    plain, regretted = (float(psnr_loss(restored, sharp, known, weight)) for weight in (0.0, 1.5))
-    assert regretted - plain == pytest.approx(1.5 * 6.02 / 2, abs=0.1)
+    restored = torch.stack((sharp[0] + 0.1, sharp[1] + 0.01))  # 20 dB and 40 dB
+    assert float(psnr_loss(restored, sharp)) == pytest.approx(-30, abs=0.25)
 
 
 def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Blur kernels of windows of a photo: sharp edges and the kernel between them in turns.
+"""Blur kernels of windows of a photo, blindly: sharp edges and the kernel between them in turns, coarse to fine.
 
-Pure functions of tensors; nothing here is learned. A search goes coarse to fine and begins with nearly no blur, or at
-full size with the kernel between the window and a sharper estimate of it. At each size the window is restored with the
-kernel known so far and a penalty on the number of its edges, which keeps the salient ones only; then least squares find
-the kernel that leads from these edges to the blurred ones.
+Pure functions of tensors; nothing here is learned. At each size the window is restored with the kernel known so far
+and a penalty on the number of its edges, which keeps the salient ones only; then least squares find the kernel that
+leads from these edges to the blurred ones.
 Source: Xu, Zheng and Jia 2013, "Unnatural L0 Sparse Representation for Natural Image Deblurring" (the penalty and its
 half-quadratic splitting); Cho and Lee 2009, "Fast Motion Deblurring" (kernels from gradients, coarse to fine).
 """
@@ -21,7 +20,6 @@ from deblur_cli.networks.deconvolution import divide, gradient_power, taper, to_
 
 _CONTRAST = 0.2  # standard deviation to which every window is brought
 _COARSEST = 5  # pixels of the kernel at the smallest size
-_LONGEST_FADE = 16  # pixels; more would take too much from a window
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +28,21 @@ class KernelSearch:
 
     Attributes:
         reach: pixels from a kernel's middle to its border.
-        from_estimate: begin at full size, with the kernel between a sharper estimate of the window and the window; else
-            coarse to fine, with none.
-        turns: at full size, at the next smaller one, and so on; the last counts for all that are smaller still.
-        edge_penalty: on an edge, where the window's contrast is 0.2; falls by a tenth with every turn, coarse to fine.
+        reduction: by which the window is reduced first; the kernel is enlarged by it at the end.
+        turns: at each size.
+        edge_penalty: on an edge, where the window's contrast is 0.2; falls by a tenth with every turn.
         slack: added to the denominator of the least squares, relative to its mean; for noise.
         floor: parts of a kernel below this share of its peak are none.
         splitting: the weights of the splitting, relative to the penalty: the first and the last, and their ratio.
     """
 
     reach: int = 12
-    from_estimate: bool = False
-    turns: tuple[int, ...] = (1, 2, 5)
+    reduction: int = 1
+    turns: int = 5
     edge_penalty: float = 0.016
     slack: float = 0.1
     floor: float = 0.1
-    splitting: tuple[float, float, float] = (2.0, 2e3, 4.0)
+    splitting: tuple[float, float, float] = (2.0, 4e4, 2.5)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "KernelSearch":
@@ -54,56 +51,31 @@ class KernelSearch:
         return cls(**plain)
 
 
-def find_kernels(luma: Tensor, search: KernelSearch, estimate: Tensor | None = None) -> Tensor:
+def find_kernels(luma: Tensor, search: KernelSearch) -> Tensor:
     """The kernel of each window.
 
     Args:
         luma: (B, 1, H, W), any range, H and W even.
-        estimate: the same windows, sharper; needed by a search that begins there.
     Returns:
-        (B, K, K), K = 2 * reach + 1, non-negative, each summing to 1. Its centre of mass lies in the middle pixel, but
-        where an estimate says how the sharp window lies.
-    Raises:
-        ValueError: the search begins at an estimate, and there is none.
+        (B, K, K), K = 2 * reach + 1, non-negative, each summing to 1, its centre of mass in the middle pixel.
     """
-    deviation, mean = torch.std_mean(luma, (-2, -1), keepdim=True)
-    scale = _CONTRAST / (deviation + 1e-3)
-    window = (luma - mean) * scale
-    if not search.from_estimate:
-        return _find_coarse_to_fine(window, search)
-    if estimate is None:
-        raise ValueError("a search from an estimate needs one")
-    return _find_near((estimate - mean) * scale, window, search)
-
-
-def _find_coarse_to_fine(window: Tensor, search: KernelSearch) -> Tensor:
-    full = 2 * search.reach + 1
+    reduced = functional.avg_pool2d(luma, search.reduction) if search.reduction > 1 else luma
+    deviation, mean = torch.std_mean(reduced, (-2, -1), keepdim=True)
+    window = (reduced - mean) / (deviation + 1e-3) * _CONTRAST
+    full = 2 * math.ceil(search.reach / search.reduction) + 1
     sizes = max(1, math.ceil(math.log(full / _COARSEST) / math.log(math.sqrt(2))) + 1)
-    kernel, penalty = _cross(len(window), window.device), search.edge_penalty
+    kernel, penalty = _cross(len(luma), luma.device), search.edge_penalty
     for step in reversed(range(sizes)):
         factor = math.sqrt(2) ** step
         side = max(3, int(full / factor) | 1)
         blurry = taper(_shrink(window, factor), max(4, round(side * 0.75)))
         kernel = _clean(_resize(kernel, side), 0.0)
-        for _ in range(search.turns[min(step, len(search.turns) - 1)]):
-            kernel = _take_turn(blurry, kernel, penalty, search)
+        for _ in range(search.turns):
+            edges = keep_edges(blurry, kernel, penalty, search.splitting)
+            kernel = _clean(fit_kernels(edges, blurry, side // 2, search.slack), search.floor)
             penalty = max(penalty / 1.1, 1e-4)
         kernel = _centre(kernel)
-    return _centre(_clean(_resize(kernel, full), 0.0))
-
-
-def _find_near(estimate: Tensor, window: Tensor, search: KernelSearch) -> Tensor:
-    fading = min(search.reach, _LONGEST_FADE) + 4
-    blurry = taper(window, fading)
-    kernel = _clean(fit_kernels(taper(estimate, fading), blurry, search.reach, search.slack), search.floor)
-    for _ in range(search.turns[0]):
-        kernel = _take_turn(blurry, kernel, search.edge_penalty, search)
-    return kernel
-
-
-def _take_turn(blurry: Tensor, kernel: Tensor, penalty: float, search: KernelSearch) -> Tensor:
-    edges = keep_edges(blurry, kernel, penalty, search.splitting)
-    return _clean(fit_kernels(edges, blurry, kernel.shape[-1] // 2, search.slack), search.floor)
+    return _centre(_clean(_resize(kernel, 2 * search.reach + 1), 0.0))
 
 
 def keep_edges(blurry: Tensor, kernel: Tensor, penalty: float, splitting: tuple[float, float, float]) -> Tensor:

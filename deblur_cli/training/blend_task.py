@@ -14,16 +14,16 @@ from torch.nn import functional
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.deconvolving_expert import ESTIMATE, VersionBlend, stack_versions
+from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
 from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
 from deblur_cli.training.estimates import Expert
 from deblur_cli.training.loop import Figures
-from deblur_cli.training.objectives import mean_psnr, measure_psnr, psnr_loss
+from deblur_cli.training.objectives import mean_psnr, psnr_loss
 from deblur_cli.training.recipe import BlendRecipe
 from deblur_cli.training.validation import build_validation
-from deblur_cli.training.versions import from_pictures, with_versions
+from deblur_cli.training.versions import with_versions
 
-_PICTURES = 16  # about so many of each validation set, of sharp ones twice: deconvolving them takes its time
+_PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
 
 
 class BlendTask:
@@ -59,23 +59,17 @@ class BlendTask:
         self._held_out = self._deconvolve_held_out(accelerator.device)
 
     def loss(self, network: nn.Module) -> Tensor:
-        *pictures, sharp = next(self._batches)
-        config, stack = self.recipe.network, torch.stack(pictures, 1)
-        misfits = from_pictures(stack[:, config.versions :], len(config.deconvolution.attempts))
-        versions = stack[:, : config.versions]
-        return psnr_loss(network(versions, misfits), sharp, versions[:, ESTIMATE], self.recipe.loss.regret)
+        *versions, sharp = next(self._batches)
+        return psnr_loss(network(torch.stack(versions, 1)), sharp)
 
     def validate(self, network: nn.Module) -> Figures:
-        blend: dict[str, float] = {}
-        expert: dict[str, float] = {}
+        gains: dict[str, dict[str, float]] = {"blend": {}, "expert": {}}
         for name, batches in self._held_out.items():
-            before = 0.0 if name == "sharp" else fmean(mean_psnr(seen[0][:, 0], sharp) for seen, sharp in batches)
-            after = torch.cat([measure_psnr(network(*seen), sharp) for seen, sharp in batches])
-            blend[name] = float(after.mean()) - before
-            expert[name] = fmean(mean_psnr(seen[0][:, ESTIMATE], sharp) for seen, sharp in batches) - before
-            if name == "sharp":
-                blend["worst"] = float(after.min())
-        return {"Gain over doing nothing (sharp: PSNR), dB": blend, "The same of the expert alone, dB": expert}
+            before = 0.0 if name == "sharp" else fmean(mean_psnr(versions[:, 0], sharp) for versions, sharp in batches)
+            gains["blend"][name] = fmean(mean_psnr(network(versions), sharp) for versions, sharp in batches) - before
+            gains["expert"][name] = fmean(mean_psnr(versions[:, 1], sharp) for versions, sharp in batches) - before
+        titles = {"blend": "Gain over doing nothing (sharp: PSNR), dB", "expert": "The same of the expert alone, dB"}
+        return {title: gains[key] for key, title in titles.items()}
 
     def write(self, path: Path, record: dict[str, Any]) -> None:
         metadata = {
@@ -86,17 +80,16 @@ class BlendTask:
         save_network(self.network, path, metadata)
 
     @torch.no_grad()
-    def _deconvolve_held_out(self, device: torch.device) -> dict[str, list[tuple[tuple[Tensor, Tensor], Tensor]]]:
-        """Name -> what the network sees, and the truth, of the held-out pictures."""
+    def _deconvolve_held_out(self, device: torch.device) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """Name -> versions and truth of the held-out pictures."""
         held_out = {}
         for name, batches in build_validation(self._data, self.recipe.synthesis).items():
-            some = batches[: max(1, _PICTURES // len(batches[0][0])) * (2 if name == "sharp" else 1)]
+            some = batches[: max(1, _PICTURES // len(batches[0][0]))]
             held_out[name] = [(self._make_versions(blurry.to(device)), sharp.to(device)) for blurry, sharp in some]
         return held_out
 
-    def _make_versions(self, blurry: Tensor) -> tuple[Tensor, Tensor]:
+    def _make_versions(self, blurry: Tensor) -> Tensor:
         grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
-        padding = (0, -width % grid, 0, -height % grid)
-        estimate = self._expert.estimate(blurry)
-        padded = (functional.pad(image, padding, mode="replicate") for image in (blurry, estimate))
-        return stack_versions(blurry, estimate, self._deconvolver.deconvolve(*padded)[..., :height, :width])
+        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
+        deconvolved = self._deconvolver.deconvolve(padded)[..., :height, :width]
+        return stack_versions(blurry, self._expert.estimate(blurry), deconvolved)

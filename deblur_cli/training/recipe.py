@@ -89,23 +89,10 @@ class ExpertRecipe(Recipe):
 
 
 @dataclass(frozen=True, slots=True)
-class BlendLossConfig:
-    """What the blend is trained for.
-
-    Attributes:
-        regret: what a decibel costs by which a photo gets worse than the expert's estimate, beside that decibel. From
-            scratch, with 2, the blend learns to believe the estimate alone.
-    """
-
-    regret: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class BlendRecipe(Recipe):
     """The whole recipe of `deblur train blend`."""
 
     network: BlendConfig = field(default_factory=BlendConfig)
-    loss: BlendLossConfig = field(default_factory=BlendLossConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +250,6 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
         inner = known[key].default_factory
         if inner is dict:
             values[key] = value
-        elif "of" in known[key].metadata:  # a list of tables
-            values[key] = tuple(_build(known[key].metadata["of"], one) for one in value)
         elif isinstance(inner, type):
             values[key] = _build(inner, value)
         else:

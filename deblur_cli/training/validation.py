@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
 from deblur_cli.training.datasets import Pixels, TrainingData
 from deblur_cli.training.loop import Figures
-from deblur_cli.training.objectives import mean_psnr, measure_psnr
+from deblur_cli.training.objectives import mean_psnr
 
 _SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
 _PAIR_SIDE, _PATCH_SIDE = 512, 256
@@ -18,7 +18,7 @@ ValidationSets = dict[str, list[tuple[Tensor, Tensor]]]  # name -> (blurry, shar
 
 
 def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> ValidationSets:
-    """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (their corners)."""
+    """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (untouched photos)."""
     sets: ValidationSets = {}
     if data.held_out_pairs:
         sets["real"] = [(_centre(b, _PAIR_SIDE), _centre(s, _PAIR_SIDE)) for b, s in data.held_out_pairs]
@@ -31,41 +31,27 @@ def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> Validati
     for name, shake_share in (("shake", 1.0), ("motion", 0.0)):
         config = replace(synthesis, shake_share=shake_share, unblurred_share=0.0)
         sets[name] = [synthesise(patches, generator, config) for _ in range(4)]
-    untouched = torch.cat([corner for photo in photos for corner in _corners(photo, _PATCH_SIDE)])
-    sets["sharp"] = [(some, some) for some in torch.split(untouched, len(photos))]
+    border = margin(synthesis)
+    untouched = patches[..., border:-border, border:-border]
+    sets["sharp"] = [(untouched, untouched)]
     return sets
 
 
 def measure_gains(network: nn.Module, sets: ValidationSets, device: torch.device) -> Figures:
     """Mean PSNR gain over doing nothing per set, and of sharp photos the PSNR to themselves."""
-    gains: dict[str, float] = {}
-    kept: dict[str, float] = {}
-    for name, batches in sets.items():
-        after = torch.cat([_restore_and_measure(network, *pair, device) for pair in batches])
-        if name == "sharp":
-            kept = {name: float(after.mean()), "worst": float(after.min())}
-        else:
-            gains[name] = float(after.mean()) - fmean(mean_psnr(*pair) for pair in batches)
+    gains = {name: fmean(_gain(network, *pair, device) for pair in batches) for name, batches in sets.items()}
+    kept = {name: gains.pop(name) for name in ("sharp",) if name in gains}
     return {"Gain over doing nothing, dB PSNR": gains, "Sharp photos to themselves, dB PSNR": kept}
 
 
-def _restore_and_measure(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.device) -> Tensor:
-    """(B,), dB."""
+def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.device) -> float:
+    before = 0.0 if blurry is sharp else mean_psnr(blurry, sharp)
     restored = network(blurry.to(device).contiguous(memory_format=torch.channels_last))
-    return measure_psnr(restored, sharp.to(device))
+    return mean_psnr(restored, sharp.to(device)) - before
 
 
 def _centre(image: Pixels, side: int) -> Tensor:
     height, width = image.shape[:2]
-    return _crop(image, max(0, (height - side) // 2), max(0, (width - side) // 2), side)
-
-
-def _corners(image: Pixels, side: int) -> list[Tensor]:
-    height, width = image.shape[:2]
-    return [_crop(image, top, left, side) for top in (0, height - side) for left in (0, width - side)]
-
-
-def _crop(image: Pixels, top: int, left: int, side: int) -> Tensor:
-    """(1, 3, side, side), [0, 1]; smaller where the image is."""
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
     return (crop.permute(2, 0, 1).float() / 255)[None]
