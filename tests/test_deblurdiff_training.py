@@ -25,11 +25,12 @@ from deblur_cli.backends.deblurdiff import DeblurDiffBackend
 from deblur_cli.checkpoint import read_metadata
 from deblur_cli.ddpm import TIMESTEPS, build_scheduler, diffuse
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff
-from deblur_cli.training.datasets import Luck, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.deblurdiff_task import DeblurDiffTask, to_signed
 from deblur_cli.training.diffusion_base import DiffusionBase
 from deblur_cli.training.loop import RunPaths, Training
 from deblur_cli.training.recipe import DeblurDiffRecipe, DiffusionConfig, ScheduleConfig
+from deblur_cli.training.sources import Luck
 from deblur_cli.weights import hash_file
 
 CPU = torch.device("cpu")

@@ -15,9 +15,10 @@ from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.training.datasets import Luck, PatchPool, read_training_data
+from deblur_cli.training.datasets import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
+from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import (
     RECIPES,
     BlendRecipe,
@@ -29,6 +30,7 @@ from deblur_cli.training.recipe import (
     PriorRecipe,
     read_recipe,
 )
+from deblur_cli.training.sources import Luck
 from deblur_cli.weights import find_model
 
 RECIPE = """

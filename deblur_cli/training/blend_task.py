@@ -15,11 +15,13 @@ from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
-from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.estimates import Expert
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr, psnr_loss
+from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import BlendRecipe
+from deblur_cli.training.sources import Luck
 from deblur_cli.training.validation import build_validation
 from deblur_cli.training.versions import with_versions
 

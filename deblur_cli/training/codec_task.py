@@ -13,11 +13,13 @@ from torch.nn import functional
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.residual_codec import ResidualCodec
 from deblur_cli.training.anchor import Anchor
-from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.estimates import Expert, with_estimates
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss, latent_spread, mean_psnr
+from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import CodecRecipe
+from deblur_cli.training.sources import Luck
 from deblur_cli.training.validation import build_validation
 
 GREY = 0.5  # of the flat source from which a photo is decoded plainly

@@ -14,11 +14,13 @@ from torch.nn import functional
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.ddpm import TIMESTEPS, diffuse
 from deblur_cli.errors import InputError
-from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.diffusion_base import DiffusionBase
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
+from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import DeblurDiffRecipe
+from deblur_cli.training.sources import Luck
 
 _MULTIPLE = 64  # pixels: eight latents, which the networks halve three times
 _HELD_OUT_SEED = 40_000

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from deblur_cli.backends import Backend, load_model
 from deblur_cli.errors import InputError
-from deblur_cli.training.datasets import Source
+from deblur_cli.training.sources import Source
 from deblur_cli.weights import find_model
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.dense_unet import DenseUNet
-from deblur_cli.training.datasets import Luck, PatchPool, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
+from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import ExpertRecipe
+from deblur_cli.training.sources import Luck
 from deblur_cli.training.validation import ValidationSets, build_validation, measure_gains
 
 

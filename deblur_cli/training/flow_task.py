@@ -18,12 +18,12 @@ from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
 from deblur_cli.training.bases import Base
-from deblur_cli.training.datasets import Luck
 from deblur_cli.training.detail import Detail
 from deblur_cli.training.latents import Windows
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
 from deblur_cli.training.recipe import FlowRecipe
+from deblur_cli.training.sources import Luck
 
 _STEPS = (1, 4)  # of the sampler, at which the held-out windows are looked at
 _BATCH = 16

@@ -19,9 +19,10 @@ from deblur_cli.checkpoint import write_whole
 from deblur_cli.devices import has_fast_bfloat16
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.training.blur_synthesis import SynthesisConfig
-from deblur_cli.training.datasets import Luck, Mix, TrainingData, TrainingFolder
+from deblur_cli.training.datasets import TrainingData, TrainingFolder
 from deblur_cli.training.estimates import Expert, with_estimates
 from deblur_cli.training.recipe import DataConfig, LatentConfig
+from deblur_cli.training.sources import Luck, Mix
 from deblur_cli.weights import hash_file
 
 _BATCH = 8

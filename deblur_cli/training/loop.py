@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from deblur_cli.checkpoint import write_whole
 from deblur_cli.devices import find_device, has_fast_bfloat16
 from deblur_cli.errors import InputError
-from deblur_cli.training.datasets import Luck
 from deblur_cli.training.optimizer import build_optimizers
 from deblur_cli.training.recipe import ScheduleConfig
+from deblur_cli.training.sources import Luck
 
 STATE, LOG = "state.pt", "log.jsonl"
 _WINDOW = 50  # steps over which loss and speed are averaged

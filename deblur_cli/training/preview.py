@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.training.datasets import Luck, read_training_data
+from deblur_cli.training.datasets import read_training_data
 from deblur_cli.training.recipe import ExpertRecipe
+from deblur_cli.training.sources import Luck
 
 _SIDE, _PER_ROW = 224, 4
 

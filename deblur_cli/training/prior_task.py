@@ -13,10 +13,10 @@ from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.rectified_flow import draw_times, interpolate, velocity_target
-from deblur_cli.training.datasets import Luck
 from deblur_cli.training.latents import Windows, latent_side
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.recipe import PriorRecipe
+from deblur_cli.training.sources import Luck
 
 _TIMES = 8  # at which the held-out loss is measured
 _BATCH = 16

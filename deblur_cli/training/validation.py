@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
-from deblur_cli.training.datasets import Pixels, TrainingData
+from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
+from deblur_cli.training.sources import Pixels
 
 _SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
 _PAIR_SIDE, _PATCH_SIDE = 512, 256

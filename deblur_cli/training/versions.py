@@ -6,8 +6,8 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import stack_versions
-from deblur_cli.training.datasets import Source
 from deblur_cli.training.estimates import Expert
+from deblur_cli.training.sources import Source
 
 
 class VersionSource:

@@ -1,0 +1,146 @@
+"""Where pairs of blurred and sharp patches come from: synthesis on photos, averages of frames, real pairs, a mixture.
+
+Pictures are held in memory as 8-bit RGB.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
+from deblur_cli.training.recipe import DataConfig
+
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+
+
+class Source(Protocol):
+    """Something that gives pairs of patches."""
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
+        """Blurred and sharp patches, (count, 3, size, size), [0, 1], on the device of the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """The two random generators of a source: places on the host, pixels on the device."""
+
+    places: np.random.Generator
+    pixels: torch.Generator
+
+    @classmethod
+    def seeded(cls, seed: int, device: torch.device) -> "Luck":
+        """Both from one seed."""
+        return cls(np.random.default_rng(seed), torch.Generator(device).manual_seed(seed))
+
+
+class PhotoSource:
+    """Sharp photos, blurred by synthesis."""
+
+    def __init__(self, photos: Sequence[Pixels], data: DataConfig, synthesis: SynthesisConfig, luck: Luck) -> None:
+        self._photos, self._data, self._synthesis, self._luck = photos, data, synthesis, luck
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
+        side = size + 2 * margin(self._synthesis)
+        patches = [self._sharp_patch(side) for _ in range(count)]
+        return synthesise(torch.stack(patches), self._luck.pixels, self._synthesis)
+
+    def _sharp_patch(self, side: int) -> Tensor:
+        places = self._luck.places
+        photo = self._photos[int(places.integers(len(self._photos)))]
+        fits = min(photo.shape[:2])
+        wanted = min(round(side / places.uniform(self._data.min_scale, 1.0)), fits)
+        window = _draw_rich_window(photo, wanted, places)
+        return _resize(_to_tensor(photo[window], self._luck.pixels.device), side)
+
+
+class FrameSource:
+    """High-speed frames, blurred by averaging consecutive ones; the middle frame is the sharp one."""
+
+    def __init__(self, sequences: Sequence[Sequence[Pixels]], data: DataConfig, luck: Luck) -> None:
+        self._sequences, self._data, self._luck = sequences, data, luck
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
+        pairs = [self._pair(size) for _ in range(count)]
+        return torch.stack([blurry for blurry, _ in pairs]), torch.stack([sharp for _, sharp in pairs])
+
+    def _pair(self, size: int) -> tuple[Tensor, Tensor]:
+        places, data = self._luck.places, self._data
+        frames = self._sequences[int(places.integers(len(self._sequences)))]
+        half = int(places.integers(data.min_frames // 2, data.max_frames // 2 + 1))
+        middle = int(places.integers(half, len(frames) - half))
+        window = _draw_rich_window(frames[middle], round(size / places.uniform(data.min_scale, 1.0)), places)
+        stack = np.stack([frame[window] for frame in frames[middle - half : middle + half + 1]])
+        gamma = 1.0 if places.random() < 0.5 else 2.2
+        light = (torch.from_numpy(stack).to(self._luck.pixels.device).float() / 255) ** gamma
+        blurry = light.mean(0) ** (1 / gamma)
+        pair = torch.stack((blurry, light[half] ** (1 / gamma))).permute(0, 3, 1, 2)
+        first, second = functional.interpolate(pair, size=(size, size), mode="bilinear", antialias=True).unbind(0)
+        return first, second
+
+
+class PairSource:
+    """Real pairs, cropped."""
+
+    def __init__(self, pairs: Sequence[tuple[Pixels, Pixels]], data: DataConfig, luck: Luck) -> None:
+        self._pairs, self._data, self._luck = pairs, data, luck
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
+        drawn = torch.stack([self._pair(size) for _ in range(count)])
+        return drawn[:, 0], drawn[:, 1]
+
+    def _pair(self, size: int) -> Tensor:
+        places = self._luck.places
+        blurry, sharp = self._pairs[int(places.integers(len(self._pairs)))]
+        wanted = round(size / places.uniform(self._data.min_scale, 1.0))
+        window = _draw_rich_window(sharp, wanted, places)
+        device = self._luck.pixels.device
+        return torch.stack([_resize(_to_tensor(image[window], device), size) for image in (blurry, sharp)])
+
+
+class Mix:
+    """Several sources as one: every draw is from one of them, by its share."""
+
+    def __init__(self, sources: Sequence[tuple[float, Source]], places: np.random.Generator) -> None:
+        self._sources, self._places = [source for _, source in sources], places
+        shares = np.array([share for share, _ in sources])
+        self._shares = shares / shares.sum()
+
+    def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
+        """See `Source.draw`."""
+        source = self._sources[self._places.choice(len(self._sources), p=self._shares)]
+        return source.draw(count, size)
+
+
+def _gradient_energy(crop: Pixels) -> float:
+    green = crop[::2, ::2, 1].astype(np.int16)
+    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+
+
+def _draw_window(image: Pixels, side: int, places: np.random.Generator) -> tuple[slice, slice]:
+    side = min(side, *image.shape[:2])
+    top = int(places.integers(image.shape[0] - side + 1))
+    left = int(places.integers(image.shape[1] - side + 1))
+    return slice(top, top + side), slice(left, left + side)
+
+
+def _draw_rich_window(image: Pixels, side: int, places: np.random.Generator) -> tuple[slice, slice]:
+    """The one with more detail out of two: flat patches teach little."""
+    windows = [_draw_window(image, side, places) for _ in range(2)]
+    return max(windows, key=lambda window: _gradient_energy(image[window]))
+
+
+def _to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1).float() / 255
+
+
+def _resize(patch: Tensor, side: int) -> Tensor:
+    if patch.shape[-1] == side:
+        return patch
+    resized = functional.interpolate(patch[None], size=(side, side), mode="bilinear", antialias=True)
+    return resized[0]
