@@ -1,9 +1,8 @@
-"""`deblur run` from end to end, with a network that only inverts; signals and pipes in a process of their own."""
+"""`deblur run` from end to end, with a network that only inverts."""
 
 import io
 import json
 import os
-import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -12,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deblur_process import start_waiting
-from PIL import Image
+from photo_folders import photo, tree
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
@@ -52,21 +50,10 @@ def deblur(capfd):
     return call
 
 
-def photo(name, shade=90):
-    path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 8), (shade, 80, 70)).save(path)
-    return path
-
-
 def broken(name):
     path = photo(name)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return path
-
-
-def tree(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
 
 def test_a_folder_becomes_a_folder_with_the_same_tree(deblur):
@@ -347,97 +334,6 @@ def test_sixteen_bit_stays_and_is_told_when_the_format_has_no_place_for_it(deblu
     assert err == ["deblur: a.png: webp has no place for 16 bit"]
 
 
-@pytest.fixture
-def many():
-    """A folder of 200 photos, 5 of them broken."""
-    template = photo("in/000.png").read_bytes()
-    for number in range(200):
-        whole = number % 40 != 20
-        Path(f"in/{number:03}.png").write_bytes(template if whole else template[:60])
-
-
-def wait_for(condition, process):
-    for _ in range(600):
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    pytest.fail("nothing happened for 30 seconds")
-
-
-def run_waiting(*arguments):
-    """Status, report and lines of stderr of a run that nobody disturbs."""
-    with start_waiting(["run", "in", "-o", "out", "--json", *arguments], seconds=0) as process:
-        out, err = process.communicate(timeout=60)
-    return process.returncode, json.loads(out), err.splitlines()
-
-
-def test_two_hundred_photos_killed_half_way_and_run_again_are_each_written_once(many):
-    with start_waiting(["run", "in", "-o", "out", "--json"], seconds=0.02) as process:
-        wait_for(lambda: len(list(Path().glob("out/*.png"))) >= 60, process)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 143, err
-    report = json.loads(out)
-    done = [result["output"] for result in report["results"] if result["status"] == "done"]
-    assert 60 <= len(done) < 195
-    assert tree("out") == sorted(Path(path).name for path in done)
-    assert report["summary"]["remaining"] == 200 - len(report["results"])
-    before = {path: path.stat().st_ino for path in Path("out").iterdir()}
-
-    status, report, err = run_waiting()
-    assert status == 3, err
-    statuses = [result["status"] for result in report["results"]]
-    counted = {status: statuses.count(status) for status in ("done", "skipped", "failed")}
-    assert counted == {"done": 195 - len(done), "skipped": len(done), "failed": 5}
-    assert len(tree("out")) == 195
-    assert {path: path.stat().st_ino for path in before} == before
-    assert sum(line.startswith("deblur: in/") for line in err) == 5
-
-    status, report, _ = run_waiting("--quiet")
-    assert (status, report["summary"]["skipped"], report["summary"]["done"]) == (3, 195, 0)
-
-
-def test_a_run_killed_without_warning_leaves_nothing_that_the_next_does_not_mend(many):
-    with start_waiting(["run", "in", "-o", "out"], seconds=0) as process:
-        wait_for(lambda: len(list(Path().glob("out/*.png"))) >= 60, process)
-        process.kill()
-    status, report, _ = run_waiting("--quiet")
-    assert status == 3
-    assert report["summary"]["done"] + report["summary"]["skipped"] == 195
-    assert len(tree("out")) == 195
-
-
-def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
-    photo("in/a.png")
-    Image.new("RGB", (900, 900)).save("in/b.png")
-    with start_waiting(["run", "in", "-o", "out"], seconds=0.05) as process:
-        wait_for(lambda: Path("out/a.png").exists(), process)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
-    assert out == "out/a.png\n"
-    assert tree("out") == ["a.png"]
-    assert "Traceback" not in err
-    assert "1 written, 1 not begun or not finished" in err
-
-
-def test_a_second_ctrl_c_ends_at_once():
-    photo("in/a.png")
-    Image.new("RGB", (900, 900)).save("in/b.png")
-    with start_waiting(["run", "in", "-o", "out"], seconds=3) as process:
-        wait_for(lambda: Path("out/a.png").exists(), process)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-        assert time.monotonic() - started < 2
-    assert process.returncode == 130
-    assert tree("out") == ["a.png"]
-    assert "Traceback" not in err
-
-
 def test_what_a_killed_run_left_is_removed_by_the_next(deblur):
     photo("in/a.png")
     with subprocess.Popen(["true"]) as dead:
@@ -446,17 +342,6 @@ def test_what_a_killed_run_left_is_removed_by_the_next(deblur):
     Path(f"out/.a.png.deblur-{dead.pid}.tmp").write_bytes(b"half")
     assert deblur("in", "-o", "out")[0] == 0
     assert tree("out") == ["a.png"]
-
-
-def test_a_reader_that_leaves_ends_the_run_quietly():
-    for number in range(30):
-        photo(f"in/{number}.png")
-    with start_waiting(["run", "in", "-o", "out", "--quiet"], seconds=0.05) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(timeout=30) == 1
-        assert process.stderr.read() == ""
-    assert len(tree("out")) < 30
 
 
 def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, monkeypatch):

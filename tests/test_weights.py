@@ -1,44 +1,28 @@
-"""The manifests, the store and the tables of `deblur weights`; nothing here goes to a network."""
+"""The store and the tables of `deblur weights`; nothing here goes to a network."""
 
-import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
 from deblur_process import call, run_python
+from hub_user import use_empty_home
+from huggingface_hub import constants
 from test_app import HEAVY, PROBE, cpu_seconds
+from test_weights_manifest import BYTES, COMMIT, HUB, MODEL, SHA256
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import store
-from deblur_cli.weights.entries import Manifest
 from deblur_cli.weights.manifest import find_files, user_manifest_path
-from deblur_cli.weights.schema import SchemaFault, build_manifest
 from deblur_cli.weights.user_manifest import to_toml
-
-BYTES = b"weights" * 100
-SHA256 = hashlib.sha256(BYTES).hexdigest()
-COMMIT = "0123456789abcdef" * 2 + "01234567"
-HUB = {"repository": "a/b", "revision": COMMIT, "name": "c.pth", "licence": "MIT", "source": "s"}
-MODEL = {"backend": "expert", "summary": "s", "files": {"expert": "f"}}
 
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    use_empty_home(tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
 
@@ -62,30 +46,6 @@ def mine(tmp_path):
     return path
 
 
-def build(files, models=None):
-    return build_manifest({"files": files, "models": models or {}}, Manifest({}, {}))
-
-
-def test_the_shipped_manifest_names_the_public_models():
-    models = weights.read_manifest().models
-    assert {"bundled", "bundled-expert", "nafnet-32", "nafnet-64"} <= set(models)
-    entry = weights.find_model("nafnet-64")
-    assert (entry.backend, entry.network, entry.checkpoint_key) == ("expert", "nafnet", "params")
-    assert entry.config["width"] == 64
-    assert entry.files["expert"].bytes == 271_778_961
-    assert entry.hashes == {"expert": entry.files["expert"].sha256}
-    assert weights.find_model("bundled").network == "dense_unet"
-
-
-def test_a_model_may_say_how_its_flow_runs_and_a_wrong_value_is_named():
-    entry = build({"f": HUB}, {"m": {**MODEL, "flow": {"steps": 8, "strength": 0.5}}}).models["m"]
-    assert entry.flow == {"steps": 8, "strength": 0.5}
-    for table, text in (({"steps": 0}, "steps must be 1 to 1000"), ({"step": 4}, "has no step; known are steps,")):
-        with pytest.raises(SchemaFault) as caught:
-            build({"f": HUB}, {"m": {**MODEL, "flow": table}})
-        assert str(caught.value).startswith(f"[models.m] flow: {text}")
-
-
 def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
     line = "deblur train flow --base sd3-medium makes its adapter"
     tables = {"models": {"big": {**MODEL, "files": {}, "untrained": line}}}
@@ -96,87 +56,6 @@ def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
     assert f"untrained: {line}" in deblur("show", "big")[1]
     assert deblur("pull", "big") == (1, [], [f"deblur: error: big: is not trained yet; {line}"])
     assert deblur("verify", "big")[0] == 0
-
-
-def test_every_shipped_file_has_size_hash_licence_and_source():
-    for file in weights.read_manifest().files.values():
-        assert file.licence and file.source
-        assert (file.bytes and file.sha256) or "not published" in file.source or "published neither" in file.source
-
-
-def test_a_shipped_file_without_hash_is_fetched_by_hand_or_belongs_to_a_model_that_is_not_trained():
-    manifest = weights.read_manifest()
-    open_ended = {file.key for file in manifest.files.values() if not file.sha256 and file.kind != "page"}
-    runnable = [entry for entry in manifest.models.values() if not entry.untrained]
-    assert not open_ended & {file.key for entry in runnable for file in entry.files.values()}
-
-
-def test_a_file_on_a_page_may_have_a_name_and_keeps_its_kind_when_imported():
-    page = {"page": "https://x", "licence": "x", "source": "x"}
-    files = build({"f": page, "g": {**page, "name": "model.pth"}}).files
-    assert store.imported_path(files["f"]).name == "weights"
-    assert store.imported_path(files["g"]).name == "model.pth"
-
-
-def test_an_unknown_model_is_refused_with_the_known_ones():
-    with pytest.raises(WeightsError, match=r"--model nothing: unknown model; known are .*nafnet-32"):
-        weights.find_model("nothing")
-
-
-FAULTS = [
-    ({**HUB, "licenc": "x"}, "[files.f] has an unknown or misplaced key: licenc"),
-    ({**HUB, "path": "a"}, "must have exactly one of path, repository, local, page"),
-    ({"licence": "MIT", "source": "s"}, "must have exactly one of"),
-    ({key: HUB[key] for key in HUB if key != "licence"}, "[files.f] lacks licence"),
-    ({key: HUB[key] for key in HUB if key != "revision"}, "[files.f] lacks revision"),
-    ({**HUB, "revision": "main"}, "revision must be a full commit of 40 hex digits"),
-    ({**HUB, "sha256": "ABC"}, "sha256 must be 64 hex digits"),
-    ({**HUB, "bytes": "12"}, "bytes must be a whole number above 0"),
-    ({**HUB, "bytes": True}, "bytes must be a whole number above 0"),
-    ({**HUB, "gated": "no"}, "gated must be true or false"),
-    ({**HUB, "repository": "a/b/c"}, "repository must be OWNER/NAME"),
-    ({**HUB, "name": "../c"}, "name must be a path inside the repository"),
-    ({**HUB, "licence": "a\nb"}, "licence must be a text"),
-    ({"path": "/etc/passwd", "bytes": 1, "sha256": SHA256, "licence": "x", "source": "x"}, "relative path inside"),
-    ({"path": "a", "bytes": 1, "licence": "x", "source": "x"}, "[files.f] lacks sha256"),
-    ({"page": "http://x", "licence": "x", "source": "x"}, "page must be an https:// address"),
-    ("text", "[files.f] must be a table"),
-]
-
-
-@pytest.mark.parametrize(("table", "text"), FAULTS, ids=[row[1] for row in FAULTS])
-def test_a_fault_in_a_file_is_one_line_that_names_it(table, text):
-    with pytest.raises(SchemaFault) as caught:
-        build({"f": table})
-    assert text in str(caught.value)
-    assert "[files.f]" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-MODEL_FAULTS = [
-    ({**MODEL, "files": {"expert": "g"}}, "role expert: there is no [files.g]"),
-    ({**MODEL, "files": {}}, "files must be a table"),
-    ({**MODEL, "speed": 3}, "unknown or misplaced key: speed"),
-    ({"summary": "s", "files": {"expert": "f"}}, "lacks backend"),
-    ({**MODEL, "tiling": {"size": "big"}}, "tiling must be a table of size, context, feather"),
-    ({**MODEL, "config": []}, "config must be a table"),
-    ({**MODEL, "dtypes": ["int4"]}, "dtypes must be a list of"),
-    ({**MODEL, "scores": [{"data": "GoPro"}]}, "scores lacks psnr, ssim, source"),
-]
-
-
-@pytest.mark.parametrize(("table", "text"), MODEL_FAULTS, ids=[row[1] for row in MODEL_FAULTS])
-def test_a_fault_in_a_model_is_one_line_that_names_it(table, text):
-    with pytest.raises(SchemaFault) as caught:
-        build({"f": HUB}, {"m": table})
-    assert text in str(caught.value)
-    assert str(caught.value).startswith("[models.m]")
-
-
-@pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "a/b", "x" * 65])
-def test_a_name_must_be_safe_everywhere(name):
-    with pytest.raises(SchemaFault, match="no usable name"):
-        build({name: HUB})
 
 
 def test_add_by_path_runs_like_another_model(deblur, mine):
@@ -348,14 +227,6 @@ def test_a_broken_user_manifest_is_named_and_shipped_models_still_run(deblur, te
     assert weights.fetch(weights.find_model("bundled").files["expert"]).is_file()
 
 
-def test_what_is_written_reads_back_the_same():
-    tables = {
-        "files": {"f.1": HUB},
-        "models": {"m": {**MODEL, "config": {"a b": [1, [2.5]], "c": True, "d": 'ü"\\\x7f'}}},
-    }
-    assert tomllib.loads(to_toml(tables)) == tables
-
-
 def test_import_checks_the_bytes_and_keeps_a_copy(deblur, mine):
     deblur("add", "theirs", f"hf://a/b@{COMMIT}/c.pth", "--sha256", SHA256)
     Path("wrong.pth").write_bytes(BYTES[::-1])
@@ -434,19 +305,6 @@ def test_verify_reads_what_is_there_and_passes_over_what_is_not(deblur):
     assert (status, err) == (1, ["deblur: error: not usable: nafnet-32; run deblur weights pull nafnet-32"])
 
 
-def test_a_bundled_file_with_wrong_bytes_is_never_used(monkeypatch, tmp_path):
-    file = weights.find_model("bundled").files["expert"]
-    monkeypatch.setattr(store, "PACKAGE", tmp_path)
-    with pytest.raises(WeightsError, match="missing; reinstall deblur-cli"):
-        weights.fetch(file)
-    (tmp_path / file.path).parent.mkdir()
-    with (tmp_path / file.path).open("wb") as stream:
-        stream.truncate(file.bytes)
-    with pytest.raises(WeightsError, match=r"sha256 is .*reinstall deblur-cli"):
-        weights.fetch(file)
-    assert store.find_state(file) == "damaged"
-
-
 @pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["verify"], ["show", "nafnet-64"], ["--help"]])
 def test_nothing_heavy_is_imported(arguments, tmp_path):
     answer = run_python(["-c", PROBE, "weights", *arguments], HF_HOME=str(tmp_path))
@@ -474,20 +332,3 @@ def test_every_command_has_help_with_an_example(command):
 def test_completion_knows_the_models():
     answer = call([], _DEBLUR_COMPLETE="complete_bash", COMP_WORDS="deblur weights pull naf", COMP_CWORD="3")
     assert sorted(answer.stdout.split()) == ["nafnet-32", "nafnet-64", "nafnet-64+flow"]
-
-
-def test_a_checkout_finds_its_manifest_one_folder_up():
-    assert weights.manifest_path() == store.PACKAGE.parent / "weights_manifest.toml"
-
-
-def test_the_wheel_carries_the_manifest_where_it_is_looked_for(tmp_path, monkeypatch):
-    pytest.importorskip("hatchling")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(command, cwd=store.PACKAGE.parent, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extract("deblur_cli/weights_manifest.toml", tmp_path)
-        assert "deblur_cli/weights/manifest.py" in archive.namelist()
-    monkeypatch.setattr("deblur_cli.weights.manifest.PACKAGE", tmp_path / "deblur_cli")
-    assert weights.manifest_path() == tmp_path / "deblur_cli" / "weights_manifest.toml"
-    assert weights.manifest_path().read_bytes() == (store.PACKAGE.parent / "weights_manifest.toml").read_bytes()
