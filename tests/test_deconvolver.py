@@ -57,5 +57,16 @@ def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:
     assert after < before / 2
 
 
+def test_a_fence_is_not_made_something_else() -> None:
+    """In patterns that repeat a search finds kernels of many peaks; what these make of a fence is no fence."""
+    place = torch.arange(192)
+    wires = ((place[:, None] + place) % 14 < 2) | ((place[:, None] - place) % 14 < 2)
+    fence = torch.where(wires, 0.15, 0.85).expand(1, 3, -1, -1)
+    search = KernelSearch(reach=12, turns=5, splitting=(2.0, 2e3, 4.0))
+    deconvolver = Deconvolver(DeconvolutionConfig(192, 128, search, search, ((1.0, 0.03),), ()))
+    versions = deconvolver.deconvolve_windows(fence)
+    assert float((versions[:, 0] - fence)[..., 32:-32, 32:-32].square().mean().sqrt()) < 0.15
+
+
 def test_a_config_survives_json() -> None:
     assert DeconvolutionConfig.from_json(dataclasses.asdict(TINY)) == TINY
