@@ -49,6 +49,11 @@ class DeconvolutionConfig:
         return cls(**plain)
 
     @property
+    def border(self) -> int:
+        """Pixels on each side of a window beyond its own."""
+        return (self.window - self.stride) // 2
+
+    @property
     def versions(self) -> int:
         """How many deconvolutions there are of each photo."""
         return len(self.of_short) + len(self.of_long)
@@ -69,8 +74,7 @@ class Deconvolver:
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
-        side, stride = self.config.window, self.config.stride
-        border = (side - stride) // 2
+        side, stride, border = self.config.window, self.config.stride, self.config.border
         padded = functional.pad(blurry.float(), (border, border, border, border), mode="replicate")
         merged = padded.new_zeros(len(blurry), self.config.versions, *padded.shape[1:])
         total = padded.new_zeros(padded.shape[-2:])
@@ -100,8 +104,8 @@ class Deconvolver:
 
     def _refuse_failures(self, pictures: Tensor, windows: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""
-        border = (self.config.window - self.config.stride) // 2
-        change = (pictures - windows)[..., border:-border, border:-border].square().flatten(1).mean(1).sqrt()
+        inner = slice(self.config.border, -self.config.border)
+        change = (pictures - windows)[..., inner, inner].square().flatten(1).mean(1).sqrt()
         return torch.where((change > _MOST)[:, None, None, None], windows, pictures)
 
 

@@ -18,8 +18,7 @@ class VersionSource:
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
         """As many times (count, 3, size, size), [0, 1], as there are versions, and one more."""
-        cut = self._deconvolver.config
-        border = (cut.window - cut.stride) // 2
+        border = self._deconvolver.config.border
         blurry, sharp = self._source.draw(count, size + 2 * border)
         deconvolved = self._deconvolver.deconvolve_windows(blurry)
         versions = stack_versions(blurry, self._expert.estimate(blurry), deconvolved)
