@@ -18,6 +18,13 @@ def use_empty_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
+def stay_offline(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty home, work in `folder`, and nothing that goes to a network."""
+    use_empty_home(folder, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(folder)
+
+
 def use_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of the Hub."""
     monkeypatch.setattr(constants, "ENDPOINT", url)

@@ -1,59 +1,25 @@
-"""A whole run with a network of three lines: rows, resuming, faults, several devices, files."""
+"""A whole run: rows, resuming, faults, several devices, costs."""
 
-import csv
 import json
 import math
 import time
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from benchmark_factory import HASHES, FakeBackend, load_broken, load_fake, make_plan, run, scores, write, write_pairs
 from torch import nn
 
 from deblur_cli.benchmark import plan as plan_module
-from deblur_cli.benchmark import report_files
 from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
 from deblur_cli.benchmark.datasets import Search
-from deblur_cli.benchmark.gallery import choose_photos, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import FILE_NAME, Journal
-from deblur_cli.benchmark.plan import Options, build_plan
-from deblur_cli.benchmark.records import BLURRY, picture_path
-from deblur_cli.benchmark.summary import build_report
-from deblur_cli.benchmark.tables import format_score, note_lines, summary_rows, to_csv, to_markdown
+from deblur_cli.benchmark.records import BLURRY
 from deblur_cli.benchmark.work import run_plan
 from deblur_cli.errors import BackendError, InputError
 from deblur_cli.tiling import Tiling
-from deblur_cli.weights import ModelEntry, WeightsFile
-
-HASHES = {"weights": "ab" * 32}
-FILE = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
-FAST = ("psnr", "ssim")
-
-
-class FakeBackend:
-    """Adds ten grey levels; its module is there to be counted."""
-
-    def __init__(self, name: str, device: str, dtype: str) -> None:
-        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
-        self.tiling = Tiling(64, 8, 4, 4)
-        self.module: nn.Module = nn.Conv2d(3, 4, 3, padding=1)
-
-    @torch.inference_mode()
-    def restore(self, blurry):
-        self.module(blurry)
-        return blurry + 10 / 255
-
-
-def load_fake(name, *, device, dtype):
-    return FakeBackend(name, device, dtype)
-
-
-def load_broken(name, *, device, dtype):
-    raise BackendError("the device is missing")
 
 
 class Watched:
@@ -76,39 +42,9 @@ class Watched:
         return backend
 
 
-def write(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
 @pytest.fixture
 def pairs(tmp_path):
-    """Three photos that are 5, 10 and 20 levels too dark."""
-    root = tmp_path / "photos"
-    generator = np.random.default_rng(0)
-    for name, step in (("a", 5), ("b", 10), ("c", 20)):
-        blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
-        write(root / "blur" / f"{name}.png", blurry)
-        write(root / "sharp" / f"{name}.png", blurry + np.uint8(step))
-    return root
-
-
-def make_plan(*roots, search=None, **options):
-    settings = Options(**{"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options})
-    return build_plan(roots, settings, search or Search(), find_entry=find_entry)
-
-
-def find_entry(name):
-    return ModelEntry(name, "fake", "s", {"weights": FILE})
-
-
-def run(plan, folder=None, load=load_fake):
-    records = run_plan(plan, Journal(folder), lambda _: None, load)
-    return build_report(plan, records, "deblur bench photos"), records
-
-
-def scores(report, model, metric="psnr"):
-    return {row.image: row.scores[metric] for row in report.images if row.model == model}
+    return write_pairs(tmp_path / "photos")
 
 
 def test_every_model_stands_beside_doing_nothing_with_the_right_figures(pairs):
@@ -326,67 +262,6 @@ def test_memory_does_not_grow_with_the_number_of_photos(tmp_path):
 
     peak(4)
     assert peak(64) < peak(4) + 60 * photo.nbytes / 2
-
-
-def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, monkeypatch):
-    pages = []
-    monkeypatch.setattr(report_files, "write_page", lambda report, folder: pages.append((report, folder)))
-    report, _ = run(make_plan(pairs))
-    report_files.write_report(report, tmp_path)
-    table = json.loads((tmp_path / "report.json").read_text())
-    assert table["images"][0]["scores"]["psnr"] == report.images[0].scores["psnr"]
-    assert "Infinity" in [row["scores"]["psnr"] for row in table["images"]]
-    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
-    assert len(rows) == 6
-    assert float(rows[0]["psnr"]) == report.images[0].scores["psnr"]
-    text = (tmp_path / "report.md").read_text()
-    assert "| photos | fake |" in text
-    assert "peak 255" in text
-    assert pages == [(report, tmp_path)]
-
-
-def test_the_report_says_how_to_repeat_the_run(pairs):
-    report, _ = run(make_plan(pairs, seed=7))
-    assert report.command == "deblur bench photos"
-    assert report.environment["seed"] == 7
-    assert report.environment["protocols"] == {"photos": "full"}
-    assert {"deblur", "python", "torch", "numpy", "devices", "dtypes"} <= report.environment.keys()
-    assert all(row.protocol for row in report.metrics)
-    assert str(pairs.parent) not in json.dumps({**report.to_dict(), "command": ""})
-
-
-def test_pictures_are_kept_for_the_worst_the_best_and_a_spread(pairs, tmp_path):
-    plan = make_plan(pairs)
-    report, records = run(plan)
-    keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
-    assert [pair.image for pair in choose_photos(plan.datasets[0], report, 2)] == ["blur/b.png", "blur/c.png"]
-    wanted = list(list_pictures(plan, report, keys, 2))
-    made = []
-    keep_pictures(plan, wanted, tmp_path, made.append, load_fake)
-    assert len(made) == 6  # sharp, blurry and the model, two photos each
-    kept = np.asarray(Image.open(tmp_path / picture_path("photos", "fake", "blur/b.png")))
-    assert (kept == np.asarray(Image.open(pairs / "sharp" / "b.png"))).all()
-    keep_pictures(plan, wanted, tmp_path, made.append, load_broken)
-    assert len(made) == 6  # nothing is made twice
-
-
-def test_the_table_has_a_row_for_each_model_and_no_empty_cost_columns(pairs):
-    report, _ = run(make_plan(pairs))
-    heading, rows = summary_rows(report)
-    assert heading[:4] == ["dataset", "model", "psnr↑", "ssim↑"]
-    assert "VRAM MB" not in heading
-    assert [row[:2] for row in rows] == [["photos", BLURRY], ["photos", "fake"]]
-    assert all(len(row) == len(heading) for row in rows)
-    assert note_lines(report) == ["psnr: 1 of 3 photos are equal to their truth [photos/fake]"]
-    assert to_markdown(report).count("\n") > 20
-    assert to_csv(report).splitlines()[0].startswith("dataset,image,model,width,height,psnr")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (math.inf, "inf"), (33.705, "33.70"), (0.96682, "0.9668"), (-0.02, "-0.0200")]
-)
-def test_scores_are_printed_as_the_field_prints_them(value, text):
-    assert format_score(value) == text
 
 
 def test_operations_are_counted_as_the_closed_form_has_them():

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,17 @@ def run_waiting(*arguments):
     with start_waiting(["run", "in", "-o", "out", "--json", *arguments], seconds=0) as process:
         out, err = process.communicate(timeout=60)
     return process.returncode, json.loads(out), err.splitlines()
+
+
+@contextmanager
+def pressing_ctrl_c(seconds):
+    """A run of two photos whose network takes so many seconds a tile; Ctrl-C comes once the first is written."""
+    photo("in/a.png")
+    Image.new("RGB", (900, 900)).save("in/b.png")
+    with start_waiting(["run", "in", "-o", "out"], seconds=seconds) as process:
+        wait_for(lambda: Path("out/a.png").exists(), process)
+        process.send_signal(signal.SIGINT)
+        yield process
 
 
 def test_two_hundred_photos_killed_half_way_and_run_again_are_each_written_once(many):
@@ -78,11 +90,7 @@ def test_a_run_killed_without_warning_leaves_nothing_that_the_next_does_not_mend
 
 
 def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
-    photo("in/a.png")
-    Image.new("RGB", (900, 900)).save("in/b.png")
-    with start_waiting(["run", "in", "-o", "out"], seconds=0.05) as process:
-        wait_for(lambda: Path("out/a.png").exists(), process)
-        process.send_signal(signal.SIGINT)
+    with pressing_ctrl_c(0.05) as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out == "out/a.png\n"
@@ -92,11 +100,7 @@ def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
 
 
 def test_a_second_ctrl_c_ends_at_once():
-    photo("in/a.png")
-    Image.new("RGB", (900, 900)).save("in/b.png")
-    with start_waiting(["run", "in", "-o", "out"], seconds=3) as process:
-        wait_for(lambda: Path("out/a.png").exists(), process)
-        process.send_signal(signal.SIGINT)
+    with pressing_ctrl_c(3) as process:
         time.sleep(0.2)
         started = time.monotonic()
         process.send_signal(signal.SIGINT)

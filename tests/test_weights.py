@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from deblur_process import call, run_python
-from hub_user import use_empty_home
-from huggingface_hub import constants
+from hub_user import stay_offline
 from test_app import HEAVY, PROBE, cpu_seconds
 from test_weights_manifest import BYTES, COMMIT, HUB, MODEL, SHA256
 
@@ -22,9 +21,7 @@ from deblur_cli.weights.user_manifest import to_toml
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path, monkeypatch):
-    use_empty_home(tmp_path, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
+    stay_offline(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import tomllib
 import zipfile
 
 import pytest
-from hub_user import use_empty_home
-from huggingface_hub import constants
+from hub_user import stay_offline
 
 from deblur_cli import weights
 from deblur_cli.errors import WeightsError
@@ -26,9 +25,7 @@ MODEL = {"backend": "expert", "summary": "s", "files": {"expert": "f"}}
 
 @pytest.fixture(autouse=True)
 def _own_folders(tmp_path, monkeypatch):
-    use_empty_home(tmp_path, monkeypatch)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
+    stay_offline(tmp_path, monkeypatch)
 
 
 def build(files, models=None):
