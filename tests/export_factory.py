@@ -56,6 +56,11 @@ def hash_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def hashes_of(*roles):
+    """Role -> sha256 of the current folder's files."""
+    return {role: hash_of(Path(f"{role}.safetensors")) for role in roles}
+
+
 def write_expert(path, seed=0):
     torch.manual_seed(seed)
     config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
@@ -81,14 +86,14 @@ def write_base(path, trained_on, seed=0):
     save_network(FlowTransformer(config).transformer, path, metadata)
 
 
-def write_lora(path, trained_on, rank=2):
+def write_lora(path, trained_on, rank=2, training=TRAINING):
     torch.manual_seed(0)
     flow = FlowTransformer(FlowTransformerConfig("sd3", SMALL, 8))
     flow.widen()
     flow.attach_lora(LoraSettings(rank))
     state = {key: torch.randn_like(value) for key, value in flow.adapter_state().items()}
     config = {"rank": 2, "targets": ["attention"], "start_noise": 0.1}
-    save_tensors(state, path, {"config": config, "training": TRAINING, "trained_on": trained_on})
+    save_tensors(state, path, {"config": config, "training": training, "trained_on": trained_on})
 
 
 def write_training(folder, monkeypatch):
@@ -99,12 +104,9 @@ def write_training(folder, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.chdir(folder)
     write_expert(Path("expert.safetensors"))
-    expert = hash_of(Path("expert.safetensors"))
-    write_codec(Path("codec.safetensors"), {"expert": expert})
-    codec = hash_of(Path("codec.safetensors"))
-    write_base(Path("base.safetensors"), {"codec": codec})
-    trained_on = {"codec": codec, "base": hash_of(Path("base.safetensors")), "expert": expert}
-    write_lora(Path("lora.safetensors"), trained_on)
+    write_codec(Path("codec.safetensors"), hashes_of("expert"))
+    write_base(Path("base.safetensors"), hashes_of("codec"))
+    write_lora(Path("lora.safetensors"), hashes_of("codec", "base", "expert"))
 
 
 def export(*more, out="out", **files):

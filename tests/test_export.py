@@ -12,9 +12,11 @@ from deblur_process import call, run_python
 from export_factory import (
     LAYOUT,
     PUSH,
+    TRAINING,
     content,
     export,
     hash_of,
+    hashes_of,
     refusal,
     write_base,
     write_blend,
@@ -120,7 +122,7 @@ def test_an_expert_alone_is_a_model_too(work):
 
 
 def test_an_expert_with_its_blend_is_a_model_too_and_a_flow_runs_on_it(work):
-    write_blend(Path("blend.safetensors"), {"expert": hash_of(Path("expert.safetensors"))})
+    write_blend(Path("blend.safetensors"), hashes_of("expert"))
     assert export("--blend", "blend.safetensors", codec=None, base=None, lora=None, out="alone") == 0
     assert export("--blend", "blend.safetensors", out="whole") == 0
     assert "| blend of its estimate with deconvolutions |" in Path("whole/README.md").read_text()
@@ -219,6 +221,20 @@ def test_another_expert_is_told_and_not_refused(work, capfd):
     assert "Note: the flow was trained with another expert" in Path("out/README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("plain_share", "has_blend", "is_told"),
+    [(0.0, True, False), (0.0, False, True), (0.4, True, False), (0.4, False, False)],
+)
+def test_a_flow_that_saw_estimates_with_and_without_the_blend_belongs_to_both(
+    work, capfd, plain_share, has_blend, is_told
+):
+    write_blend(Path("blend.safetensors"), hashes_of("expert"))
+    training = {**TRAINING, "latents": {"plain_share": plain_share}}
+    write_lora(Path("lora.safetensors"), hashes_of("codec", "base", "expert", "blend"), training=training)
+    assert export(*(["--blend", "blend.safetensors"] if has_blend else [])) == 0
+    assert ("the flow was trained with another expert" in capfd.readouterr().err) is is_told
+
+
 def _other_codec():
     write_codec(Path("other.safetensors"), {}, seed=1)
 
@@ -236,7 +252,7 @@ def _other_blend():
 
 
 def _other_rank():
-    trained_on = {role: hash_of(Path(f"{role}.safetensors")) for role in ("codec", "base")}
+    trained_on = hashes_of("codec", "base")
     write_lora(Path("other.safetensors"), trained_on, rank=3)
 
 

@@ -20,7 +20,7 @@ from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfi
 from deblur_cli.training.anchor import Anchor, load_anchor
 from deblur_cli.training.bases import load_base
 from deblur_cli.training.detail import Detail
-from deblur_cli.training.estimates import load_expert
+from deblur_cli.training.estimates import load_expert, with_estimates
 from deblur_cli.training.latents import load_codec
 from deblur_cli.training.objectives import latent_spread
 from deblur_cli.weights import find_model
@@ -137,6 +137,31 @@ def test_estimates_may_come_from_a_blended_expert_and_both_its_files_are_named()
     assert expert.hashes.keys() == {"expert", "blend"}
     blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     assert expert.estimate(blurry).shape == blurry.shape
+
+
+class Given:
+    """A source that always gives the same pair."""
+
+    def __init__(self, blurry: torch.Tensor, sharp: torch.Tensor) -> None:
+        self._pair = blurry, sharp
+
+    def draw(self, count: int, size: int) -> tuple[torch.Tensor, ...]:
+        return self._pair
+
+
+def test_a_share_of_the_estimates_may_be_made_without_the_blend() -> None:
+    blended, plain = (load_expert(model, torch.device("cpu")) for model in ("bundled-deconvolving", "bundled-expert"))
+    sharp = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), scale_factor=8)
+    blurry = torch.nn.functional.avg_pool2d(sharp, (1, 9), 1, (0, 4))
+    source = Given(blurry, sharp)
+    both = with_estimates([(0.5, source)], blended, 0.4)
+    assert [share for share, _ in both] == pytest.approx([0.3, 0.2])
+    with_blend, without = (mixed.draw(1, 128)[1] for _, mixed in both)
+    assert torch.equal(with_blend, blended.estimate(blurry))
+    assert torch.equal(without, plain.estimate(blurry))
+    assert not torch.equal(with_blend, without)
+    assert [share for share, _ in with_estimates([(0.5, source)], blended)] == [0.5]
+    assert [share for share, _ in with_estimates([(0.5, source)], plain, 0.4)] == [0.5]
 
 
 def test_a_flow_goes_on_where_it_stopped_and_starts_from_an_adapter(work: Path) -> None:

@@ -1,5 +1,6 @@
 """The expert's part in the training of what comes after it: pairs of patches become triples with its estimate."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.backends import Backend, load_model
+from deblur_cli.backends.expert import load_expert as load_backend
 from deblur_cli.errors import InputError
 from deblur_cli.training.sources import Source
 from deblur_cli.weights import find_model
@@ -15,10 +17,16 @@ from deblur_cli.weights import find_model
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """A frozen expert and the sha256 of each of its files by role, for the metadata of what is trained on it."""
+    """A frozen expert.
+
+    Attributes:
+        hashes: sha256 of each of its files by role, for the metadata of what is trained on it.
+        plain: the same without its blend; None where it has none.
+    """
 
     backend: Backend
     hashes: Mapping[str, str]
+    plain: "Expert | None" = None
 
     def estimate(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W), [0, 1], on the expert's device; any size."""
@@ -37,7 +45,11 @@ def load_expert(model: str, device: torch.device) -> Expert:
     entry = find_model(model)
     if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
         raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another without a flow")
-    return Expert(load_model(model, device=str(device)), entry.hashes)
+    whole = Expert(load_model(model, device=str(device)), entry.hashes)
+    if "blend" not in entry.files:
+        return whole
+    plain = dataclasses.replace(entry, files={"expert": entry.files["expert"]})
+    return dataclasses.replace(whole, plain=Expert(load_backend(plain, device, "auto"), plain.hashes))
 
 
 class EstimatedSource:
@@ -52,6 +64,11 @@ class EstimatedSource:
         return blurry, self._expert.estimate(blurry), sharp
 
 
-def with_estimates(sources: Sequence[tuple[float, Source]], expert: Expert) -> list[tuple[float, Source]]:
-    """The same shares, with estimates."""
-    return [(share, EstimatedSource(source, expert)) for share, source in sources]
+def with_estimates(
+    sources: Sequence[tuple[float, Source]], expert: Expert, plain_share: float = 0.0
+) -> list[tuple[float, Source]]:
+    """The same shares, with estimates; where the expert has a blend, `plain_share` of each is estimated without it."""
+    experts = [(1.0, expert)] if expert.plain is None else [(1 - plain_share, expert), (plain_share, expert.plain)]
+    return [
+        (share * part, EstimatedSource(source, whose)) for share, source in sources for part, whose in experts if part
+    ]

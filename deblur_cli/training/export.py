@@ -103,7 +103,7 @@ def export_model(wanted: Export) -> list[str]:
     _check_kinship(parts, pieces)
     _check_loads(entry, pieces)
     model = ModelFolder(wanted.name, entry.summary, entry.backend, parts, _choose_settings(entry))
-    notes = _compare_experts(parts)
+    notes = _compare_experts(parts, pieces)
     told = {role: piece.metadata for role, piece in pieces.items()}
     facts = CardFacts(model, told, wanted.licence, wanted.data_note, wanted.repository, notes)
     texts = {MODEL_JSON: model.to_json(), "README.md": write_card(facts), **_describe_networks(entry, pieces)}
@@ -251,17 +251,23 @@ def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
         load_codec(pieces["codec"].path)
 
 
-def _compare_experts(parts: Mapping[str, Part]) -> list[str]:
+def _compare_experts(parts: Mapping[str, Part], pieces: Mapping[str, _Piece]) -> list[str]:
     """A flow forgives another expert, but what was measured with its own does not hold."""
     trained_on = parts["lora"].trained_on if "lora" in parts else {}
     hashes = {role: part.sha256 for role, part in parts.items()}
     wanted, found = (
         {role: told[role] for role in ("expert", "blend") if role in told} for told in (trained_on, hashes)
     )
-    if wanted in ({}, found):
+    plainly = {"expert": wanted["expert"]} if "blend" in wanted and _saw_plain_estimates(pieces["lora"]) else wanted
+    if not wanted or found in (wanted, plainly):
         return []
     other, this = (", ".join(f"{role} {sha256[:12]}…" for role, sha256 in told.items()) for told in (wanted, found))
     return [f"the flow was trained with another expert ({other}, not {this}); measure them together"]
+
+
+def _saw_plain_estimates(lora: _Piece) -> bool:
+    """Whether a flow that was trained on a blended expert has also seen the expert without its blend."""
+    return bool(lora.metadata.get("training", {}).get("latents", {}).get("plain_share", 0.0))
 
 
 def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[str, str]:

@@ -83,7 +83,7 @@ class Windows:
     def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
         held_out = dataclasses.replace(data, photos=data.held_out_photos, pairs=data.held_out_pairs, sequences=[])
         luck = Luck.seeded(_HELD_OUT_SEED, device)
-        mix = Mix(with_estimates(held_out.sources(self.sources, self.synthesis, luck), self.expert), luck.places)
+        mix = self._mix(held_out, luck)
         drawn = [
             torch.stack(mix.draw(_BATCH, self.latents.side), 1) for _ in range(-(-self.latents.held_out // _BATCH))
         ]
@@ -92,12 +92,16 @@ class Windows:
 
     def _make(self, data: TrainingData, luck: Luck) -> Tensor:
         count = self.latents.windows
-        mix = Mix(with_estimates(data.sources(self.sources, self.synthesis, luck), self.expert), luck.places)
+        mix = self._mix(data, luck)
         made = []
         for _ in range(-(-count // _BATCH)):
             triples = torch.stack(mix.draw(_BATCH, self.latents.side), 1)  # (8, 3, 3, H, W)
             made.append(self._encode(_turn(triples, luck)).to("cpu", torch.bfloat16))
         return torch.cat(made)[:count].contiguous()
+
+    def _mix(self, data: TrainingData, luck: Luck) -> Mix:
+        sources = data.sources(self.sources, self.synthesis, luck)
+        return Mix(with_estimates(sources, self.expert, self.latents.plain_share), luck.places)
 
     @torch.no_grad()
     def _encode(self, triples: Tensor) -> Tensor:

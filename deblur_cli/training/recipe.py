@@ -130,11 +130,13 @@ class LatentConfig:
         windows: how many.
         side: in pixels, a multiple of 16; also the window in which the flow will look at photos.
         held_out: windows of held-out pictures for validation.
+        plain_share: part of all windows that are estimated without the blend, where the expert has one.
     """
 
     windows: int = 6000
     side: int = 256
     held_out: int = 48
+    plain_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
