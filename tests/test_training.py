@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,27 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
     for wrong in ("schedule.batch", "schedule.bach=3"):
         with pytest.raises(InputError, match="ba"):
             read_recipe("expert", ExpertRecipe, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.photo_share=-1", "photo_share = -1.0 must be from 0 to 1"),
+        ("synthesis.grey_share=1.5", "grey_share = 1.5 must be from 0 to 1"),
+        ("schedule.minutes='long'", "minutes = 'long' must be a number"),
+        ("schedule.batch=2.5", "batch = 2.5 must be a whole number"),
+        ("schedule.batch=true", "batch = True must be a whole number"),
+        ("network.widths=96", "widths = 96 must be a list"),
+        ("schedule=3", "schedule = 3 must be a table"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_in_one_line(change: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_recipe("expert", ExpertRecipe, [change])
+
+
+def test_whole_numbers_stand_for_others_too() -> None:
+    assert read_recipe("expert", ExpertRecipe, ["schedule.minutes=3"]).schedule.minutes == 3.0
 
 
 def test_every_shipped_recipe_reads() -> None:

@@ -16,6 +16,8 @@ from deblur_cli.training.blur_synthesis import SynthesisConfig
 T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"
 
+_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
@@ -250,10 +252,24 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
         if key not in known:
             raise ValueError(f"unknown key {key!r}; {kind.__name__} has {', '.join(known)}")
         inner = known[key].default_factory
+        if isinstance(inner, type) and not isinstance(value, dict):
+            raise TypeError(f"{key} = {value!r} must be a table")
         if inner is dict:
             values[key] = value
         elif isinstance(inner, type):
             values[key] = _build(inner, value)
         else:
-            values[key] = tuple(value) if isinstance(value, list) else value
+            plain = tuple(value) if isinstance(value, list) else value
+            values[key] = _check_value(key, plain, known[key].default)
     return kind(**values)
+
+
+def _check_value(key: str, value: Any, default: Any) -> Any:
+    """A value of its default's type, whole numbers as floats where that is one; shares are from 0 to 1."""
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if default is not dataclasses.MISSING and type(value) is not type(default):
+        raise ValueError(f"{key} = {value!r} must be {_TYPES[type(default)]}")
+    if key.endswith("_share") and not 0 <= value <= 1:
+        raise ValueError(f"{key} = {value!r} must be from 0 to 1")
+    return value
