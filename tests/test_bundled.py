@@ -93,15 +93,20 @@ def test_strength_0_is_the_experts_picture_to_the_bit() -> None:
     assert np.array_equal(restore_image(blurry, load_model("bundled", device="cpu", strength=0.0)), expert)
 
 
-def test_the_flow_adds_detail_and_hardly_costs_fidelity() -> None:
-    expert, dual = (load_model(model, device="cpu") for model in ("bundled-expert", "bundled"))
-    losses = []
+@pytest.mark.parametrize(
+    ("alone", "both"), [("bundled-expert", "bundled"), ("bundled-deconvolving", "bundled-deconvolving+flow")]
+)
+def test_the_flow_adds_detail_and_hardly_costs_fidelity(alone: str, both: str) -> None:
+    expert, dual = (load_model(model, device="cpu") for model in (alone, both))
+    losses, kept = [], []
     for name in NAMES:
         blurry, sharp = photo("blurry", name), photo("sharp", name)
         estimate, restored = restore_image(blurry, expert), restore_image(blurry, dual)
         losses.append(psnr(estimate, sharp) - psnr(restored, sharp))
         assert detail(Sample(restored, blurry, sharp)) < detail(Sample(estimate, blurry, sharp))
+        kept.append(psnr(restore_image(sharp, dual), sharp))
     assert np.mean(losses) <= 0.64  # dB, what the paper's loses
+    assert np.mean(kept) >= 40
 
 
 @pytest.mark.parametrize("name", NAMES)
