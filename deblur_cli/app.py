@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import importlib
 import os
 import signal
 import sys
@@ -13,27 +14,46 @@ from typing import Annotated, NoReturn
 import typer
 
 from deblur_cli import __version__
-from deblur_cli.commands import bench, train, weights
-from deblur_cli.commands.doctor import doctor
-from deblur_cli.commands.options import write_note
 from deblur_cli.commands.quick_help import prepare_help
-from deblur_cli.commands.run import run
+from deblur_cli.commands.streams import write_note
 from deblur_cli.errors import DeblurError, ExitStatus
 
 # Typer's usage faults have no public name of their own; the base of BadParameter is it in every release.
 _UsageFault: type[Exception] = typer.BadParameter.__bases__[0]
 
-app = typer.Typer(
-    name="deblur",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="rich",
-)
-app.command("run")(run)
-app.command("doctor")(doctor)
-app.add_typer(bench.app, name="bench")
-app.add_typer(train.app, name="train")
-app.add_typer(weights.app, name="weights")
+# What `deblur --help` says of each command; each lives in a module of its name.
+_COMMANDS = {
+    "run": "Restore motion-blurred photos; everything else about them stays as it is.",
+    "doctor": "Tell devices, memory, torch build, codecs, cache and weights.",
+    "bench": "Measure models on data sets, beside doing nothing; or compare two reports.",
+    "train": "Train the networks, and look at what they learn from.",
+    "weights": "Models and their files: list, download, verify, bring your own.",
+}
+
+
+def _build_app(arguments: Sequence[str]) -> typer.Typer:
+    """The commands that these arguments name, and of the others only what help says of them; all for completion."""
+    app = typer.Typer(
+        name="deblur",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+    )
+    app.callback(invoke_without_command=True)(deblur)
+    for name, summary in _COMMANDS.items():
+        if name not in arguments and "_DEBLUR_COMPLETE" not in os.environ:
+            app.command(name, help=summary)(_not_loaded)
+            continue
+        module = importlib.import_module(f"deblur_cli.commands.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=summary)
+        else:
+            app.command(name)(getattr(module, name))
+    return app
+
+
+def _not_loaded() -> None:
+    """In the place of a command that is not called."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -42,7 +62,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def deblur(
     context: typer.Context,
     version: Annotated[
@@ -77,6 +96,7 @@ def run_app(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Faults become one line on stderr, bugs stay tracebacks."""
     prepare_help(arguments)
     try:
+        app = _build_app(arguments)
         status = app(list(arguments), prog_name="deblur", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:

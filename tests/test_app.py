@@ -1,6 +1,7 @@
 """The command line as a table: arguments -> exit status and text."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -50,6 +51,13 @@ def test_help_and_version_import_nothing_heavy(arguments):
 def test_help_comes_at_once():
     assert cpu_seconds(["--help"]) <= 0.25
     assert cpu_seconds(["--version"]) <= 0.2
+
+
+@pytest.mark.parametrize("command", ["run", "doctor", "train", "weights"])
+def test_the_list_of_commands_says_what_a_command_says_of_itself(command):
+    listing, own = (call([*words, "--help"], COLUMNS="200").stdout for words in ([], [command]))
+    says = next(line.strip() for line in own.splitlines() if line.strip() and "Usage:" not in line)
+    assert re.search(rf"│ {command} +{re.escape(says)} +│", listing)
 
 
 def test_version_is_one_word_and_a_number():

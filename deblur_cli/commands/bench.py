@@ -21,9 +21,8 @@ from deblur_cli.commands.options import (
     check_range,
     complete_model,
     option,
-    write_json,
-    write_result,
 )
+from deblur_cli.commands.streams import write_json, write_result
 from deblur_cli.errors import DeblurError, InputError
 
 _MEASURE = "measure"
@@ -46,7 +45,6 @@ class _MeasureByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_MeasureByDefault,
-    help="Measure models on data sets, beside doing nothing; or compare two reports.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )

@@ -16,7 +16,7 @@ from deblur_cli.benchmark.summary import build_report
 from deblur_cli.benchmark.tables import note_lines, summary_rows
 from deblur_cli.benchmark.work import run_plan
 from deblur_cli.commands.bench import show_table
-from deblur_cli.commands.options import write_json, write_note
+from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.model_spec import ModelSpec
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deblur_cli.commands.options import JsonOption, write_json, write_result
+from deblur_cli.commands.options import JsonOption
+from deblur_cli.commands.streams import write_json, write_result
 from deblur_cli.errors import ExitStatus
 
 if TYPE_CHECKING:

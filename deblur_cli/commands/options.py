@@ -1,10 +1,7 @@
 """The options of the commands, each also an environment variable, and their checks. Knows no torch."""
 
-import json
 import re
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -154,22 +151,3 @@ def check_range(flag: str, value: float | None, lowest: int, highest: int) -> No
     """Raise InputError when a given number lies outside its range."""
     if value is not None and not lowest <= value <= highest:
         raise InputError(f"{flag} {value}: must be from {lowest} to {highest}")
-
-
-def write_result(line: str) -> None:
-    """One line on stdout, flushed at once; a path keeps the bytes it has on the disk."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
-    sys.stdout.buffer.flush()
-
-
-def write_json(content: dict[str, Any], *, indent: int | None = None) -> None:
-    """One JSON value on stdout, ASCII only: safe in every encoding."""
-    write_result(json.dumps(content, indent=indent))
-
-
-def write_note(text: str) -> None:
-    """One line on stderr; where that cannot be written (a full disk, a closed pipe), the work goes on without."""
-    with suppress(OSError):
-        sys.stderr.write(f"deblur: {text}\n")
-        sys.stderr.flush()

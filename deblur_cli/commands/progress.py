@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from deblur_cli.commands.options import write_note, write_result
+from deblur_cli.commands.streams import write_note, write_result
 
 if TYPE_CHECKING:
     from deblur_cli.events import Event

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from deblur_cli import __version__
-from deblur_cli.commands.options import write_json, write_result
 from deblur_cli.commands.progress import Display, Meter
+from deblur_cli.commands.streams import write_json, write_result
 from deblur_cli.events import Event, Outcome, PhotoFinished, Result
 from deblur_cli.plan import Job, Plan
 from deblur_cli.recipe import TOOL, Recipe

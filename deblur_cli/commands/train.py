@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from deblur_cli.commands.options import DeviceOption, QuietOption, option, write_result
+from deblur_cli.commands.options import DeviceOption, QuietOption, option
+from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
 from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, help="Train the networks, and look at what they learn from.")
+app = typer.Typer(no_args_is_help=True)
 
 DataOption = Annotated[
     Path,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deblur_cli.commands.options import QuietOption, option, write_note, write_result
+from deblur_cli.commands.options import QuietOption, option
+from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import InputError
 
 

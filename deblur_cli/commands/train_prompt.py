@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from deblur_cli.commands.options import option, write_result
+from deblur_cli.commands.options import option
+from deblur_cli.commands.streams import write_result
 from deblur_cli.errors import InputError
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deblur_cli.commands.options import check_device, write_note, write_result
+from deblur_cli.commands.options import check_device
 from deblur_cli.commands.progress import format_duration
+from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deblur_cli.commands.options import JsonOption, QuietOption, option, write_json, write_note, write_result
+from deblur_cli.commands.options import JsonOption, QuietOption, option
+from deblur_cli.commands.streams import write_json, write_note, write_result
 from deblur_cli.errors import WeightsError
 
 if TYPE_CHECKING:
     from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 
-app = typer.Typer(no_args_is_help=True, help="Models and their files: list, download, verify, bring your own.")
+app = typer.Typer(no_args_is_help=True)
 
 _SCHEMA = 1  # fields are only ever added
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from deblur_cli.commands.options import write_note, write_result
+from deblur_cli.commands.streams import write_note, write_result
 
 if TYPE_CHECKING:
     from deblur_cli.weights.entries import ModelEntry, WeightsFile

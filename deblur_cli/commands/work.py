@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
 from deblur_cli.commands import report
-from deblur_cli.commands.options import write_note
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.signals import stop_on_signals
+from deblur_cli.commands.streams import write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.memory import keep_freed_memory
