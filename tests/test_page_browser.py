@@ -34,6 +34,17 @@ OPTIONS = (
     "--hide-scrollbars",
 )
 
+# Where a press lands is looked up before it happens: pictures that come in, or a page that scrolls, would move it.
+_COME_TO_REST = """
+const done = arguments[0];
+const frame = () => new Promise(requestAnimationFrame);
+(async () => {
+  await Promise.all([...document.images].map((image) => image.decode().catch(() => null)));
+  for (let last = null; last !== scrollY; await frame()) { last = scrollY; await frame(); }
+  done();
+})();
+"""
+
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None or CHROMEDRIVER is None,
     reason="no Chromium here: apt-get install chromium chromium-driver",
@@ -81,6 +92,7 @@ class Browser:
         """Press at an offset from the middle of an element and pull."""
         node = self.find(selector)
         self.driver.execute_script("arguments[0].scrollIntoView({ block: 'center', behavior: 'instant' })", node)
+        self.driver.execute_async_script(_COME_TO_REST)
         chain = ActionChains(self.driver, duration=20).move_to_element_with_offset(node, *start)
         chain.click_and_hold().move_by_offset(*by).release().perform()
 
