@@ -79,16 +79,16 @@ def cut_axis(length: int, tiling: Tiling) -> list[Span]:
 
 
 def _ramps(starts: list[int], side: int, tiling: Tiling) -> Iterator[Tensor]:
-    """The weights of each span; the fall of one and the rise of the next add up to 1."""
+    """The weights of each span: its rise less the rise of the next, so that all add up to 1 wherever the ramps lie."""
     rise: Tensor | None = None
     for index, start in enumerate(starts):
         weights = torch.ones(side)
         if rise is not None:
-            weights[: len(rise)] *= rise
+            weights[: len(rise)] = rise
         if index + 1 < len(starts):
             shared = start + side - starts[index + 1]
             rise = _ramp(shared, tiling.feather)
-            weights[side - shared :] *= 1 - rise
+            weights[side - shared :] -= rise
         yield weights
 
 

@@ -22,14 +22,25 @@ def test_the_weights_of_all_tiles_sum_to_one_at_every_pixel(height: int, width: 
     torch.testing.assert_close(weight_sum(height, width, TILING), torch.ones(height, width))
 
 
+@pytest.mark.parametrize("size", [1, 304, 320, 432, 448, 512])
+@pytest.mark.parametrize("context", [128, 192])
+def test_tiles_that_move_on_by_less_than_a_ramp_keep_the_light_of_the_photo(size: int, context: int) -> None:
+    tiling = Tiling(512, context, feather=32, multiple_of=16).with_size(size)  # one step of the grid at the smallest
+    for length in (560, 1000, 1337):
+        spans = [tile.rows for tile in tile_grid(length, 16, tiling)]
+        assert all(float(span.weights.min()) >= 0 for span in spans)
+        torch.testing.assert_close(weight_sum(length, 16, tiling), torch.ones(length, 16))
+
+
+@pytest.mark.parametrize("tiling", [TILING, Tiling(304, 128, feather=32, multiple_of=16)])
 @pytest.mark.parametrize("length", [97, 160, 333, 1000])
-def test_every_pixel_that_counts_has_its_context_on_both_sides(length: int) -> None:
-    for tile in tile_grid(length, 8, TILING):
+def test_every_pixel_that_counts_has_its_context_on_both_sides(length: int, tiling: Tiling) -> None:
+    for tile in tile_grid(length, 8, tiling):
         rows = tile.rows
         used = rows.weights.nonzero().flatten()
         first, last = int(used[0]), int(used[-1])
-        assert rows.start == 0 or first >= TILING.context
-        assert rows.start + rows.length >= length or rows.length - 1 - last >= TILING.context
+        assert rows.start == 0 or first >= tiling.context
+        assert rows.start + rows.length >= length or rows.length - 1 - last >= tiling.context
 
 
 def test_tiles_start_on_the_grid_are_equally_large_and_no_larger_than_asked() -> None:
