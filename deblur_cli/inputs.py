@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,12 @@ class Search:
 
     recursive: bool
     excluded: Path | None  # the output folder: never scanned when it lies inside an input folder
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Sort key under which blur_2 stands before blur_10."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def find_photos(arguments: Sequence[str], listed: Sequence[str], search: Search) -> Found:

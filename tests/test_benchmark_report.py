@@ -10,8 +10,9 @@ from benchmark_factory import load_broken, load_fake, make_plan, run, write_pair
 from PIL import Image
 
 from deblur_cli.benchmark import report_files
-from deblur_cli.benchmark.gallery import choose_photos, keep_pictures, list_pictures
-from deblur_cli.benchmark.records import BLURRY, picture_path
+from deblur_cli.benchmark.gallery import choose_photos, drop_outdated, keep_pictures, list_pictures
+from deblur_cli.benchmark.page.photos import find_photos
+from deblur_cli.benchmark.records import BLURRY, SHARP, picture_path
 from deblur_cli.benchmark.tables import format_score, note_lines, summary_rows, to_csv, to_markdown
 
 
@@ -60,6 +61,17 @@ def test_pictures_are_kept_for_the_worst_the_best_and_a_spread(pairs, tmp_path):
     assert (kept == np.asarray(Image.open(pairs / "sharp" / "b.png"))).all()
     keep_pictures(plan, wanted, tmp_path, made.append, load_broken)
     assert len(made) == 6  # nothing is made twice
+
+
+def test_pictures_of_older_weights_are_not_shown_beside_new_scores(pairs, tmp_path):
+    plan = make_plan(pairs)
+    report, records = run(plan)
+    keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
+    keep_pictures(plan, list(list_pictures(plan, report, keys, 3)), tmp_path, lambda _: None, load_fake)
+    drop_outdated(tmp_path, keys)
+    assert [len(photo.files) for photo in find_photos(report, tmp_path)] == [3, 3, 3]
+    drop_outdated(tmp_path, {row: f"{key}{row[1]}" if row[1] == "fake" else key for row, key in keys.items()})
+    assert [list(photo.files) for photo in find_photos(report, tmp_path)] == [[BLURRY, SHARP]] * 3
 
 
 def test_the_table_has_a_row_for_each_model_and_no_empty_cost_columns(pairs):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from deblur_cli.benchmark.compare import compare_reports, find_crossed, parse_limits, read_report
+from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_gaps, parse_limits, read_report
 from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, DatasetInfo, ImageScore, MetricInfo, ModelSummary
 from deblur_cli.benchmark.statistics import mean, median, paired_bootstrap, spread_over
 from deblur_cli.errors import InputError
@@ -78,23 +78,46 @@ def test_a_spread_has_its_ends():
 
 
 def test_photos_are_matched_by_name_and_those_without_value_left_out():
-    before = report({"psnr": [30.0, 31.0, None, math.inf]})
-    after = report({"psnr": [31.0, 31.5, 32.0, 33.0]})
+    before = report({"psnr": [30.0, 31.0, None, math.inf, 30.0, 30.0, 30.0]})
+    after = report({"psnr": [31.0, 31.5, 32.0, 33.0, 30.5, 30.5, 31.0]})
     after.images.reverse()
     (change,) = compare_reports(before, after)
-    assert (change.paired.count, change.left_out) == (2, 2)
-    assert change.paired.difference == pytest.approx(0.75)
+    assert (change.paired.count, change.left_out) == (5, 2)
+    assert change.paired.difference == pytest.approx(0.7)
     assert change.verdict == "better"
 
 
 def test_for_a_metric_whose_low_values_are_good_a_fall_is_an_improvement():
-    changes = compare_reports(report({"lpips": [0.3, 0.4]}), report({"lpips": [0.2, 0.3]}))
+    changes = compare_reports(report({"lpips": [0.3, 0.4] * 3}), report({"lpips": [0.2, 0.3] * 3}))
     assert changes[0].improvement == pytest.approx(0.1)
     assert changes[0].verdict == "better"
 
 
 def test_equal_reports_are_equal():
     assert compare_reports(report({"psnr": [30.0, 31.0]}), report({"psnr": [30.0, 31.0]}))[0].verdict == "equal"
+
+
+def test_a_handful_of_photos_never_decides():
+    (four,) = compare_reports(report({"psnr": [30.0] * 4}), report({"psnr": [31.0] * 4}))
+    (five,) = compare_reports(report({"psnr": [30.0] * 5}), report({"psnr": [31.0] * 5}))
+    assert (four.verdict, five.verdict) == ("unclear", "better")
+
+
+def test_a_gate_sees_what_is_not_there_any_more():
+    before = report({"psnr": [30.0, 31.0, math.inf, math.inf], "lpips": [0.1, 0.1, 0.0, None]})
+    assert find_gaps(before, before, {"psnr": 0, "lpips": 0}) == []
+    worse = report({"psnr": [30.0, None, 50.0, math.inf], "lpips": [0.1, 0.1, 0.0, 0.0]})
+    assert find_gaps(before, worse, {"psnr": 0, "lpips": 0}) == [
+        "set/expert psnr: 2 of 4 photos have nothing to compare any more (1.png)"
+    ]
+    assert len(find_gaps(before, report({"psnr": [30.0]}), {"psnr": 0})) == 1
+    assert len(find_gaps(before, report({"psnr": [30.0] * 4}, "flow"), {"psnr": 0})) == 1
+    assert (
+        find_gaps(
+            before, report({"psnr": [30.0, 30.0, math.inf, math.inf]}, "flow"), {"psnr": 0}, models=("expert", "flow")
+        )
+        == []
+    )
 
 
 def test_two_models_of_different_names_are_compared_when_named():

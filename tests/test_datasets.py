@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.benchmark.datasets import Search, check_sizes, find_dataset, find_datasets, natural_key
+from deblur_cli.benchmark.datasets import Search, check_sizes, find_dataset, find_datasets
 from deblur_cli.errors import InputError
+from deblur_cli.inputs import natural_key
 
 
 def put(root: Path, *names: str, size: tuple[int, int] = (20, 16)) -> None:

@@ -12,6 +12,7 @@ from deblur_cli.benchmark.statistics import PairedDifference, paired_bootstrap
 from deblur_cli.errors import InputError
 
 Limits = Mapping[str, float]  # metric -> smallest allowed improvement
+_FEWEST = 5  # fewer photos that agree by luck are no rare thing, and an interval of so few does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,14 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` when the interval leaves zero out, else `unclear`; `equal` to the last digit."""
+        """`better` or `worse` when the interval leaves zero out, else `unclear`; `equal` to the last digit.
+
+        Fewer than five photos are always `unclear` unless they are equal.
+        """
         low, high = self.paired.low, self.paired.high
         if low == high == 0:
             return "equal"
-        if low <= 0 <= high:
+        if low <= 0 <= high or self.paired.count < _FEWEST:
             return "unclear"
         return "better" if self.improvement > 0 else "worse"
 
@@ -114,6 +118,32 @@ def find_crossed(changes: Sequence[Change], limits: Limits) -> list[Change]:
     if unknown:
         raise InputError(f"--fail-below {', '.join(sorted(unknown))}: this metric was not compared")
     return [change for change in changes if change.improvement < limits.get(change.metric, -math.inf)]
+
+
+def find_gaps(
+    before: BenchmarkReport, after: BenchmarkReport, limits: Limits, *, models: tuple[str, str] | None = None
+) -> list[str]:
+    """A line for each model, data set and limited metric with photos that only `before` has a score of.
+
+    A photo that came back exactly before and does not any more counts as well: its loss has no mean.
+    """
+    names = dict.fromkeys(row.name for row in before.models if row.name != BLURRY)
+    gaps = []
+    for old, new in [models] if models else [(name, name) for name in names]:
+        for dataset in [row.name for row in before.datasets]:
+            first, second = _scores(before, dataset, old), _scores(after, dataset, new)
+            for metric in limits:
+                scored = [image for image, row in first.items() if row.scores.get(metric) is not None]
+                lost = [image for image in scored if _is_lost(first[image], second.get(image), metric)]
+                if lost:
+                    of = f"{len(lost)} of {len(scored)} photos"
+                    gaps.append(f"{dataset}/{new} {metric}: {of} have nothing to compare any more ({lost[0]})")
+    return gaps
+
+
+def _is_lost(first: ImageScore, second: ImageScore | None, metric: str) -> bool:
+    value = second.scores.get(metric) if second else None
+    return value is None or (first.scores.get(metric) == math.inf and value != math.inf)
 
 
 def _same_models(before: BenchmarkReport, after: BenchmarkReport) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from deblur_cli.benchmark.catalogue import explain_missing
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import find_format, probe_size
+from deblur_cli.inputs import natural_key
 
 _BLURRY_FOLDERS = ("blurry", "blur", "input")
 _SHARP_FOLDERS = ("sharp", "gt", "target")
@@ -94,12 +95,6 @@ def check_sizes(dataset: Dataset) -> None:
         for truth in pair.truths[:1]:
             with suppress(PhotoError):
                 _check_pair(pair.blurry, truth)
-
-
-def natural_key(text: str) -> list[tuple[int, str]]:
-    """Sort key under which blur_2 stands before blur_10."""
-    parts = re.split(r"(\d+)", text)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _check_pair(blurry: Path, truth: Path) -> None:

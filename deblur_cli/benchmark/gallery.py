@@ -52,6 +52,16 @@ def keep_pictures(
     write_whole(folder / _INDEX, json.dumps(kept, indent=1))
 
 
+def drop_outdated(folder: Path, keys: Keys) -> None:
+    """Delete pictures of this report's photos that belong to other scores: of older weights, files or options."""
+    kept = _read_index(folder)
+    current = {picture_path(*row): key for row, key in keys.items()}
+    current |= {picture_path(name, SHARP, image): key for (name, model, image), key in keys.items() if model == BLURRY}
+    for place, key in current.items():
+        if kept.get(place) != key:
+            (folder / place).unlink(missing_ok=True)
+
+
 def list_pictures(plan: Plan, report: BenchmarkReport, keys: Keys, most: int) -> Iterator[Wanted]:
     """Every picture of at most `most` photos per data set: the truth, the photo as taken, each model's answer."""
     for model in (SHARP, *plan.rows):

@@ -14,12 +14,14 @@ def open_folder(folder: Path) -> None:
     """Make the folder.
 
     Raises:
-        InputError: it cannot be made or is a file.
+        InputError: it cannot be made, cannot be written to or is a file.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise InputError(f"--report {folder}: cannot be made ({fault.strerror})") from fault
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--report {folder}: cannot be written to; change its permissions or choose another folder")
 
 
 def write_report(report: BenchmarkReport, folder: Path) -> None:

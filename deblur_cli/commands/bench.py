@@ -165,7 +165,7 @@ def compare(
         list[str] | None,
         typer.Option(
             "--fail-below",
-            help="Exit 1 when a metric's mean improvement is below this; repeat it for several.",
+            help="Exit 1 when a metric's mean improvement is below this or photos lost it; repeat it for several.",
             metavar="METRIC=X",
             envvar="DEBLUR_FAIL_BELOW",
         ),
@@ -187,18 +187,20 @@ def compare(
       deblur bench compare old/ new/ --fail-below psnr=-0.05 --fail-below lpips=0
       deblur bench compare run/ run/ --models expert,flow
     """
-    from deblur_cli.benchmark.compare import compare_reports, find_crossed, parse_limits, read_report
+    from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_gaps, parse_limits, read_report
     from deblur_cli.benchmark.tables import change_rows
 
     limits = parse_limits(fail_below or [])
-    changes = compare_reports(read_report(before), read_report(after), models=_two(models), seed=seed)
+    reports, names = (read_report(before), read_report(after)), _two(models)
+    changes = compare_reports(*reports, models=names, seed=seed)
     crossed = find_crossed(changes, limits)
     if as_json:
         write_json({"changes": [change.to_dict() for change in changes], "crossed": len(crossed)}, indent=2)
     else:
         show_table(*change_rows(changes))
-    if crossed:
-        lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
+    lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
+    lines += find_gaps(*reports, limits, models=names)
+    if lines:
         raise DeblurError(f"--fail-below: {'; '.join(lines)}")
 
 

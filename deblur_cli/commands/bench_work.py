@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.backends import Backend, load_model
-from deblur_cli.benchmark.gallery import Wanted, keep_pictures, list_pictures
+from deblur_cli.benchmark.gallery import Wanted, drop_outdated, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import Journal, Record
 from deblur_cli.benchmark.plan import Plan
 from deblur_cli.benchmark.records import BenchmarkReport
@@ -55,6 +55,7 @@ def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
     report = build_report(plan, records, _command_line())
     if target.report:
         keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
+        drop_outdated(target.report, keys)
         wanted = list(list_pictures(plan, report, keys, target.pictures))
         keep_pictures(plan, wanted, target.report, progress.tell_picture, load_row)
         write_report(report, target.report)
