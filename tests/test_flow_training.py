@@ -185,6 +185,20 @@ def test_a_base_of_another_codec_is_refused(work: Path, capsys: pytest.CaptureFi
     assert "another codec" in capsys.readouterr().err
 
 
+def test_a_training_does_not_go_on_upon_another_codec_than_it_began_with(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec, base, _ = train_all(work)
+    before = base.read_bytes()
+    assert train(work, "codec", "--resume", "--minutes", "0.03") == 0
+    capsys.readouterr()
+    for minutes in ("0.02", "0.04"):  # over already, and not yet
+        shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--minutes", minutes]
+        assert train(work, "prior", *shared, "--resume") == 2
+        assert "was trained on another codec" in capsys.readouterr().err
+    assert base.read_bytes() == before
+
+
 def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
     codec, base, _ = train_all(work)
     (work / "full.toml").write_text(FLOW.replace("rank = 2", 'rank = 2\nadapt = "all"\nblurry_channels = false'))

@@ -9,7 +9,7 @@ from deblur_cli.commands.options import DeviceOption, QuietOption, option
 from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
-from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
+from deblur_cli.commands.train_work import check_folder, choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
@@ -265,10 +265,13 @@ def preview(
     """
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
+    check_folder(out.parent)
     from deblur_cli.training.preview import draw_sheet
     from deblur_cli.training.recipe import ExpertRecipe, read_recipe
 
-    draw_sheet(read_recipe(recipe, ExpertRecipe), data, count, seed).save(out)
+    sheet = draw_sheet(read_recipe(recipe, ExpertRecipe), data, count, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(out)
     write_result(str(out))
 
 

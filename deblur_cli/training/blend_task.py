@@ -52,6 +52,10 @@ class BlendTask:
         if init is not None:
             load_strict(self.network, init)
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        return dict(self._expert.hashes)
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
         sources = with_versions(sources, self._expert, self._deconvolver)
@@ -77,7 +81,7 @@ class BlendTask:
         metadata = {
             "config": dataclasses.asdict(self.recipe.network),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": dict(self._expert.hashes),
+            "trained_on": self.trained_on,
         }
         save_network(self.network, path, metadata)
 

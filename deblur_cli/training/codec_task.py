@@ -53,6 +53,10 @@ class CodecTask:
         if init is not None:
             load_strict(self.network, init)
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        return dict(self._expert.hashes)
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, luck), self._expert)
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
@@ -76,6 +80,8 @@ class CodecTask:
         return codec.anchor_weight * functional.mse_loss(latents.float(), self._anchor.encode(sharp).float())
 
     def validate(self, network: nn.Module) -> Figures:
+        if not self._held_out:
+            return {}
         psnr = {"estimate": 0.0, "through r-space": 0.0, "decoded plainly": 0.0}
         for estimate, sharp in self._held_out:
             through, latents = network(sharp, estimate)
@@ -89,7 +95,7 @@ class CodecTask:
         metadata = {
             "config": dataclasses.asdict(self.recipe.network),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": dict(self._expert.hashes),
+            "trained_on": self.trained_on,
         }
         save_network(self.network, path, metadata)
 

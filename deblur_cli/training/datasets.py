@@ -1,17 +1,20 @@
 """Training folders, read into memory and split into training and validation.
 
-Layout, each part optional:  `photos/**` sharp photos · `frames/SEQUENCE/*` consecutive sharp high-speed frames ·
-`pairs/SEQUENCE/{blur,sharp}/*` real pairs. Pictures are held in memory as 8-bit RGB.
+Layout, each part optional:  `photos/**` sharp photos · `frames/SEQUENCE/*` consecutive sharp high-speed frames, in the
+order of the numbers in their names · `pairs/SEQUENCE/{blur,sharp}/*` real pairs of the same name up to the suffix.
+Hidden files are not looked at. Pictures are held in memory as 8-bit RGB.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from deblur_cli.errors import InputError
+from deblur_cli.inputs import natural_key
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.recipe import DataConfig
 from deblur_cli.training.sources import FrameSource, Luck, PairSource, PhotoSource, Pixels, Source
@@ -46,6 +49,16 @@ class TrainingData:
         if not found:
             raise InputError("no training pictures: expected photos/, frames/SEQUENCE/ or pairs/SEQUENCE/{blur,sharp}")
         return found
+
+    def held_out(self) -> "TrainingData":
+        """The pictures that are never trained on, in the places of the others.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not self.held_out_photos and not self.held_out_pairs:
+            raise InputError("no pictures to validate on: put sharp photos into photos/ or pairs into pairs/SEQUENCE/")
+        return replace(self, photos=self.held_out_photos, pairs=self.held_out_pairs, sequences=[])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +99,17 @@ def read_training_data(root: Path, data: DataConfig) -> TrainingData:
     """Read all pictures under `root` into memory and hold some out.
 
     Raises:
-        InputError: `root` is no folder.
+        InputError: `root` is no folder, a picture cannot be read, one of a pair is missing, or the two of a pair or the
+            frames of a sequence differ in size.
     """
     find_training_data(root, data)
     photos = _drop_soft([_read(path) for path in _find_pictures(root / "photos")], data.soft_share)
-    sequences = [[_read(p) for p in _find_pictures(folder)] for folder in _folders(root / "frames")]
+    sequences = [_read_alike(_in_order(folder)) for folder in _folders(root / "frames")]
     pairs: list[tuple[Pixels, Pixels]] = []
     kept: list[tuple[Pixels, Pixels]] = []
     for folder in _folders(root / "pairs"):
-        found = [(_read(p), _read(folder / "sharp" / p.name)) for p in _find_pictures(folder / "blur")]
-        cut = len(found) - data.held_out_pairs
+        found = _read_pairs(folder)
+        cut = max(len(found) - data.held_out_pairs, (len(found) + 1) // 2)
         pairs, kept = pairs + found[:cut], kept + found[cut:]
     every = data.held_out_photos
     return TrainingData(
@@ -108,7 +122,38 @@ def read_training_data(root: Path, data: DataConfig) -> TrainingData:
 
 
 def _find_pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """Pictures as they were taken: frame_2 before frame_10."""
+    return sorted(_find_pictures(folder), key=lambda path: natural_key(path.relative_to(folder).as_posix()))
+
+
+def _read_pairs(folder: Path) -> list[tuple[Pixels, Pixels]]:
+    sharp = {path.relative_to(folder / "sharp").with_suffix(""): path for path in _find_pictures(folder / "sharp")}
+    pairs = []
+    for path in _in_order(folder / "blur"):
+        name = path.relative_to(folder / "blur").with_suffix("")
+        if name not in sharp:
+            raise InputError(f"{path}: has no sharp picture {folder / 'sharp' / name}.*")
+        blurry, truth = _read_alike([path, sharp[name]])
+        pairs.append((blurry, truth))
+    return pairs
+
+
+def _read_alike(paths: Sequence[Path]) -> list[Pixels]:
+    """Pictures that must have one size."""
+    pictures = [_read(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise InputError(f"{path}: is {_size(picture)}, but {paths[0]} is {_size(pictures[0])}")
+    return pictures
+
+
+def _size(picture: Pixels) -> str:
+    return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
 def _folders(root: Path) -> list[Path]:
@@ -116,8 +161,11 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _read(path: Path) -> Pixels:
-    with Image.open(path) as image:
-        return np.array(image.convert("RGB"))  # a copy that torch may wrap
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))  # a copy that torch may wrap
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:  # Pillow raises them all
+        raise InputError(f"{path}: cannot be read as a picture ({fault}); repair or remove it") from fault
 
 
 def _drop_soft(photos: list[Pixels], share: float) -> list[Pixels]:

@@ -67,6 +67,10 @@ class DeblurDiffTask:
             self._system.enable_gradient_checkpointing()
         self.network: nn.Module = self._system
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        return {"base": self._base.sha256}
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
@@ -107,7 +111,7 @@ class DeblurDiffTask:
         metadata = {
             "config": dataclasses.asdict(self._system.config),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": {"base": self._base.sha256},
+            "trained_on": self.trained_on,
         }
         save_network(self._system.trained, path, metadata)
 
@@ -124,9 +128,8 @@ class DeblurDiffTask:
     def _draw_held_out(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
         """Batches of blurred and sharp windows that are never trained on, the same in every run."""
         settings, batch = self.recipe.diffusion, self.schedule.batch
-        data, luck = self._data, Luck.seeded(_HELD_OUT_SEED, device)
-        held_out = dataclasses.replace(data, photos=data.held_out_photos, pairs=data.held_out_pairs, sequences=[])
-        sources = [source for _, source in held_out.sources(self.recipe.data, self.recipe.synthesis, luck)]
+        data, luck = self._data.held_out(), Luck.seeded(_HELD_OUT_SEED, device)
+        sources = [source for _, source in data.sources(self.recipe.data, self.recipe.synthesis, luck)]
         drawn = [sources[n % len(sources)].draw(1, self.schedule.patch) for n in range(settings.held_out)]
         blurry, sharp = (torch.cat(windows) for windows in zip(*drawn, strict=True))
         return [(blurry[n : n + batch], sharp[n : n + batch]) for n in range(0, settings.held_out, batch)]

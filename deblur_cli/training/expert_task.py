@@ -40,6 +40,10 @@ class ExpertTask:
             load_strict(self.network, init)
         self._validation: ValidationSets = build_validation(data, recipe.synthesis)
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        return {}
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)

@@ -51,6 +51,12 @@ class FlowTask:
             _load_adapter(self._flow, init)
         self.network: nn.Module = self._flow
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        prompt = self._base.prompt
+        parents = {"codec": self._windows.codec.sha256, "base": self._base.sha256}
+        return parents | dict(self._windows.expert.hashes) | ({} if prompt is None else {"prompt": prompt})
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         with accelerator.main_process_first():
             made = self._windows.open(accelerator.device, self.seed)
@@ -87,14 +93,12 @@ class FlowTask:
         }
 
     def write(self, path: Path, record: dict[str, Any]) -> None:
-        flow, prompt = self.recipe.flow, self._base.prompt
+        flow = self.recipe.flow
         shape = {"rank": flow.rank, "targets": list(flow.targets)}
-        parents = {"codec": self._windows.codec.sha256, "base": self._base.sha256}
-        parents |= dict(self._windows.expert.hashes) | ({} if prompt is None else {"prompt": prompt})
         metadata = {
             "config": {**shape, "start_noise": flow.start_noise, "window": self._flow.config.window},
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": parents,
+            "trained_on": self.trained_on,
         }
         if flow.adapt == "all":
             save_tensors({**self._flow.base_state(), **self._flow.adapter_state()}, path, metadata)

@@ -81,9 +81,8 @@ class Windows:
         return Made(**load_file(path))
 
     def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
-        held_out = dataclasses.replace(data, photos=data.held_out_photos, pairs=data.held_out_pairs, sequences=[])
         luck = Luck.seeded(_HELD_OUT_SEED, device)
-        mix = self._mix(held_out, luck)
+        mix = self._mix(data.held_out(), luck)
         drawn = [
             torch.stack(mix.draw(_BATCH, self.latents.side), 1) for _ in range(-(-self.latents.held_out // _BATCH))
         ]

@@ -43,6 +43,10 @@ class Task(Protocol):
     def network(self) -> nn.Module:
         """What of it requires a gradient is trained, averaged and kept in the state."""
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        """Role -> hex sha256 of the frozen networks that it is trained on."""
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         """Called once, before the first loss: put what is not trained on the device, open the data."""
 
@@ -133,6 +137,7 @@ class Training:
             "trained": self.trained,
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "trained_on": self.task.trained_on,
         }
         write_whole(self.paths.folder / STATE, lambda path: torch.save(state, path))
         record = {"steps": self.step, "minutes_spent": round(self.elapsed / 60, 2)}
@@ -193,6 +198,12 @@ class Training:
         saved = state.get("trained", [])
         if [tensor.shape for tensor in saved] != [tensor.shape for tensor in self.trained]:
             raise InputError(f"{path}: belongs to another network shape; resume with its own recipe")
+        before, now = state.get("trained_on", {}), self.task.trained_on
+        changed = sorted(role for role in before.keys() | now.keys() if before.get(role) != now.get(role))
+        if changed:
+            raise InputError(
+                f"{path}: was trained on another {' and '.join(changed)}; resume with the one it began with"
+            )
         with torch.no_grad():
             for mine, other in zip(self.trained, saved, strict=True):
                 mine.copy_(other)

@@ -43,6 +43,10 @@ class PriorTask:
             load_strict(self._flow.transformer, init)
         self.network: nn.Module = self._flow
 
+    @property
+    def trained_on(self) -> dict[str, str]:
+        return {"codec": self._windows.codec.sha256}
+
     def begin(self, accelerator: Accelerator, luck: Luck) -> None:
         with accelerator.main_process_first():
             made = self._windows.open(accelerator.device, self.seed)
@@ -69,7 +73,7 @@ class PriorTask:
         metadata = {
             "config": self._flow.config.to_json(),
             "training": dataclasses.asdict(self.recipe) | record,
-            "trained_on": {"codec": self._windows.codec.sha256},
+            "trained_on": self.trained_on,
         }
         save_network(self._flow.transformer, path, metadata)
 

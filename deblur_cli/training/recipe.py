@@ -31,7 +31,8 @@ class DataConfig:
         min_scale: photos are reduced by a random factor between this and 1.
         min_frames, max_frames: odd numbers of frames in an average.
         soft_share: share of photos, the least sharp ones, that are dropped.
-        held_out_pairs, held_out_photos: kept for validation: the last pairs of each sequence; every n-th photo.
+        held_out_pairs, held_out_photos: kept for validation: the last pairs of each sequence, at most half of them;
+            every n-th photo.
     """
 
     photo_share: float = 0.6

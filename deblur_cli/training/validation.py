@@ -14,15 +14,20 @@ from deblur_cli.training.sources import Pixels
 
 _SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
 _PAIR_SIDE, _PATCH_SIDE = 512, 256
+_GRID = 64  # sides of real pairs are cut to multiples of this: every network here takes them
 
 ValidationSets = dict[str, list[tuple[Tensor, Tensor]]]  # name -> (blurry, sharp) batches, (B, 3, H, W)
 
 
 def build_validation(data: TrainingData, synthesis: SynthesisConfig) -> ValidationSets:
-    """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (untouched photos)."""
+    """`real` (held-out pairs), `shake` and `motion` (held-out photos, synthesised once), `sharp` (untouched photos).
+
+    Pictures that are too small for their set are left out, and a set without pictures is not there.
+    """
     sets: ValidationSets = {}
-    if data.held_out_pairs:
-        sets["real"] = [(_centre(b, _PAIR_SIDE), _centre(s, _PAIR_SIDE)) for b, s in data.held_out_pairs]
+    pairs = [pair for pair in data.held_out_pairs if min(pair[0].shape[:2]) >= _GRID]
+    if pairs:
+        sets["real"] = [(_centre(b, _PAIR_SIDE, _GRID), _centre(s, _PAIR_SIDE, _GRID)) for b, s in pairs]
     side = _PATCH_SIDE + 2 * margin(synthesis)
     photos = [photo for photo in data.held_out_photos if min(photo.shape[:2]) >= side]
     if not photos:
@@ -51,8 +56,9 @@ def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.devic
     return mean_psnr(restored, sharp.to(device)) - before
 
 
-def _centre(image: Pixels, side: int) -> Tensor:
-    height, width = image.shape[:2]
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    crop = torch.from_numpy(image[top : top + side, left : left + side].copy())
+def _centre(image: Pixels, side: int, grid: int = 1) -> Tensor:
+    """The middle, (1, 3, h, w), [0, 1]; neither side longer than `side`, both multiples of `grid`."""
+    height, width = (min(length, side) // grid * grid for length in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    crop = torch.from_numpy(image[top : top + height, left : left + width].copy())
     return (crop.permute(2, 0, 1).float() / 255)[None]

@@ -1,0 +1,104 @@
+"""A training folder: what is read, in which order, what is held out, and one clear line for what cannot be."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deblur_cli.errors import InputError
+from deblur_cli.training.blur_synthesis import SynthesisConfig
+from deblur_cli.training.datasets import TrainingData, read_training_data
+from deblur_cli.training.recipe import DataConfig
+from deblur_cli.training.sources import Luck
+from deblur_cli.training.validation import build_validation
+
+CONFIG = DataConfig(held_out_pairs=2, held_out_photos=4, max_frames=3, soft_share=0.0)
+
+
+def put(folder: Path, *names: str, size: tuple[int, int] = (20, 16)) -> None:
+    """Pictures of one grey level each: their place among the names."""
+    for level, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (level, level, level)).save(folder / name)
+
+
+def levels(pictures: list[np.ndarray]) -> list[int]:
+    return [int(picture[0, 0, 0]) for picture in pictures]
+
+
+def read(root: Path) -> TrainingData:
+    return read_training_data(root, CONFIG)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    found = read(tmp_path)
+    with pytest.raises(InputError, match="no training pictures"):
+        found.sources(CONFIG, SynthesisConfig(), Luck.seeded(0, torch.device("cpu")))
+    with pytest.raises(InputError, match="no pictures to validate on"):
+        found.held_out()
+
+
+def test_frames_and_pairs_follow_the_numbers_in_their_names(tmp_path: Path) -> None:
+    names = [f"frame_{number}.png" for number in range(1, 13)]
+    put(tmp_path / "frames/a", *names)
+    for kind in ("blur", "sharp"):
+        put(tmp_path / "pairs/s" / kind, *names)
+    found = read(tmp_path)
+    assert levels(found.sequences[0]) == list(range(12))
+    assert levels([sharp for _, sharp in found.pairs]) == list(range(10))
+    assert levels([sharp for _, sharp in found.held_out_pairs]) == [10, 11]  # the last ones, never the first
+
+
+def test_at_most_half_of_a_short_sequence_of_pairs_is_held_out(tmp_path: Path) -> None:
+    for kind in ("blur", "sharp"):
+        put(tmp_path / "pairs/s" / kind, "1.png", "2.png", "3.png")
+    found = read(tmp_path)
+    assert (len(found.pairs), len(found.held_out_pairs)) == (2, 1)
+
+
+def test_every_nth_photo_is_held_out(tmp_path: Path) -> None:
+    put(tmp_path / "photos", *(f"{number}.png" for number in range(5)))
+    found = read(tmp_path)
+    assert (levels(found.photos), levels(found.held_out_photos)) == ([1, 2, 3], [0, 4])
+    assert levels(found.held_out().photos) == [0, 4]
+
+
+def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:
+    put(tmp_path / "photos", "a.png", ".thumbnails/a.png")
+    (tmp_path / "photos/._a.png").write_bytes(b"resource fork")
+    assert len(read(tmp_path).held_out_photos) == 1
+
+
+def test_a_pair_may_have_two_formats(tmp_path: Path) -> None:
+    put(tmp_path / "pairs/s/blur", "1.webp")
+    put(tmp_path / "pairs/s/sharp", "1.png")
+    assert len(read(tmp_path).pairs) == 1
+
+
+def test_what_cannot_be_read_or_paired_is_one_line_with_its_file(tmp_path: Path) -> None:
+    def refuse(root: Path, message: str) -> None:
+        with pytest.raises(InputError, match=re.escape(message)):
+            read(root)
+
+    (tmp_path / "broken/photos").mkdir(parents=True)
+    (tmp_path / "broken/photos/a.jpg").write_bytes(b"no picture")
+    refuse(tmp_path / "broken", "photos/a.jpg: cannot be read as a picture")
+    put(tmp_path / "lonely/pairs/s/blur", "1.png")
+    refuse(tmp_path / "lonely", "blur/1.png: has no sharp picture")
+    put(tmp_path / "sizes/pairs/s/blur", "1.png")
+    put(tmp_path / "sizes/pairs/s/sharp", "1.png", size=(21, 16))
+    refuse(tmp_path / "sizes", "sharp/1.png: is 21x16, but")
+    put(tmp_path / "frames/frames/a", "1.png")
+    put(tmp_path / "frames/frames/a", "2.jpg", size=(10, 16))
+    refuse(tmp_path / "frames", "2.jpg: is 10x16, but")
+
+
+def test_real_pairs_of_any_size_are_cut_to_the_grid_of_every_network(tmp_path: Path) -> None:
+    for kind in ("blur", "sharp"):
+        put(tmp_path / "pairs/a" / kind, "1.png", "2.png", size=(640, 360))
+        put(tmp_path / "pairs/b" / kind, "1.png", "2.png", size=(60, 60))  # too small to look at
+    ((blurry, sharp),) = build_validation(read(tmp_path), SynthesisConfig())["real"]
+    assert blurry.shape == sharp.shape == (1, 3, 320, 512)
