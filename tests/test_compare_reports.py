@@ -42,15 +42,21 @@ def test_the_interval_has_the_width_that_theory_gives():
     assert paired.high == pytest.approx(paired.difference + 1.96 * standard_error, abs=0.1 * standard_error)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+@pytest.mark.parametrize("photos", [7, 40])
+def test_the_interval_covers_the_truth_as_often_as_it_says(photos):
     generator = np.random.default_rng(0)
     hits = 0
-    for trial in range(200):
-        before = generator.normal(30, 3, 40)
-        after = before + generator.normal(0.2, 1, 40)
+    for trial in range(400):
+        before = generator.normal(30, 3, photos)
+        after = before + generator.normal(0.2, 1, photos)
         paired = paired_bootstrap(before.tolist(), after.tolist(), seed=trial, resamples=1000)
         hits += paired.low <= 0.2 <= paired.high
-    assert 0.89 <= hits / 200 <= 0.99
+    assert 0.91 <= hits / 400 <= 0.99
+
+
+def test_the_interval_of_one_photo_is_its_difference():
+    paired = paired_bootstrap([30.0], [31.0])
+    assert (paired.low, paired.high) == (1.0, 1.0)
 
 
 def test_one_seed_gives_one_interval():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -31,7 +32,10 @@ def paired_bootstrap(
     """Percentile interval of the mean paired difference; images are drawn, both scores of one together.
 
     Pairing takes out what makes an image hard or easy, which is far larger than what makes two models differ.
-    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
+    The interval is expanded to the width that Student's t has for so few images: plain percentiles of seven cover the
+    truth in 86 % of all cases instead of 95 %.
+    Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Hesterberg 2015, "What Teachers
+    Should Know About the Bootstrap" (arXiv 1411.5279), the expanded percentile interval.
 
     Raises:
         ValueError: nothing to compare, or the two do not have one length.
@@ -40,7 +44,8 @@ def paired_bootstrap(
         raise ValueError("paired scores must be as many before as after, and at least one")
     first, second = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     means = _resampled_means(second - first, seed, resamples)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    tail = _expanded_tail(first.size, (1 - confidence) / 2)
+    low, high = np.quantile(means, [tail, 1 - tail])
     return PairedDifference(
         count=len(before),
         before=float(first.mean()),
@@ -49,6 +54,16 @@ def paired_bootstrap(
         low=float(low),
         high=float(high),
     )
+
+
+def _expanded_tail(count: int, tail: float) -> float:
+    """The share of resampled means to leave out at either end, for the width of Student's t; all stay of one."""
+    if count < 2:
+        return 0.0
+    angles = np.linspace(-np.pi / 2, np.pi / 2, 100_001)  # Student's t is √(n - 1) · tan of an angle …
+    shares = np.cumsum(np.cos(angles) ** (count - 2))  # … whose density is a power of the cosine
+    width = np.sqrt(count) * np.tan(angles[np.searchsorted(shares, tail * shares[-1])])
+    return NormalDist().cdf(float(width))
 
 
 def mean(values: Sequence[float]) -> float | None:
