@@ -25,6 +25,7 @@ Action = Literal["new", "replace", "skip"]
 # The least that a photo takes on the disk, bytes per pixel: only a clear lack of space is refused.
 _LEAST_BYTES = {"jpeg": 0.1, "webp": 0.05, "avif": 0.03, "png": 0.5, "tiff": 0.5}
 _LISTED = 3  # pairs named in one message
+_CLOCK = 2.0  # seconds that a file system may round the time of a file by: FAT's
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,11 @@ def _decide(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
     stamp = _stamp_of(job.output)
     if stamp is None:
         raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
-    return replace(job, action="skip" if _is_current(job, stamp, recipe) else "replace")
+    if _is_current(job, stamp, recipe):
+        return replace(job, action="skip")
+    if job.output.stat().st_mtime > job.source.stat().st_mtime + _CLOCK:
+        raise InputError(f"{job.output}: is newer than its photo: was it edited? Use --overwrite to replace it")
+    return replace(job, action="replace")
 
 
 def _is_current(job: Job, stamp: str, recipe: Recipe) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import photo_factory as factory
 import pytest
-from PIL import Image, IptcImagePlugin
+from PIL import Image, IptcImagePlugin, PngImagePlugin
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
@@ -91,6 +91,15 @@ def test_iptc_is_where_other_programs_look_for_it(tmp_path: Path) -> None:
     assert photoshop.split_resources(block)[0] == factory.IPTC
 
 
+@pytest.mark.parametrize(("name", "prefix"), [("xmp", b""), ("APP1", b"http://ns.adobe.com/xap/1.0/\0")])
+def test_xmp_that_imagemagick_put_into_a_png_is_found(tmp_path: Path, name: str, prefix: bytes) -> None:
+    block = prefix + factory.XMP
+    text = PngImagePlugin.PngInfo()
+    text.add_text(f"Raw profile type {name}", f"\n{name}\n{len(block):8d}\n{block.hex()}\n", zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
+    assert image_io.read_photo(tmp_path / "a.png").metadata.xmp == factory.XMP
+
+
 def test_photoshop_resources_are_kept_but_not_their_thumbnail(tmp_path: Path) -> None:
     caption = photoshop.join_resources(factory.IPTC, None)
     other = b"8BIM\x04\x25\0\0\0\0\0\x10" + bytes(16)
@@ -141,6 +150,19 @@ def test_png_text_and_colour_chunks_survive_in_png(tmp_path: Path) -> None:
     assert _write(photo, tmp_path / "a.png", "png").metadata.png_chunks == chunks
     assert factory.load_by_pillow(tmp_path / "a.png").text["Title"] == "A title"
     assert image_io.find_losses(photo, "jpeg") == ("PNG text and colour chunks",)
+
+
+def test_colours_that_are_no_srgb_keep_their_code_in_png_and_are_missed_elsewhere(tmp_path: Path) -> None:
+    factory.save_by_pillow(tmp_path / "a.avif", "avif", factory.make_pixels())
+    content = (tmp_path / "a.avif").read_bytes()
+    assert image_io.read_photo(tmp_path / "a.avif").metadata.png_chunks == ()
+    place = content.index(b"colrnclx") + 8
+    (tmp_path / "a.avif").write_bytes(content[:place] + bytes([0, 9, 0, 16]) + content[place + 4 :])  # BT.2020, PQ
+    photo = image_io.read_photo(tmp_path / "a.avif")
+    assert image_io.find_losses(photo, "avif") == ("the code of its colour space (CICP)",)
+    assert image_io.find_losses(photo, "png") == ()
+    back = _write(photo, tmp_path / "a.png", "png")
+    assert back.metadata.png_chunks == ((b"cICP", bytes([9, 16, 0, 1])),)
 
 
 def test_large_icc_profile_is_split_over_jpeg_segments(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import shutil
 import unicodedata
 from collections import namedtuple
@@ -137,6 +138,17 @@ def test_somebody_else_s_file_is_refused_unless_overwritten():
     photo("out/a.jpg")
     assert refusal("in") == "out/a.jpg: exists and was not made by this tool; use --overwrite to replace it"
     assert actions("in", overwrite=True) == ["replace"]
+
+
+def test_an_edited_result_is_not_lost_to_another_recipe():
+    finish(photo("in/a.jpg"), "out/a.jpg", OTHER)
+    assert actions("in") == ["replace"]
+    edited = Path("out/a.jpg").stat().st_mtime + 60
+    os.utime("out/a.jpg", (edited, edited))
+    assert refusal("in") == "out/a.jpg: is newer than its photo: was it edited? Use --overwrite to replace it"
+    assert actions("in", overwrite=True) == ["replace"]
+    os.utime("in/a.jpg", (edited + 60, edited + 60))  # a newer photo is done anew
+    assert actions("in") == ["replace"]
 
 
 def test_an_unreadable_file_is_somebody_else_s_and_an_empty_one_is_none():

@@ -14,6 +14,8 @@ from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_le
 from deblur_cli.image_io.photo import Header, Metadata
 
 _MAX_META = 64 << 20
+_WIDE_PRIMARIES = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
+_OTHER_CURVES = (8, 16, 18)  # linear, PQ, HLG
 
 
 @dataclass(slots=True)
@@ -43,16 +45,24 @@ def read_header(stream: BinaryIO, file_format: str) -> Header:
         raise BrokenPhotoError("the file names no picture; copy it again from its source")
     _check_extents(stream, items)
     width, height = _crop(struct.unpack(">II", wanted[b"ispe"][4:12]), wanted.get(b"clap", b""))
-    if wanted.get(b"irot", b"\0")[0] & 1:
+    quarter_turned = bool(wanted.get(b"irot", b"\0")[0] & 1)
+    if quarter_turned:
         width, height = height, width
     codec = wanted.get(b"av1C", b"\0\0\0\0").ljust(4, b"\0")
     channels = wanted[b"pixi"][5:] if len(wanted.get(b"pixi", b"")) > 5 else bytes([_codec_depth(codec)])
     blob = _read_exif(stream, items)
-    metadata = Metadata(
-        exif=blob, icc=_find_icc(items), xmp=_read_content(stream, items, _is_xmp), dpi=exif.read_dpi(blob)
+    icc, packet = _find_icc(items), _read_content(stream, items, _is_xmp)
+    chunks = () if icc else _find_colour_code(items)
+    metadata = Metadata(exif=blob, icc=icc, xmp=packet, dpi=exif.read_dpi(blob), png_chunks=chunks)
+    return Header(
+        file_format,
+        width,
+        height,
+        bits=max(channels),
+        quarter_turned=quarter_turned,
+        grey=bool(codec[2] & 0x10),
+        metadata=metadata,
     )
-    grey = bool(codec[2] & 0x10)
-    return Header(file_format, width, height, bits=max(channels), grey=grey, metadata=metadata)
 
 
 def read_xmp(stream: BinaryIO) -> bytes | None:
@@ -201,6 +211,17 @@ def _codec_depth(codec: bytes) -> int:
 def _find_icc(items: Items) -> bytes | None:
     profiles = [box[4:] for kind, box in _own_properties(items) if kind == b"colr" and box[:4] in (b"prof", b"rICC")]
     return profiles[0] if profiles else None
+
+
+def _find_colour_code(items: Items) -> tuple[tuple[bytes, bytes], ...]:
+    """The code points of colours that nobody may take for sRGB, as PNG's cICP chunk (ITU-T H.273, tables 2 and 3)."""
+    codes = [box[4:] for kind, box in _own_properties(items) if kind == b"colr" and box[:4] == b"nclx"]
+    if not codes or len(codes[0]) < 4:
+        return ()
+    primaries, transfer = struct.unpack(">HH", codes[0][:4])
+    if primaries not in _WIDE_PRIMARIES and transfer not in _OTHER_CURVES:
+        return ()
+    return ((b"cICP", bytes([primaries & 0xFF, transfer & 0xFF, 0, 1])),)
 
 
 def _is_xmp(kind: tuple[bytes, bytes]) -> bool:

@@ -89,9 +89,11 @@ def read_raw_header(stream: BinaryIO, path: Path) -> Header:
     """Size as developed, and the EXIF; the pixels come out of LibRaw turned, so orientation is 1."""
     with open_raw(path) as raw:
         sizes = raw.sizes
-        width, height = (sizes.iwidth, sizes.iheight)[:: -1 if sizes.flip in (5, 6) else 1]
+        quarter_turned = sizes.flip in (5, 6)
+        width, height = (sizes.iwidth, sizes.iheight)[:: -1 if quarter_turned else 1]
         blob = _read_tiff_like(stream) or _read_preview(raw)
-    return Header("raw", width, height, bits=16, metadata=Metadata(exif=blob, dpi=None))
+    metadata = Metadata(exif=blob, dpi=None)
+    return Header("raw", width, height, bits=16, quarter_turned=quarter_turned, metadata=metadata)
 
 
 def _read_tiff_like(stream: BinaryIO) -> bytes | None:

@@ -53,12 +53,13 @@ def encode(photo: Photo, file_format: str, quality: int | None) -> bytes:
 def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
     """What of this photo the format has no place for, in words for the user; empty when all of it is kept."""
     metadata = photo.metadata
-    small = file_format in ("webp", "avif")
+    small, chunks = file_format in ("webp", "avif"), {kind for kind, _ in metadata.png_chunks}
     losses = [
         ("16 bit", photo.pixels.dtype == np.uint16 and file_format in ("jpeg", "webp", "avif")),
         ("IPTC", small and bool(metadata.iptc or metadata.photoshop)),
         ("comments", (small or file_format == "tiff") and bool(metadata.comments)),
-        ("PNG text and colour chunks", file_format != "png" and bool(metadata.png_chunks)),
+        ("the code of its colour space (CICP)", file_format != "png" and b"cICP" in chunks),
+        ("PNG text and colour chunks", file_format != "png" and bool(chunks - {b"cICP"})),
     ]
     return tuple(name for name, lost in losses if lost)
 

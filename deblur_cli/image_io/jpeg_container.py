@@ -14,7 +14,6 @@ from deblur_cli.image_io import exif, photoshop, xmp
 from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, read_exactly
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
-_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -85,8 +84,8 @@ def read_header(stream: BinaryIO) -> Header:
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
     for marker, payload in read_segments(stream):
-        if marker == _APP1 and payload.startswith(_XMP):
-            return payload[len(_XMP) :]
+        if marker == _APP1 and payload.startswith(xmp.PREFIX):
+            return payload[len(xmp.PREFIX) :]
     return None
 
 
@@ -124,8 +123,8 @@ def _collect(segments: list[tuple[int, bytes]]) -> Metadata:
             dpi = _parse_density(payload)
         elif marker == _APP1 and payload.startswith(exif.PREFIX):
             blob = blob or exif.trim_prefix(payload)
-        elif marker == _APP1 and payload.startswith(_XMP):
-            packet = packet or payload[len(_XMP) :]
+        elif marker == _APP1 and payload.startswith(xmp.PREFIX):
+            packet = packet or payload[len(xmp.PREFIX) :]
         elif marker == _APP1 and payload.startswith(_EXTENSION):
             pieces.append(payload[len(_EXTENSION) :])
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > 14:
@@ -201,7 +200,7 @@ def _build_segments(metadata: Metadata) -> Iterator[bytes]:
     if metadata.exif:
         yield _segment(_APP1, exif.PREFIX + metadata.exif, "EXIF")
     if metadata.xmp:
-        yield _segment(_APP1, _XMP + xmp.trim_padding(metadata.xmp, _ROOM - len(_XMP)), "XMP")
+        yield _segment(_APP1, xmp.PREFIX + xmp.trim_padding(metadata.xmp, _ROOM - len(xmp.PREFIX)), "XMP")
     guid = xmp.find_extended_guid(metadata.xmp)
     if metadata.xmp_extended and guid:
         full = struct.pack(">I", len(metadata.xmp_extended))

@@ -65,6 +65,7 @@ class Header:
         width, height: as stored, before `orientation` is applied.
         bits: per channel.
         orientation: EXIF 1-8 that still has to be applied to the decoded pixels.
+        quarter_turned: the decoder turns the pixels by a quarter itself; `width` and `height` are after that.
         palette: pixels are indices; whether it is grey is seen only after decoding.
         grey: one colour channel.
     """
@@ -74,6 +75,7 @@ class Header:
     height: int
     bits: int = 8
     orientation: int = 1
+    quarter_turned: bool = False
     palette: bool = False
     grey: bool = False
     metadata: Metadata = field(default_factory=Metadata)

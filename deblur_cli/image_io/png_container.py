@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from deblur_cli.image_io import exif, photoshop
+from deblur_cli.image_io import exif, photoshop, xmp
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly
 from deblur_cli.image_io.photo import Header, Metadata
 
@@ -106,7 +106,8 @@ def _collect(chunks: list[tuple[bytes, bytes]]) -> Metadata:
     iptc, others = photoshop.split_resources(block)
     if block[:1] == b"\x1c":
         iptc = block
-    fields.setdefault("exif", exif.trim_prefix(profiles.get(b"exif") or _app1_exif(profiles)))
+    fields.setdefault("exif", exif.trim_prefix(profiles.get(b"exif") or _app1(profiles, exif.PREFIX)))
+    fields.setdefault("xmp", profiles.get(b"xmp") or _app1(profiles, xmp.PREFIX)[len(xmp.PREFIX) :] or None)
     return Metadata(
         **fields,
         iptc=iptc,
@@ -117,9 +118,10 @@ def _collect(chunks: list[tuple[bytes, bytes]]) -> Metadata:
     )
 
 
-def _app1_exif(profiles: dict[bytes, bytes]) -> bytes | None:
-    block = profiles.get(b"app1")
-    return block if block and block.startswith(exif.PREFIX) else None
+def _app1(profiles: dict[bytes, bytes], prefix: bytes) -> bytes:
+    """The block that ImageMagick took over from a JPEG, if it is of the kind that begins so."""
+    block = profiles.get(b"app1", b"")
+    return block if block.startswith(prefix) else b""
 
 
 def _parse_density(data: bytes) -> tuple[float, float] | None:

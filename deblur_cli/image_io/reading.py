@@ -155,10 +155,12 @@ def _to_photo(planes: Pixels, header: Header) -> Photo:
 def _settle(header: Header) -> Metadata:
     """Metadata of the turned photo; XMP stays when it alone names an orientation: nobody applied it."""
     metadata = header.metadata
-    turned = header.file_format in ("heif", "avif", "raw") or exif.read_orientation(metadata.exif) != 1
-    blob = exif.settle(metadata.exif, header.orientation) if metadata.exif else None
+    said = exif.read_orientation(metadata.exif)
+    turned = header.file_format in ("heif", "avif", "raw") or said != 1
+    applied = said if header.quarter_turned else header.orientation
+    blob = exif.settle(metadata.exif, applied) if metadata.exif else None
     packet = xmp.settle_orientation(metadata.xmp) if turned or header.orientation != 1 else metadata.xmp
-    dpi = metadata.dpi[::-1] if metadata.dpi and header.orientation >= 5 else metadata.dpi
+    dpi = metadata.dpi[::-1] if metadata.dpi and applied >= 5 else metadata.dpi
     return replace(metadata, exif=blob, xmp=packet, dpi=dpi)
 
 

@@ -14,6 +14,7 @@ from deblur_cli.image_io.faults import BrokenPhotoError
 if TYPE_CHECKING:
     from xml.etree import ElementTree
 
+PREFIX = b"http://ns.adobe.com/xap/1.0/\0"  # of the segment of a JPEG that holds a packet
 NAMESPACE = "https://deblur-cli.dev/ns/1.0/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _TIFF = b"http://ns.adobe.com/tiff/1.0/"
