@@ -163,6 +163,16 @@ def test_the_report_folder_is_complete_and_compares_with_itself(deblur, pairs, t
     assert {line.split("\t")[-1] for line in out.splitlines()[1:]} == {"equal"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_photo_whose_name_is_no_text_is_measured_and_reported(deblur, pairs, tmp_path):
+    for kind in ("blur", "sharp"):
+        shutil.copy(pairs / kind / "a.png", pairs / kind / os.fsdecode(b"m\xff.png"))
+    status, _, err = deblur("bench", pairs, "--metrics", "psnr", "--report", tmp_path / "report")
+    assert status == 0, err
+    assert b"m\xff.png" in (tmp_path / "report/report.csv").read_bytes()
+    assert "m?.png" in (tmp_path / "report/report.html").read_text(encoding="utf-8")
+
+
 def test_compare_fails_when_a_limit_is_crossed(deblur, pairs, tmp_path):
     for kind in ("blur", "sharp"):  # five photos: fewer never decide
         for copy in ("d.png", "e.png", "f.png"):

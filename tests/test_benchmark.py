@@ -17,8 +17,10 @@ from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
 from deblur_cli.benchmark.datasets import Search
 from deblur_cli.benchmark.journal import FILE_NAME, Journal
 from deblur_cli.benchmark.records import BLURRY
+from deblur_cli.benchmark.scoring import score
 from deblur_cli.benchmark.work import run_plan
 from deblur_cli.errors import BackendError, InputError
+from deblur_cli.metrics.sample import Sample
 from deblur_cli.tiling import Tiling
 
 
@@ -121,21 +123,42 @@ def test_a_torn_last_line_is_computed_again(pairs, tmp_path):
 
 @pytest.mark.parametrize("change", ["photo", "truth", "weights", "tile", "seed", "metrics", "dtype"])
 def test_whatever_a_score_depends_on_makes_it_new(pairs, tmp_path, change):
-    run(make_plan(pairs), tmp_path)
+    run(make_plan(pairs, dtype="float32"), tmp_path)
     options = {
         "tile": {"tile": 64},
         "seed": {"seed": 1},
         "metrics": {"metrics": ("psnr",)},
-        "dtype": {"dtype": "float32"},
+        "dtype": {"dtype": "bfloat16"},
     }
     if change in ("photo", "truth"):
         write(pairs / {"photo": "blur", "truth": "sharp"}[change] / "a.png", np.full((40, 48, 3), 77, dtype=np.uint8))
-    plan = make_plan(pairs, **options.get(change, {}))
+    plan = make_plan(pairs, **{"dtype": "float32", **options.get(change, {})})
     if change == "weights":
         plan = replace(plan, hashes={"fake": {"weights": "cd" * 32}})
     watched = Watched()
     run(plan, tmp_path, watched)
     assert watched.restored == (2 if change in ("photo", "truth") else 4)
+
+
+def test_a_metric_that_runs_out_of_memory_has_no_value_and_says_so():
+    def need(amount):
+        raise RuntimeError(f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {amount} bytes")
+
+    sample = Sample(*np.zeros((3, 8, 8, 3), dtype=np.uint8))
+    assert score(sample, {"lpips-vgg": need, "one": lambda _: 1.0}) == (
+        {"lpips-vgg": None, "one": 1.0},
+        "lpips-vgg: out of memory",
+    )
+
+
+def test_a_machine_with_another_number_format_measures_anew(pairs, tmp_path, monkeypatch):
+    restored = []
+    for fast in (False, False, True):
+        monkeypatch.setattr("deblur_cli.devices.has_fast_bfloat16", lambda device, fast=fast: fast)
+        watched = Watched()
+        run(make_plan(pairs), tmp_path, watched)
+        restored.append(watched.restored)
+    assert restored == [4, 0, 4]
 
 
 def test_a_fresh_journal_forgets(pairs, tmp_path):

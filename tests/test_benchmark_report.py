@@ -74,6 +74,18 @@ def test_pictures_of_older_weights_are_not_shown_beside_new_scores(pairs, tmp_pa
     assert [list(photo.files) for photo in find_photos(report, tmp_path)] == [[BLURRY, SHARP]] * 3
 
 
+def test_every_photo_has_a_picture_of_its_own():
+    names = ("card/IMG_1.CR2", "card/IMG_1.JPG", "card/IMG_1.png", "IMG_1.png")
+    places = [picture_path("card", "expert:steps=2", name) for name in names]
+    assert len(set(places)) == 4
+    assert places[:3:2] == [f"images/card/expert@steps=2/card__IMG_1.{suffix}" for suffix in ("CR2.png", "png")]
+
+
+def test_a_name_that_is_no_text_keeps_its_bytes_in_the_report(tmp_path):
+    report_files.write_whole(tmp_path / "report.csv", "photo,psnr\nm\udcffller.png,30\n")
+    assert (tmp_path / "report.csv").read_bytes() == b"photo,psnr\nm\xffller.png,30\n"
+
+
 def test_the_table_has_a_row_for_each_model_and_no_empty_cost_columns(pairs):
     report, _ = run(make_plan(pairs))
     heading, rows = summary_rows(report)

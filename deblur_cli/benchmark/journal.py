@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from deblur_cli import __version__
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.plan import Plan, protocol_of
 from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_scores
+from deblur_cli.devices import find_device, find_dtype
 from deblur_cli.weights import hash_file
 
 FILE_NAME = "records.jsonl"
@@ -61,9 +61,12 @@ class Journal:
 def make_key(plan: Plan, dataset: Dataset, model: str, pair: Pair) -> str:
     """Hash of everything that a score depends on: the files' bytes, the weights, the options, this version.
 
-    The seconds depend on the kind of device, so it counts; which of several equal cards it was does not.
+    Scores depend on the number format and seconds on the kind of device, so what `auto` stands for on this machine
+    counts; which of several equal cards it was does not.
     """
     options = plan.options
+    devices = [find_device(name) for name in options.devices]
+    formats = {(device.type, str(find_dtype(options.dtype, device))) for device in devices}
     parts = {
         "schema": SCHEMA,
         "version": __version__,
@@ -71,7 +74,7 @@ def make_key(plan: Plan, dataset: Dataset, model: str, pair: Pair) -> str:
         "image": [pair.image, hash_file(pair.blurry), *(hash_file(truth) for truth in pair.truths)],
         "model": [model, plan.hashes.get(model), *filter(None, [plan.settings.get(model)])],
         "metrics": [metric.name for metric in plan.metrics(dataset)],
-        "options": [sorted({re.sub(r":\d+$", "", name) for name in options.devices}), options.dtype],
+        "formats": sorted(formats),
         "tile": options.tile,
         "seed": options.seed,
     }

@@ -8,7 +8,6 @@ two equal images); JSON has no infinity, so `to_dict` writes it as the string "I
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from deblur_cli.errors import InputError
@@ -119,10 +118,11 @@ def picture_path(dataset: str, model: str, image: str) -> str:
         dataset: `DatasetInfo.name`.
         model: `ModelSummary.name`; "blurry" is the photo as taken, "sharp" the truth. A colon, with which its
             settings begin, becomes "@": not every file system takes it.
-        image: `ImageScore.image`; its sub-folders become part of the file's name.
+        image: `ImageScore.image`; its sub-folders become part of the file's name, and so does a suffix that is not
+            .png: IMG_1.CR2 and IMG_1.JPG are two photos.
     """
-    place = model.replace(":", "@")
-    return f"images/{dataset}/{place}/{PurePosixPath(image).with_suffix('').as_posix().replace('/', '__')}.png"
+    place, name = model.replace(":", "@"), image.replace("/", "__")
+    return f"images/{dataset}/{place}/{name if name.endswith('.png') else f'{name}.png'}"
 
 
 def to_scores(table: Mapping[str, Any]) -> Scores:

@@ -33,11 +33,11 @@ def write_report(report: BenchmarkReport, folder: Path) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """A text file that is there in full or not at all."""
+    """A text file that is there in full or not at all; a name that is no UTF-8 keeps the bytes it has on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -12,6 +12,7 @@ from deblur_cli.benchmark.datasets import Pair
 from deblur_cli.benchmark.journal import Cost
 from deblur_cli.benchmark.perceptual import load_lpips
 from deblur_cli.benchmark.records import Scores
+from deblur_cli.devices import is_out_of_memory
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import read_photo
 from deblur_cli.metrics import Metric, Sample
@@ -131,6 +132,11 @@ def score(sample: Sample, functions: Mapping[str, Function]) -> tuple[Scores, st
         except (ValueError, AlignmentError) as fault:
             scores[name] = None
             notes[name] = str(fault)
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            scores[name] = None
+            notes[name] = "out of memory"
     return scores, "; ".join(f"{name}: {why}" for name, why in notes.items())
 
 

@@ -53,7 +53,7 @@ def block_energy(luma: Tensor) -> Tensor:
 
 def correlation(first: Tensor, second: Tensor) -> float | None:
     """Pearson correlation of two tensors of one shape, `None` where one of them is constant."""
-    first, second = (values.flatten().double().cpu() for values in (first, second))
+    first, second = (values.flatten().cpu().double() for values in (first, second))
     first, second = first - first.mean(), second - second.mean()
     spread = math.sqrt(float(first @ first) * float(second @ second))
     return None if spread < torch.finfo(torch.float32).tiny else float(first @ second) / spread

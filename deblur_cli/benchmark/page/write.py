@@ -36,7 +36,7 @@ def write_page(report: BenchmarkReport, folder: Path) -> None:
     """
     part = folder / f".{PAGE_NAME}.part"
     try:
-        part.write_text(render_page(report, folder), encoding="utf-8")
+        part.write_text(render_page(report, folder), encoding="utf-8", errors="replace")
         part.replace(folder / PAGE_NAME)
     finally:
         part.unlink(missing_ok=True)
