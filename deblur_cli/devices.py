@@ -4,6 +4,8 @@ import torch
 
 from deblur_cli.errors import BackendError
 
+# What torch says of the host's memory on POSIX and on Windows, of a card's, and what cuBLAS says.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "cublas_status_alloc_failed")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -47,7 +49,7 @@ def is_out_of_memory(fault: BaseException) -> bool:
     if isinstance(fault, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(fault).lower()
-    return isinstance(fault, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    return isinstance(fault, RuntimeError) and any(words in text for words in _NO_MEMORY)
 
 
 def _has_mps() -> bool:

@@ -313,6 +313,14 @@ def test_a_folder_with_something_in_it_is_never_touched(work, capfd):
     assert content(Path("out")) == before
 
 
+def test_the_folder_one_stands_in_is_not_replaced(work, capfd, monkeypatch):
+    Path("mine").mkdir()
+    files = {role: Path(f"{role}.safetensors").resolve() for role in ("expert", "codec", "base", "lora")}
+    monkeypatch.chdir("mine")
+    assert export(out=".", **files) == 2
+    assert "--out .: is the folder you are in; name a new one" in capfd.readouterr().err
+
+
 def test_a_disk_that_fills_up_leaves_nothing(work, capfd, monkeypatch):
     def fill(*_):
         raise OSError(28, "No space left on device")

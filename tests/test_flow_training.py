@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
+from hub_user import use_empty_home
 from safetensors.torch import load_file, save_file
 from training_factory import write_pictures
 
@@ -17,13 +18,14 @@ from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.training import estimates
 from deblur_cli.training.anchor import Anchor, load_anchor
 from deblur_cli.training.bases import load_base
 from deblur_cli.training.detail import Detail
 from deblur_cli.training.estimates import load_expert, with_estimates
 from deblur_cli.training.latents import load_codec
 from deblur_cli.training.objectives import latent_spread
-from deblur_cli.weights import find_model
+from deblur_cli.weights import WeightsFile, find_model, store
 
 PICTURES = """
 [data]
@@ -137,6 +139,17 @@ def test_estimates_may_come_from_a_blended_expert_and_both_its_files_are_named()
     assert expert.hashes.keys() == {"expert", "blend"}
     blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     assert expert.estimate(blurry).shape == blurry.shape
+
+
+def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_empty_home(tmp_path, monkeypatch)
+    file = WeightsFile("net", "none", "somebody", repository="me/net", revision="1" * 40, name="net.pth")
+    entry = dataclasses.replace(find_model("bundled-expert"), files={"expert": file})
+    monkeypatch.setattr(estimates, "find_model", lambda name: entry)
+    monkeypatch.setattr(estimates, "load_model", lambda name, device: store.pin(file, "ab" * 32))
+    assert load_expert("mine", torch.device("cpu")).hashes == {"expert": "ab" * 32}
 
 
 class Given:

@@ -60,10 +60,19 @@ def test_backends_get_sides_that_are_multiples_of_their_grid() -> None:
     assert all(h % 16 == 0 and w % 16 == 0 for _, _, h, w in backend.shapes)
 
 
-def test_out_of_memory_halves_the_tile_and_says_so_once() -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_out_of_memory_halves_the_tile_and_says_so_once(fault: Exception) -> None:
     def answer(blurry: Tensor) -> Tensor:
         if blurry.shape[-1] > 64:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise fault
         return blurry
 
     said: list[str] = []

@@ -17,6 +17,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.training import loop
 from deblur_cli.training.datasets import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
@@ -113,7 +114,7 @@ def test_a_training_without_pictures_to_validate_on_still_trains(recipe: Path, d
 
 def test_steps_decide_where_a_recipe_counts_them(recipe: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert train(recipe, data, out, "--minutes", "9", "--set", "schedule.steps=3") == 0
+    assert train(recipe, data, out, "--minutes", "0", "--set", "schedule.steps=3") == 0
     assert read_metadata(out / "expert.safetensors")["training"]["steps"] == 3
     assert train(recipe, data, out, "--resume", "--set", "schedule.steps=5") == 0
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
@@ -237,6 +238,8 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
         ("schedule.minutes='long'", "minutes = 'long' must be a number"),
         ("schedule.batch=2.5", "batch = 2.5 must be a whole number"),
         ("schedule.batch=true", "batch = True must be a whole number"),
+        ("seed=-1", "seed = -1 must not be negative"),
+        ("schedule.learning_rate=-0.1", "learning_rate = -0.1 must not be negative"),
         ("network.widths=96", "widths = 96 must be a list"),
         ("schedule=3", "schedule = 3 must be a table"),
     ],
@@ -244,6 +247,27 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
 def test_a_value_that_cannot_be_is_refused_in_one_line(change: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         read_recipe("expert", ExpertRecipe, [change])
+
+
+def test_the_side_of_windows_fits_the_codec_and_the_flow() -> None:
+    with pytest.raises(InputError, match="side = 260 must be a multiple of 16"):
+        read_recipe("flow", FlowRecipe, ["latents.side=260"])
+
+
+@pytest.mark.parametrize(("launched", "chosen"), [(False, [torch.device("cuda", 1)]), (True, [])])
+def test_the_card_that_is_named_is_the_card_that_trains(
+    monkeypatch: pytest.MonkeyPatch, launched: bool, chosen: list[torch.device]
+) -> None:
+    taken: list[torch.device] = []
+    monkeypatch.setattr(loop, "find_device", torch.device)
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(loop, "Accelerator", lambda **settings: settings)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if launched:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+    assert loop.build_accelerator("cuda:1") == {"cpu": False, "mixed_precision": "no"}
+    assert taken == chosen
 
 
 def test_whole_numbers_stand_for_others_too() -> None:

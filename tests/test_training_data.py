@@ -1,5 +1,6 @@
 """A training folder: what is read, in which order, what is held out, and one clear line for what cannot be."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def test_every_nth_photo_is_held_out(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert (levels(found.photos), levels(found.held_out_photos)) == ([1, 2, 3], [0, 4])
     assert levels(found.held_out().photos) == [0, 4]
+
+
+def test_no_photo_is_held_out_where_the_recipe_wants_none(tmp_path: Path) -> None:
+    put(tmp_path / "photos", "a.png", "b.png")
+    found = read_training_data(tmp_path, dataclasses.replace(CONFIG, held_out_photos=0))
+    assert (len(found.photos), found.held_out_photos) == (2, [])
 
 
 def test_hidden_files_are_no_pictures(tmp_path: Path) -> None:

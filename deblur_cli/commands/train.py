@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deblur_cli.commands.options import DeviceOption, QuietOption, option
+from deblur_cli.commands.options import DeviceOption, QuietOption, check_range, option
 from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
@@ -266,6 +266,8 @@ def preview(
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
     check_folder(out.parent)
+    check_range("--seed", seed, 0, 2**31 - 1)
+    check_range("--count", count, 1, 1000)
     from deblur_cli.training.preview import draw_sheet
     from deblur_cli.training.recipe import ExpertRecipe, read_recipe
 

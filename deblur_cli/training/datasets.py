@@ -113,10 +113,10 @@ def read_training_data(root: Path, data: DataConfig) -> TrainingData:
         pairs, kept = pairs + found[:cut], kept + found[cut:]
     every = data.held_out_photos
     return TrainingData(
-        photos=[photo for i, photo in enumerate(photos) if i % every],
+        photos=[photo for i, photo in enumerate(photos) if not every or i % every],
         sequences=[frames for frames in sequences if len(frames) >= data.max_frames],
         pairs=pairs,
-        held_out_photos=photos[::every],
+        held_out_photos=photos[::every] if every else [],
         held_out_pairs=kept,
     )
 

@@ -12,7 +12,8 @@ from deblur_cli.backends import Backend, load_model
 from deblur_cli.backends.expert import load_expert as load_backend
 from deblur_cli.errors import InputError
 from deblur_cli.training.sources import Source
-from deblur_cli.weights import find_model
+from deblur_cli.weights import ModelEntry, find_model
+from deblur_cli.weights.store import expected_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,16 @@ def load_expert(model: str, device: torch.device) -> Expert:
     entry = find_model(model)
     if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
         raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another without a flow")
-    whole = Expert(load_model(model, device=str(device)), entry.hashes)
+    whole = Expert(load_model(model, device=str(device)), _hash_files(entry))
     if "blend" not in entry.files:
         return whole
     plain = dataclasses.replace(entry, files={"expert": entry.files["expert"]})
-    return dataclasses.replace(whole, plain=Expert(load_backend(plain, device, "auto"), plain.hashes))
+    return dataclasses.replace(whole, plain=Expert(load_backend(plain, device, "auto"), _hash_files(plain)))
+
+
+def _hash_files(entry: ModelEntry) -> dict[str, str]:
+    """Role -> sha256 of the files that were just loaded: the published one, or the one that loading has pinned."""
+    return {role: expected_sha256(file) or file.identity for role, file in entry.files.items()}
 
 
 class EstimatedSource:

@@ -127,6 +127,8 @@ def _check_wanted(wanted: Export) -> None:
         _choose_flow(wanted)
     except ValueError as fault:
         raise InputError(f"--steps or --strength: {fault}") from fault
+    if wanted.out.exists() and wanted.out.samefile(Path.cwd()):
+        raise InputError(f"--out {wanted.out}: is the folder you are in; name a new one")
     if wanted.out.exists() and (not wanted.out.is_dir() or any(wanted.out.iterdir())):
         raise InputError(f"{wanted.out}: is there and not an empty folder; choose another --out or remove it")
 

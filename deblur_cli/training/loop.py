@@ -6,6 +6,7 @@ Knows no network: what is trained, on what and against what is a `Task`. Progres
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -176,7 +177,8 @@ class Training:
 
     def _train_step(self, done: float) -> Tensor:
         schedule = self.task.schedule
-        rate = schedule.learning_rate * _rate_factor(done, schedule.warmup / schedule.minutes)
+        warmup = schedule.warmup / schedule.minutes if schedule.minutes else 0.0
+        rate = schedule.learning_rate * _rate_factor(done, warmup)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -255,6 +257,8 @@ def build_accelerator(device: str) -> Accelerator:
         BackendError: this machine has no such device.
     """
     chosen = find_device(device)
+    if chosen.type == "cuda" and chosen.index is not None and "LOCAL_RANK" not in os.environ:
+        torch.cuda.set_device(chosen)  # accelerate takes the current card; each process of a launch has its own
     precision = "bf16" if has_fast_bfloat16(chosen) else "no"
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
 

@@ -32,7 +32,7 @@ class DataConfig:
         min_frames, max_frames: odd numbers of frames in an average.
         soft_share: share of photos, the least sharp ones, that are dropped.
         held_out_pairs, held_out_photos: kept for validation: the last pairs of each sequence, at most half of them;
-            every n-th photo.
+            every n-th photo, none if 0.
     """
 
     photo_share: float = 0.6
@@ -140,6 +140,10 @@ class LatentConfig:
     side: int = 256
     held_out: int = 48
     plain_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.side % 16 or not self.side:
+            raise ValueError(f"side = {self.side} must be a multiple of 16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +270,13 @@ def _build(kind: type[T], table: dict[str, Any]) -> T:
 
 
 def _check_value(key: str, value: Any, default: Any) -> Any:
-    """A value of its default's type, whole numbers as floats where that is one; shares are from 0 to 1."""
+    """A value of its default's type, whole numbers as floats where that is one; nothing negative, shares up to 1."""
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if default is not dataclasses.MISSING and type(value) is not type(default):
         raise ValueError(f"{key} = {value!r} must be {_TYPES[type(default)]}")
     if key.endswith("_share") and not 0 <= value <= 1:
         raise ValueError(f"{key} = {value!r} must be from 0 to 1")
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{key} = {value!r} must not be negative")
     return value
