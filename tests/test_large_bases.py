@@ -372,6 +372,6 @@ def test_a_second_training_reads_no_picture(hub: Hub) -> None:
         patch.setattr("deblur_cli.training.datasets._read", lambda path: pytest.fail("a picture was read"))
         assert train("flow", FLOW, *files, *again) == 0
     assert made.read_bytes() == Path("kept.safetensors").read_bytes()
-    texture(99, 128).save(pictures[0])
+    texture(99).save("data/photos/1.png")
     assert train("flow", FLOW, *files, *again[:-1], "anew") == 0
     assert len(list(Path("run-flow").glob("latents-*.safetensors"))) == 2
