@@ -189,6 +189,13 @@ def test_compare_fails_when_a_limit_is_crossed(deblur, pairs, tmp_path):
     assert "worse" in out
     status, out, _ = deblur(*compare, "--json")
     assert json.loads(out)["changes"][0]["verdict"] == "worse"
+    (pairs / "blur/f.png").unlink()
+    assert deblur("bench", pairs, "--model", "lazy", *arguments[:-1], tmp_path / "fewer", "--allow-missing")[0] == 0
+    fewer = ("bench", "compare", tmp_path / "lazy", tmp_path / "fewer", "--fail-below", "psnr=-20", "--json")
+    status, out, err = deblur(*fewer)
+    table = json.loads(out)
+    assert (status, table["crossed"], len(table["gaps"])) == (1, 0, 1)
+    assert "1 of 5 photos have nothing to compare any more (blur/f.png)" in err
 
 
 def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs):

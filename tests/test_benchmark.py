@@ -151,6 +151,18 @@ def test_a_metric_that_runs_out_of_memory_has_no_value_and_says_so():
     )
 
 
+def test_a_score_that_memory_did_not_suffice_for_is_tried_again(pairs, tmp_path, monkeypatch):
+    def fail(sample):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deblur_cli.benchmark.work.bind_metrics", lambda metrics, device: {"psnr": fail})
+        _, records = run(make_plan(pairs, metrics=("psnr",)), tmp_path)
+        assert {(row.score.note, row.failed) for row in records} == {("psnr: out of memory", True)}
+    _, records = run(make_plan(pairs, metrics=("psnr",)), tmp_path)
+    assert not any(row.failed or row.score.scores["psnr"] is None for row in records)
+
+
 def test_a_machine_with_another_number_format_measures_anew(pairs, tmp_path, monkeypatch):
     restored = []
     for fast in (False, False, True):

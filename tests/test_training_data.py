@@ -83,6 +83,8 @@ def test_a_pair_may_have_two_formats(tmp_path: Path) -> None:
     put(tmp_path / "pairs/s/blur", "1.webp")
     put(tmp_path / "pairs/s/sharp", "1.png")
     assert len(read(tmp_path).pairs) == 1
+    put(tmp_path / "pairs/s/sharp", "2.png", "1.webp")  # the very name comes first
+    assert levels([sharp for _, sharp in read(tmp_path).pairs]) == [1]
 
 
 def test_what_cannot_be_read_or_paired_is_one_line_with_its_file(tmp_path: Path) -> None:
@@ -94,7 +96,10 @@ def test_what_cannot_be_read_or_paired_is_one_line_with_its_file(tmp_path: Path)
     (tmp_path / "broken/photos/a.jpg").write_bytes(b"no picture")
     refuse(tmp_path / "broken", "photos/a.jpg: cannot be read as a picture")
     put(tmp_path / "lonely/pairs/s/blur", "1.png")
-    refuse(tmp_path / "lonely", "blur/1.png: has no sharp picture")
+    refuse(tmp_path / "lonely", "blur/1.png: has no sharp pictures")
+    put(tmp_path / "two/pairs/s/blur", "1.jpg")
+    put(tmp_path / "two/pairs/s/sharp", "1.png", "1.webp")
+    refuse(tmp_path / "two", "blur/1.jpg: has 2 sharp pictures")
     put(tmp_path / "sizes/pairs/s/blur", "1.png")
     put(tmp_path / "sizes/pairs/s/sharp", "1.png", size=(21, 16))
     refuse(tmp_path / "sizes", "sharp/1.png: is 21x16, but")

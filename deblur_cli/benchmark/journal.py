@@ -36,7 +36,7 @@ class Record:
     key: str
     score: ImageScore
     cost: Cost
-    failed: bool = False  # the photo could not be read or restored; never kept, so that it is tried again
+    failed: bool = False  # not read, not restored, or no memory for a metric; never kept, so that it is tried again
 
 
 class Journal:

@@ -22,6 +22,8 @@ from deblur_cli.pipeline import restore_image
 
 Function = Callable[[Sample], float | None]
 
+OUT_OF_MEMORY = "out of memory"  # the note of a metric that another try may have a value of
+
 
 @dataclass(frozen=True, slots=True)
 class Photos:
@@ -136,7 +138,7 @@ def score(sample: Sample, functions: Mapping[str, Function]) -> tuple[Scores, st
             if not is_out_of_memory(fault):
                 raise
             scores[name] = None
-            notes[name] = "out of memory"
+            notes[name] = OUT_OF_MEMORY
     return scores, "; ".join(f"{name}: {why}" for name, why in notes.items())
 
 

@@ -16,6 +16,7 @@ from deblur_cli.benchmark.journal import Cost, Journal, Record, make_key
 from deblur_cli.benchmark.plan import Plan
 from deblur_cli.benchmark.records import BLURRY, ImageScore, Scores
 from deblur_cli.benchmark.scoring import (
+    OUT_OF_MEMORY,
     Function,
     Photos,
     Restored,
@@ -130,7 +131,8 @@ class _Bench:
             return Record(opened.key, _to_score(job, photos, {}, None, str(fault)), Cost(), failed=True)
         sample = Sample(restored.pixels, photos.blurry, sharp, self._metric_device())
         scores, note = score(sample, self._bind(job.dataset))
-        return Record(opened.key, _to_score(job, photos, scores, restored.seconds, note), restored.cost)
+        row = _to_score(job, photos, scores, restored.seconds, note)
+        return Record(opened.key, row, restored.cost, failed=OUT_OF_MEMORY in note)
 
     def _restore(self, model: str, photos: Photos) -> Restored:
         if model == BLURRY:

@@ -194,13 +194,14 @@ def compare(
     reports, names = (read_report(before), read_report(after)), _two(models)
     changes = compare_reports(*reports, models=names, seed=seed)
     crossed = find_crossed(changes, limits)
+    gaps = find_gaps(*reports, limits, models=names)
     if as_json:
-        write_json({"changes": [change.to_dict() for change in changes], "crossed": len(crossed)}, indent=2)
+        rows = [change.to_dict() for change in changes]
+        write_json({"changes": rows, "crossed": len(crossed), "gaps": gaps}, indent=2)
     else:
         show_table(*change_rows(changes))
     lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
-    lines += find_gaps(*reports, limits, models=names)
-    if lines:
+    if lines := lines + gaps:
         raise DeblurError(f"--fail-below: {'; '.join(lines)}")
 
 

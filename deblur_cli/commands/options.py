@@ -82,7 +82,8 @@ NameOption = Annotated[
     option("Files", "--name", "Name of the results, from {stem}, {model} and {ext}.", metavar="TEMPLATE"),
 ]
 OverwriteOption = Annotated[
-    bool, option("Files", "--overwrite", "Do all again; replace also files this tool did not make.")
+    bool,
+    option("Files", "--overwrite", "Do all again; replace also files not of this tool, or newer than their photo."),
 ]
 ModelOption = Annotated[
     str,

@@ -132,13 +132,18 @@ def _in_order(folder: Path) -> list[Path]:
 
 
 def _read_pairs(folder: Path) -> list[tuple[Pixels, Pixels]]:
-    sharp = {path.relative_to(folder / "sharp").with_suffix(""): path for path in _find_pictures(folder / "sharp")}
+    sharp: dict[Path, list[Path]] = {}
+    for path in _find_pictures(folder / "sharp"):
+        name = path.relative_to(folder / "sharp")
+        sharp.setdefault(name.with_suffix(""), []).append(name)
     pairs = []
     for path in _in_order(folder / "blur"):
-        name = path.relative_to(folder / "blur").with_suffix("")
-        if name not in sharp:
-            raise InputError(f"{path}: has no sharp picture {folder / 'sharp' / name}.*")
-        blurry, truth = _read_alike([path, sharp[name]])
+        name = path.relative_to(folder / "blur")
+        found = sharp.get(name.with_suffix(""), [])
+        found = [name] if name in found else found
+        if len(found) != 1:
+            raise InputError(f"{path}: has {len(found) or 'no'} sharp pictures {folder / 'sharp' / name.stem}.*")
+        blurry, truth = _read_alike([path, folder / "sharp" / found[0]])
         pairs.append((blurry, truth))
     return pairs
 

@@ -200,7 +200,8 @@ class Training:
         saved = state.get("trained", [])
         if [tensor.shape for tensor in saved] != [tensor.shape for tensor in self.trained]:
             raise InputError(f"{path}: belongs to another network shape; resume with its own recipe")
-        before, now = state.get("trained_on", {}), self.task.trained_on
+        now = self.task.trained_on
+        before = state.get("trained_on", now)  # states of before it was kept do not tell
         changed = sorted(role for role in before.keys() | now.keys() if before.get(role) != now.get(role))
         if changed:
             raise InputError(
