@@ -5,7 +5,6 @@ Knows no network and no torch; leaves nothing on the disk.
 
 import os
 import shutil
-import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from deblur_cli.errors import BackendError, InputError, PhotoError
+from deblur_cli.folders import check_writable, nearest_existing
 from deblur_cli.image_io import probe_size, read_stamp
 from deblur_cli.inputs import Found, FoundPhoto
 from deblur_cli.naming import Layout
@@ -76,7 +76,7 @@ def build_plan(found: Found, layout: Layout, recipe: Recipe, *, overwrite: bool)
         raise InputError(f"nothing to do: no photo found ({found.ignored} other files)")
     _check_collisions(jobs)
     _check_inputs_are_safe(jobs)
-    _check_writable({job.output.parent for job in jobs})
+    check_writable({job.output.parent for job in jobs})
     _check_names(jobs)
     decided = [_measure(_decide(job, recipe, overwrite=overwrite)) for job in jobs]
     _check_space(decided)
@@ -132,32 +132,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _check_writable(folders: Iterable[Path]) -> None:
-    for folder in sorted({_nearest_existing(folder) for folder in folders}):
-        try:
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as fault:
-            raise InputError(f"{folder}: cannot write here ({fault.strerror})") from fault
-
-
-def _nearest_existing(folder: Path) -> Path:
-    """The folder itself or the closest one above it that is already there."""
-    try:
-        while not folder.is_dir():
-            if folder.exists() or folder.is_symlink():
-                raise InputError(f"{folder}: is a file, so no folder can be made there")
-            folder = folder.parent
-    except OSError as fault:
-        raise InputError(f"{folder}: cannot write here ({fault.strerror})") from fault
-    return folder
-
-
 def _check_names(jobs: Iterable[Job]) -> None:
     """Every name fits the file system; it is asked where the folder is still to be made, too."""
     for job in jobs:
         try:
-            _nearest_existing(job.output.parent).joinpath(job.output.name).exists()
+            nearest_existing(job.output.parent).joinpath(job.output.name).exists()
         except OSError as fault:
             raise InputError(f"{job.output}: cannot be written ({fault.strerror}); choose another name") from fault
 
@@ -213,7 +192,7 @@ def _check_space(jobs: Iterable[Job]) -> None:
     needed: dict[Path, float] = {}
     for job in jobs:
         if job.action == "new":
-            folder = _nearest_existing(job.output.parent)
+            folder = nearest_existing(job.output.parent)
             needed[folder] = needed.get(folder, 0) + job.pixels * _LEAST_BYTES[job.file_format]
     for folder, size in needed.items():
         free = shutil.disk_usage(folder).free

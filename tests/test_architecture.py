@@ -27,7 +27,7 @@ FLOORS = (
     ("checkpoint", "model_spec"),
     ("weights", "devices"),
     ("ddpm", "windows", "latent_windows", "colour_match"),
-    ("image_io", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
+    ("image_io", "folders", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
     ("errors",),
     ("networks", "memory", ""),
 )

@@ -101,7 +101,7 @@ def test_a_file_in_the_place_of_the_run_is_refused_before_the_work(
     (tmp_path / "run").write_text("notes")
     assert train(recipe, data, tmp_path / "run") == 2
     assert train(recipe, data, tmp_path / "run/below") == 2
-    assert capsys.readouterr().err.count(f"{tmp_path / 'run'} is a file; choose a folder") == 2
+    assert capsys.readouterr().err.count(f"{tmp_path / 'run'}: is a file, so no folder can be made there") == 2
     assert (tmp_path / "run").read_text() == "notes"
 
 

@@ -108,8 +108,8 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
     deconvolution the grid is that of the windows, so that a tile has the windows of the whole photo, and what
     neighbouring tiles share anyway is all context. Where they share the least, the ramp still reaches into windows
     whose outermost 32 pixels are repeated: two GoPro photos of 1280x720 in the smallest tiles agree with one tile to
-    56 and 59 dB, in tiles that share a window more to 105; a window more everywhere would be 14 % (6 megapixels) to
-    37 % (24) more pixels to restore in the CPU's tiles.
+    56 and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more everywhere would be more
+    pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
     """
     window = network.config.window(0) if isinstance(network, NAFNet) else None
     grid = network.config.multiple_of

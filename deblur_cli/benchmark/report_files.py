@@ -8,6 +8,7 @@ from deblur_cli.benchmark.page import write_page
 from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.tables import to_csv, to_markdown
 from deblur_cli.errors import InputError
+from deblur_cli.folders import check_writable
 
 
 def open_folder(folder: Path) -> None:
@@ -20,8 +21,7 @@ def open_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise InputError(f"--report {folder}: cannot be made ({fault.strerror})") from fault
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--report {folder}: cannot be written to; change its permissions or choose another folder")
+    check_writable([folder])
 
 
 def write_report(report: BenchmarkReport, folder: Path) -> None:

@@ -32,8 +32,8 @@ def paired_bootstrap(
     """Percentile interval of the mean paired difference; images are drawn, both scores of one together.
 
     Pairing takes out what makes an image hard or easy, which is far larger than what makes two models differ.
-    The interval is expanded to the width that Student's t has for so few images: plain percentiles of seven cover the
-    truth in 86 % of all cases instead of 95 %.
+    The interval is expanded to the width that Student's t has for so few images; plain percentiles of few are too
+    narrow.
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13; Hesterberg 2015, "What Teachers
     Should Know About the Bootstrap" (arXiv 1411.5279), the expanded percentile interval.
 

@@ -9,8 +9,9 @@ from deblur_cli.commands.options import DeviceOption, QuietOption, check_range, 
 from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
-from deblur_cli.commands.train_work import check_folder, choose_recipe, open_run, open_windows
+from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
+from deblur_cli.folders import check_writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -265,7 +266,7 @@ def preview(
     """
     if out.suffix.lower() != ".png":
         raise InputError(f"--out {out}: the contact sheet is a PNG; give a name that ends in .png")
-    check_folder(out.parent)
+    check_writable([out.parent])
     check_range("--seed", seed, 0, 2**31 - 1)
     check_range("--count", count, 1, 1000)
     from deblur_cli.training.preview import draw_sheet

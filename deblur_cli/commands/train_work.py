@@ -1,6 +1,5 @@
 """The working half of `deblur train`: a run is opened, watched and ended properly."""
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from deblur_cli.commands.options import check_device
 from deblur_cli.commands.progress import format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import InputError
+from deblur_cli.folders import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,19 +57,10 @@ class Run:
             write_result(str(self.paths.folder / task.weights))
 
 
-def check_folder(out: Path) -> None:
-    """Raise InputError unless the folder is there, or can be made, and can be written to."""
-    place = next(path for path in (out, *out.absolute().parents) if os.path.exists(path))  # noqa: PTH110 - never raises
-    if not place.is_dir():
-        raise InputError(f"--out {out}: {place} is a file; choose a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {place} cannot be written to; change its permissions or choose another folder")
-
-
 def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> Run:
     """Everything about a training that can be refused before pictures are read."""
     check_device(device)
-    check_folder(out)
+    check_writable([out])
     if init is not None and not init.is_file():
         raise InputError(f"--init {init}: no such file")
     if init is not None and resume:
