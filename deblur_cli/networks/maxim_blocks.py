@@ -1,0 +1,233 @@
+"""The parts of MAXIM: mixing over the whole picture and within blocks, channel attention, cross gating, resizing.
+
+Tensors are (B, H, W, C) throughout; a convolution sees the same memory as (B, C, H, W) in channels_last, uncopied.
+Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973); the order of operations was read
+in google-research/maxim (Apache-2.0).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_EPSILON = 1e-6  # of every LayerNorm
+
+
+class GatedMixing(nn.Module):
+    """A gMLP over one axis of tokens: `a · (mix(norm(b)) + 1)` between two dense layers, plus the input.
+
+    Args:
+        side: tokens are the places of a square of so many cells a side.
+        across: tokens are the cells of the whole picture at one place in the cell (the grid); else the pixels of a
+            block of `side` pixels.
+    """
+
+    def __init__(self, width: int, side: int, *, across: bool) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.spread = nn.Linear(width, 2 * width)
+        self.inner_norm = _norm(width)
+        self.mix = nn.Linear(side**2, side**2)
+        self.gather = nn.Linear(width, width)
+        self._side, self._across = side, across
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape; H and W are multiples of the side."""
+        kept, mixed = _gelu(self.spread(self.norm(features))).chunk(2, -1)
+        mixed = mix_tokens(self.inner_norm(mixed), self.mix, self._side, across=self._across)
+        update: Tensor = self.gather(torch.addcmul(kept, kept, mixed))
+        return features + update
+
+
+class MultiAxisMixing(nn.Module):
+    """One half of the channels through the grid, the other through the blocks, plus the input."""
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.spread = nn.Linear(width, 2 * width)
+        self.grid = GatedMixing(width, side, across=True)
+        self.block = GatedMixing(width, side, across=False)
+        self.gather = nn.Linear(2 * width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        for_grid, for_block = _gelu(self.spread(self.norm(features))).chunk(2, -1)
+        both = torch.cat((self.grid(for_grid), self.block(for_block)), -1)
+        return features + self.gather(both)
+
+
+class ChannelAttention(nn.Module):
+    """Each channel times a share that the means of all channels decide."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(width, width // 4)
+        self.excite = nn.Linear(width // 4, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        means = features.mean((1, 2), keepdim=True)
+        return features * self.excite(torch.relu(self.squeeze(means))).sigmoid()
+
+
+class AttendedConvolutions(nn.Module):
+    """Two 3x3 convolutions and channel attention, plus the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+        self.attention = ChannelAttention(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        inner = functional.leaky_relu(convolve(self.conv_1, self.norm(features)), 0.2)
+        return features + self.attention(convolve(self.conv_2, inner))
+
+
+class AttendedMlp(nn.Module):
+    """A dense layer, GELU, another one and channel attention, plus the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.dense_1 = nn.Linear(width, width)
+        self.dense_2 = nn.Linear(width, width)
+        self.attention = ChannelAttention(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        return features + self.attention(self.dense_2(_gelu(self.dense_1(self.norm(features)))))
+
+
+class MultiAxisGate(nn.Module):
+    """What one branch says the other may pass."""
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.spread = nn.Linear(width, 2 * width)
+        self.mix_grid = nn.Linear(side**2, side**2)
+        self.mix_block = nn.Linear(side**2, side**2)
+        self.gather = nn.Linear(2 * width, width)
+        self._side = side
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> the same shape."""
+        for_grid, for_block = _gelu(self.spread(self.norm(features))).chunk(2, -1)
+        across = mix_tokens(for_grid, self.mix_grid, self._side, across=True)
+        within = mix_tokens(for_block, self.mix_block, self._side, across=False)
+        gate: Tensor = self.gather(torch.cat((across, within), -1))
+        return gate
+
+
+class CrossGating(nn.Module):
+    """Two pictures of features that decide about each other.
+
+    Args:
+        inputs: channels of the first picture; the second has `width`, or `raised_from` at half of the size.
+    """
+
+    def __init__(self, inputs: int, width: int, side: int, raised_from: int | None = None) -> None:
+        super().__init__()
+        self.up = None if raised_from is None else nn.ConvTranspose2d(raised_from, width, 2, stride=2)
+        self.enter_x, self.enter_y = nn.Linear(inputs, width), nn.Linear(width, width)
+        self.norm_x, self.norm_y = _norm(width), _norm(width)
+        self.spread_x, self.spread_y = nn.Linear(width, width), nn.Linear(width, width)
+        self.gate_x, self.gate_y = MultiAxisGate(width, side), MultiAxisGate(width, side)
+        self.gather_x, self.gather_y = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, inputs) and the second picture -> two times (B, H, W, width): x with all of it, and y alone."""
+        y = y if self.up is None else convolve(self.up, y)
+        x, y = self.enter_x(x), self.enter_y(y)
+        inner_x, inner_y = _gelu(self.spread_x(self.norm_x(x))), _gelu(self.spread_y(self.norm_y(y)))
+        y = y + self.gather_y(inner_y * self.gate_x(inner_x))
+        return x + y + self.gather_x(inner_x * self.gate_y(inner_y)), y
+
+
+class ResizedDense(nn.Module):
+    """Features of one level brought to another, with a dense layer.
+
+    Both are linear and the resizing keeps constants, so either may come first; the dense layer goes where there are
+    fewer pixels.
+    """
+
+    def __init__(self, inputs: int, width: int, shrink: int) -> None:
+        """Take the binary logarithm of how many times smaller the result's sides are; negative enlarges."""
+        super().__init__()
+        self.dense = nn.Linear(inputs, width)
+        self._shrink = shrink
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, inputs) -> (B, H', W', width)."""
+        if self._shrink > 0:
+            return self.dense(shrink(features, 1 << self._shrink))  # type: ignore[no-any-return]
+        return enlarge(self.dense(features), 1 << -self._shrink)
+
+
+def mix_tokens(features: Tensor, mix: nn.Linear, side: int, *, across: bool) -> Tensor:
+    """Mix the tokens of each channel, at all places at once, by one matrix product.
+
+    Args:
+        features: (B, H, W, C), H and W multiples of `side`.
+        mix: from side² tokens to as many, in the order of rows.
+        across: whether tokens are cells of the whole picture, or the pixels of a block.
+    """
+    count, height, width, channels = features.shape
+    rows, columns = height // side, width // side
+    if across:
+        cut, order = (count, side, rows, side, columns, channels), (0, 1, 3, 2, 4, 5)
+        back, undo = (count, side, side, rows, columns, channels), (0, 1, 3, 2, 4, 5)
+    else:
+        cut, order = (count, rows, side, columns, side, channels), (0, 2, 4, 1, 3, 5)
+        back, undo = (count, side, side, rows, columns, channels), (0, 3, 1, 4, 2, 5)
+    tokens = features.reshape(cut).permute(order).reshape(count, side**2, rows * columns * channels)
+    mixed = torch.matmul(mix.weight, tokens) + mix.bias[:, None]
+    return mixed.view(back).permute(undo).reshape(count, height, width, channels)
+
+
+def convolve(layer: nn.Module, features: Tensor) -> Tensor:
+    """A convolution of (B, H, W, C) -> (B, H', W', C')."""
+    result: Tensor = layer(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    return result
+
+
+def shrink(features: Tensor, factor: int) -> Tensor:
+    """Sides divided by 2 or 4, bilinear with antialiasing: (B, H, W, C) -> (B, H / factor, W / factor, C).
+
+    A fixed filter whose taps beyond the border are left out and made up for by the others. Written as a convolution
+    because torch's own antialiasing knows neither bfloat16 nor Apple's GPUs.
+    """
+    taps = torch.arange(1, 2 * factor, 2, dtype=features.dtype, device=features.device)
+    taps = torch.cat((taps, taps.flip(0))) / (2 * factor**2)  # (1, 3, 3, 1) / 8 for a half
+    channels = features.shape[-1]
+    kernel = torch.outer(taps, taps).expand(channels, 1, -1, -1)
+    planes = functional.conv2d(features.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=channels)
+    rows, columns = (_make_up(length, planes) for length in planes.shape[2:])
+    return (planes * rows[:, None] * columns).permute(0, 2, 3, 1)
+
+
+def enlarge(features: Tensor, factor: int) -> Tensor:
+    """Sides times the factor, bilinear, half-pixel centres: (B, H, W, C) -> (B, H · factor, W · factor, C)."""
+    if factor == 1:
+        return features
+    planes = functional.interpolate(features.permute(0, 3, 1, 2), scale_factor=factor, mode="bilinear")
+    return planes.permute(0, 2, 3, 1)
+
+
+def _make_up(length: int, like: Tensor) -> Tensor:
+    """(length,): by how much the taps that are left must grow; an eighth of the filter lies beyond each end."""
+    missing = torch.zeros(length, dtype=like.dtype, device=like.device)
+    missing[0] += 0.125
+    missing[-1] += 0.125
+    return 1 / (1 - missing)
+
+
+def _gelu(features: Tensor) -> Tensor:
+    return functional.gelu(features, approximate="tanh")
+
+
+def _norm(width: int) -> nn.LayerNorm:
+    return nn.LayerNorm(width, _EPSILON)
