@@ -277,6 +277,7 @@ def test_whole_numbers_stand_for_others_too() -> None:
 def test_every_shipped_recipe_reads() -> None:
     kinds = {
         "expert": ExpertRecipe,
+        "maxim": ExpertRecipe,
         "blend": BlendRecipe,
         "codec": CodecRecipe,
         "prior": PriorRecipe,
