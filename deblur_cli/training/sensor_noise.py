@@ -54,33 +54,51 @@ class Sensor:
             strength: (B,), standard deviation at mid grey in sRGB-encoded units, in the mean square over the colours.
         """
         mosaic = self.expose(light)
-        grey = decode_srgb(torch.tensor(_GREY, device=light.device))
-        level = mosaic.clamp_min(0) / grey
+        level = mosaic.clamp_min(0) / decode_srgb(torch.tensor(_GREY, device=light.device))
         variance = self.read + (1 - self.read) * level
-        linear = strength[:, None, None, None] * slope_of_srgb(grey) / self.amplification()
-        return self.develop(mosaic + linear * variance.sqrt() * dice.normal(*mosaic.shape))
+        scale = find_scale(strength, self.amplification())[:, None, None, None]
+        return self.develop(mosaic + scale * variance.sqrt() * dice.normal(*mosaic.shape))
 
     def amplification(self) -> Tensor:
-        """(B, 1, 1, 1): deviation of the developed picture of a mid grey, over that of a photosite with gain 1.
+        """(B, 3): deviation of the developed colours of a mid grey, over that of a photosite as bright as it.
 
         The development is linear, so the answers to single photosites tell all of it.
         """
         count = len(self.gains)
-        red, green, blue = (1 / self.gains).view(count, 3).unbind(1)  # levels of grey on the sensor
-        total = torch.zeros_like(red)
+        read = self.read.view(count, 1)
+        red, green, blue = (1 / self.gains).view(count, 3, 1).unbind(1)  # levels of grey on the sensor
+        total = self.gains.new_zeros(count, 3)
         for (row, column), level in zip(((0, 0), (0, 1), (1, 0), (1, 1)), (red, green, green, blue), strict=True):
             impulse = self.gains.new_zeros(count, 1, 16, 16)
             impulse[..., 8 + row, 8 + column] = 1
-            variance = self.read.view(-1) + (1 - self.read.view(-1)) * level
-            total += variance * self.develop(impulse).square().sum((1, 2, 3))
-        return (total / 12).sqrt()[:, None, None, None]  # four photosites and three colours
+            total += (read + (1 - read) * level) * self.develop(impulse).square().sum((2, 3))
+        return (total / 4).sqrt()  # each of the four photosites is there once in 2 x 2 pixels
+
+
+def find_scale(strength: Tensor, amplification: Tensor) -> Tensor:
+    """(B,): the linear deviation that looks like `strength` on an sRGB-encoded mid grey.
+
+    The curve bends within strong noise, so a few steps correct the first guess.
+
+    Args:
+        strength: (B,), in the mean square over the colours.
+        amplification: (B, 3), deviation of each colour over the one that is asked for.
+    """
+    grey = decode_srgb(torch.tensor(_GREY, device=strength.device))
+    parts = torch.special.ndtri((torch.arange(64, device=strength.device) + 0.5) / 64)
+    scale = strength
+    for _ in range(5):
+        levels = encode_srgb((grey + (scale[:, None] * amplification)[..., None] * parts).clamp(0, 1))
+        seen = levels.var(-1, correction=0).mean(1).sqrt()
+        scale = scale * strength / seen.clamp_min(1e-6)
+    return scale
 
 
 def draw_sensor(count: int, dice: Dice) -> Sensor:
     """White balance from lamplight to shade, and what usual cameras have of the rest."""
     warmth = dice.uniform(count, 1, 1)
     gains = torch.cat((1.3 + 0.9 * warmth, torch.ones_like(warmth), 2.4 - 0.9 * warmth), 1)[..., None]
-    mixed = dice.uniform(count, 1, 1, low=0.0, high=0.6)
+    mixed = dice.uniform(count, 1, 1, low=0.0, high=0.5)
     matrix = torch.eye(3, device=dice.device) * (1 + mixed) - mixed / 3
     read = dice.log_uniform(count, 1, 1, 1, low=0.01, high=0.15)
     return Sensor(gains, matrix, dice.uniform(count, 1, 1, 1, low=0.4, high=1.0), read)
@@ -88,9 +106,9 @@ def draw_sensor(count: int, dice: Dice) -> Sensor:
 
 def add_white_noise(light: Tensor, strength: Tensor, dice: Dice) -> Tensor:
     """Shot noise of linear light, each pixel and colour by itself; see `Sensor.add_noise`."""
-    grey = decode_srgb(torch.tensor(_GREY, device=light.device))
-    deviation = strength[:, None, None, None] * slope_of_srgb(grey) * (light.clamp_min(0) / grey + 0.02).sqrt()
-    return light + deviation * dice.normal(*light.shape)
+    level = light.clamp_min(0) / decode_srgb(torch.tensor(_GREY, device=light.device))
+    scale = find_scale(strength, strength.new_ones(len(strength), 3))[:, None, None, None]
+    return light + scale * (level + 0.02).sqrt() * dice.normal(*light.shape)
 
 
 def to_mosaic(picture: Tensor) -> Tensor:
@@ -133,8 +151,3 @@ def decode_srgb(encoded: Tensor) -> Tensor:
 def encode_srgb(light: Tensor) -> Tensor:
     """sRGB-encoded values of linear light, [0, 1]. Source: IEC 61966-2-1."""
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-4) ** (1 / 2.4) - 0.055)
-
-
-def slope_of_srgb(light: Tensor) -> Tensor:
-    """How much linear light a small step of the encoded value is, at a level above the straight part."""
-    return 2.4 / 1.055 * light ** (1 - 1 / 2.4)
