@@ -30,6 +30,7 @@ from deblur_cli.training.recipe import (
     ExpertRecipe,
     FlowRecipe,
     PriorRecipe,
+    read_common_recipe,
     read_recipe,
 )
 from deblur_cli.training.sources import Luck
@@ -209,6 +210,12 @@ def test_preview_draws_a_sheet(recipe: Path, data: Path, tmp_path: Path) -> None
         assert image.size == (4 * 2 * 224, 3 * 224)  # four pairs of each of the three sources
 
 
+def test_preview_takes_recipes_of_every_kind() -> None:
+    for path in RECIPES.glob("*.toml"):
+        assert read_common_recipe(path.stem).schedule.patch > 0
+    assert read_common_recipe("maxim").synthesis.has_camera
+
+
 def test_plot_of_a_folder_without_log_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_app(["train", "plot", str(tmp_path)]) == 2
     assert "no training log" in capsys.readouterr().err
@@ -277,6 +284,7 @@ def test_whole_numbers_stand_for_others_too() -> None:
 def test_every_shipped_recipe_reads() -> None:
     kinds = {
         "expert": ExpertRecipe,
+        "maxim": ExpertRecipe,
         "blend": BlendRecipe,
         "codec": CodecRecipe,
         "prior": PriorRecipe,

@@ -114,3 +114,40 @@ def test_real_pairs_of_any_size_are_cut_to_the_grid_of_every_network(tmp_path: P
         put(tmp_path / "pairs/b" / kind, "1.png", "2.png", size=(60, 60))  # too small to look at
     ((blurry, sharp),) = build_validation(read(tmp_path), SynthesisConfig())["real"]
     assert blurry.shape == sharp.shape == (1, 3, 320, 512)
+
+
+def camera_of(share: float) -> SynthesisConfig:
+    return SynthesisConfig(sensor_share=1.0, real_camera_share=share, resize_share=0.5)
+
+
+@pytest.mark.parametrize("part", ["frames", "pairs"])
+def test_averaged_frames_and_real_pairs_get_the_noise_of_a_camera_by_their_share(tmp_path: Path, part: str) -> None:
+    for folder in ("frames/a", "pairs/a/blur", "pairs/a/sharp"):
+        put(tmp_path / folder, *(f"{number}.png" for number in range(9)), size=(96, 96))
+    shares = {"frame_share": float(part == "frames"), "pair_share": float(part == "pairs")}
+    config = dataclasses.replace(CONFIG, min_frames=3, **shares)
+
+    def draw(share: float) -> tuple[torch.Tensor, ...]:
+        ((_, source),) = read(tmp_path).sources(config, camera_of(share), Luck.seeded(1, torch.device("cpu")))
+        return source.draw(8, 48)
+
+    blurry, sharp = draw(1.0)
+    assert blurry.shape == sharp.shape == (8, 3, 48, 48)
+    assert blurry.std((1, 2, 3)).min() > 1e-4
+    assert sharp.std((1, 2, 3)).max() < 1e-6
+    assert draw(0.0)[0].std((1, 2, 3)).max() < 1e-6
+    noisy = draw(0.5)[0].std((1, 2, 3)) > 1e-4
+    assert noisy.any()
+    assert not noisy.all()
+
+
+def test_photos_too_small_for_a_patch_are_left_out_where_the_recipe_says_so(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (60, 60), "black").save(tmp_path / "photos/small.png")
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "photos/large.png")
+    plain = SynthesisConfig(max_length=4.0, noise_share=0.0, jpeg_share=0.0, shake_share=1.0)
+    for enlarged, levels_seen in ((False, {1}), (True, {0, 1})):
+        config = dataclasses.replace(CONFIG, held_out_photos=0, min_scale=1.0, enlarge_photos=enlarged)
+        found = read_training_data(tmp_path, config)
+        ((_, source),) = found.sources(config, plain, Luck.seeded(0, torch.device("cpu")))
+        assert {round(float(sharp.mean())) for sharp in source.draw(16, 100)[1]} == levels_seen

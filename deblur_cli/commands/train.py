@@ -270,9 +270,9 @@ def preview(
     check_range("--seed", seed, 0, 2**31 - 1)
     check_range("--count", count, 1, 1000)
     from deblur_cli.training.preview import draw_sheet
-    from deblur_cli.training.recipe import ExpertRecipe, read_recipe
+    from deblur_cli.training.recipe import read_common_recipe
 
-    sheet = draw_sheet(read_recipe(recipe, ExpertRecipe), data, count, seed)
+    sheet = draw_sheet(read_common_recipe(recipe), data, count, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     write_result(str(out))

@@ -1,82 +1,47 @@
 """Motion blur made from sharp photos, batched on one device: pure functions of tensors and a generator.
 
-Two manners of blur: `blur_by_shake` convolves with the path of a shaken hand, `blur_by_motion` averages the frames
-of a moving scene. Both work in linear light or on the encoded values, as cameras and data sets do. Knows no files.
+Three manners of blur: `blur_by_shake` convolves with the path of a shaken hand, `blur_by_hand` follows more varied
+paths that may turn and see depth, `blur_by_motion` averages the frames of a moving scene. All work in linear light or
+on the encoded values, as cameras and data sets do. Knows no files.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import convolve
+from deblur_cli.training.camera import Shot, photograph
+from deblur_cli.training.dice import Dice
+from deblur_cli.training.hand_paths import REACH, average_along, draw_hand_path, draw_roll, splat, to_kernels
 from deblur_cli.training.jpeg_noise import compress_as_jpeg
+from deblur_cli.training.synthesis_config import SynthesisConfig
+
+__all__ = [
+    "Dice",
+    "SynthesisConfig",
+    "blur_by_hand",
+    "blur_by_motion",
+    "blur_by_shake",
+    "draw_blobs",
+    "draw_shake_kernels",
+    "margin",
+    "synthesise",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class SynthesisConfig:
-    """Ranges of the synthesis; lengths in pixels, probabilities in [0, 1].
-
-    Attributes:
-        min_length, max_length: blur length, drawn log-uniformly once per call, shared by a batch.
-        shake_share: share of calls that use `blur_by_shake`; the rest uses `blur_by_motion`.
-        unblurred_share: share of photos that stay as they are.
-        object_share: share of moving scenes with an object of its own motion.
-        grey_share: share of photos made grey first: scans and black-and-white files.
-        encoded_share: share of photos averaged as they are instead of in linear light.
-        highlight_share: share of photos whose clipped highlights are drawn beyond white first.
-        noise_share, max_noise: share of noisy photos; largest standard deviation of the read noise, [0, 1] units.
-        jpeg_share, min_jpeg_quality: share of compressed photos; their lowest quality, up to 98.
-    """
-
-    min_length: float = 2.0
-    max_length: float = 44.0
-    shake_share: float = 0.35
-    unblurred_share: float = 0.06
-    object_share: float = 0.5
-    grey_share: float = 0.0
-    encoded_share: float = 0.35
-    highlight_share: float = 0.3
-    noise_share: float = 0.5
-    max_noise: float = 0.015
-    jpeg_share: float = 0.4
-    min_jpeg_quality: int = 60
-
-
-class Dice:
-    """Draws from one generator, on its device; every draw of the synthesis goes through here."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self._generator = generator
-        self.device = generator.device
-
-    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform in [low, high)."""
-        return torch.rand(shape, generator=self._generator, device=self.device) * (high - low) + low
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal."""
-        return torch.randn(shape, generator=self._generator, device=self.device)
-
-    def chance(self, count: int, probability: float) -> Tensor:
-        """(count, 1, 1, 1) of 0.0 and 1.0."""
-        return (self.uniform(count, 1, 1, 1) < probability).float()
-
-    def number(self, low: float, high: float) -> float:
-        """One plain number, uniform in [low, high)."""
-        return float(self.uniform(1, low=low, high=high))
-
-
-def synthesise(sharp: Tensor, generator: torch.Generator, config: SynthesisConfig) -> tuple[Tensor, Tensor]:
+def synthesise(
+    sharp: Tensor, generator: torch.Generator, config: SynthesisConfig, side: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Blurred and sharp patches out of sharp ones.
 
     Args:
         sharp: (B, 3, H, W), [0, 1], sRGB-encoded. A border of `margin(config)` pixels feeds the motion.
         generator: on the device of `sharp`.
+        side: the camera makes the patches as large as this, see `SynthesisConfig.resize_share`; None for no resizing.
     Returns:
-        blurry, sharp: both (B, 3, H - 2m, W - 2m) with m = `margin(config)`, [0, 1].
+        blurry, sharp: both (B, 3, H - 2m, W - 2m) with m = `margin(config)`, or (B, 3, side, side); [0, 1].
     """
     dice = Dice(generator)
     count = sharp.shape[0]
@@ -86,7 +51,7 @@ def synthesise(sharp: Tensor, generator: torch.Generator, config: SynthesisConfi
     sharp = torch.where(dice.chance(count, config.grey_share) > 0, sharp.mean(1, keepdim=True), sharp)
     light = _raise_highlights(sharp.clamp(0, 1) ** exponent, dice, config.highlight_share)
     if dice.number(0, 1) < config.shake_share:
-        target, mixed = light, blur_by_shake(light, length, dice)
+        target, mixed = light, _shake(light, length, dice, config)
     else:
         target, mixed = blur_by_motion(light, length, dice, config.object_share)
     still = dice.chance(count, config.unblurred_share)
@@ -95,12 +60,14 @@ def synthesise(sharp: Tensor, generator: torch.Generator, config: SynthesisConfi
     blurry, clean = mixed.clamp(0, 1) ** (1 / exponent), target.clamp(0, 1) ** (1 / exponent)
     border = margin(config)
     blurry, clean = (image[..., border:-border, border:-border] for image in (blurry, clean))
+    if config.has_camera:
+        return photograph(blurry, clean, dice, config, Shot(still, side))
     return _compress(blurry, dice, config, still), clean.contiguous()
 
 
 def margin(config: SynthesisConfig) -> int:
     """Pixels that `synthesise` cuts from every side."""
-    return math.ceil(config.max_length * 0.75)
+    return math.ceil(config.max_length * REACH)
 
 
 def blur_by_shake(light: Tensor, length: float, dice: Dice) -> Tensor:
@@ -115,6 +82,27 @@ def blur_by_shake(light: Tensor, length: float, dice: Dice) -> Tensor:
     first, second = (convolve(light, part) for part in kernels.chunk(2))
     region = dice.chance(count, 0.5) * draw_blobs(count, height, width, softness=0.25, dice=dice)
     return first + region * (second - first)
+
+
+def blur_by_hand(light: Tensor, dice: Dice, config: SynthesisConfig) -> Tensor:
+    """Blur by the varied paths of `hand_paths`, each of its own length; by chance with roll and a near layer.
+
+    Args:
+        light: (B, 3, H, W).
+    """
+    count, _, height, width = light.shape
+    lengths = dice.log_uniform(count, low=config.min_length, high=config.max_length)
+    with_roll, with_depth = (dice.number(0, 1) < share for share in (config.roll_share, config.depth_share))
+    if not with_roll and not with_depth:
+        path = draw_hand_path(lengths, dice)
+        return convolve(light, to_kernels(path, 2 * math.ceil(config.max_length * REACH) + 3))
+    path = draw_hand_path(lengths, dice, points=min(max(12, math.ceil(float(lengths.max()) * 1.3)), 72))
+    if with_roll:
+        path = draw_roll(path, lengths, (height, width), dice)
+    if not with_depth:
+        return average_along(light, path)
+    near = draw_blobs(count, height, width, softness=dice.number(0.02, 0.3), dice=dice)
+    return average_along(light, path, near, dice.log_uniform(count, low=0.3, high=1.7))
 
 
 def blur_by_motion(light: Tensor, length: float, dice: Dice, object_share: float) -> tuple[Tensor, Tensor]:
@@ -161,7 +149,7 @@ def draw_shake_kernels(count: int, length: float, dice: Dice, points: int = 96) 
     path = path - path.mean(-1, keepdim=True)
     reach = (path.amax(-1) - path.amin(-1)).norm(dim=1)  # diagonal of the bounding box
     path = path * (length / reach.clamp_min(1e-6))[:, None, None]
-    return _splat(path, 2 * math.ceil(length * 0.75) + 3)
+    return splat(path, 2 * math.ceil(length * 0.75) + 3)
 
 
 def draw_blobs(count: int, height: int, width: int, *, softness: float, dice: Dice) -> Tensor:
@@ -172,20 +160,9 @@ def draw_blobs(count: int, height: int, width: int, *, softness: float, dice: Di
     return ((field - level) / max(softness, 1e-3) + 0.5).clamp(0, 1)
 
 
-def _splat(path: Tensor, size: int) -> Tensor:
-    """Bilinear drops of equal weight along paths (B, 2, P) that are centred on 0, into (B, size, size)."""
-    count = path.shape[0]
-    position = path + size // 2
-    corner = position.floor().clamp(0, size - 2)
-    part = (position - corner).clamp(0, 1)
-    kernels: Tensor = path.new_zeros(count, size * size)
-    for down in (0, 1):
-        for right in (0, 1):
-            weight = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
-            index = (corner[:, 1] + down) * size + corner[:, 0] + right
-            kernels.scatter_add_(1, index.long(), weight)
-    kernels /= kernels.sum(1, keepdim=True)
-    return kernels.view(count, size, size)
+def _shake(light: Tensor, length: float, dice: Dice, config: SynthesisConfig) -> Tensor:
+    by_hand = config.hand_share > 0 and dice.number(0, 1) < config.hand_share
+    return blur_by_hand(light, dice, config) if by_hand else blur_by_shake(light, length, dice)
 
 
 def _draw_motion(count: int, length: float, dice: Dice) -> Tensor:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from deblur_cli.errors import InputError
 from deblur_cli.inputs import natural_key
-from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.recipe import DataConfig
 from deblur_cli.training.sources import FrameSource, Luck, PairSource, PhotoSource, Pixels, Source
+from deblur_cli.training.synthesis_config import SynthesisConfig
 from deblur_cli.weights import hash_file
 
 _SUFFIXES = {".webp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -43,9 +43,9 @@ class TrainingData:
         if self.photos and data.photo_share:
             found.append((data.photo_share, PhotoSource(self.photos, data, synthesis, luck)))
         if self.sequences and data.frame_share:
-            found.append((data.frame_share, FrameSource(self.sequences, data, luck)))
+            found.append((data.frame_share, FrameSource(self.sequences, data, synthesis, luck)))
         if self.pairs and data.pair_share:
-            found.append((data.pair_share, PairSource(self.pairs, data, luck)))
+            found.append((data.pair_share, PairSource(self.pairs, data, synthesis, luck)))
         if not found:
             raise InputError("no training pictures: expected photos/, frames/SEQUENCE/ or pairs/SEQUENCE/{blur,sharp}")
         return found

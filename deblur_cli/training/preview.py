@@ -7,13 +7,13 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_cli.training.datasets import read_training_data
-from deblur_cli.training.recipe import ExpertRecipe
+from deblur_cli.training.recipe import Recipe
 from deblur_cli.training.sources import Luck
 
 _SIDE, _PER_ROW = 224, 4
 
 
-def draw_sheet(recipe: ExpertRecipe, data: Path, count: int, seed: int) -> Image.Image:
+def draw_sheet(recipe: Recipe, data: Path, count: int, seed: int) -> Image.Image:
     """`count` pairs of every source, four to a row, sharp left and blurred right.
 
     Raises:

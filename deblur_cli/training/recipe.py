@@ -31,6 +31,7 @@ class DataConfig:
         min_scale: photos are reduced by a random factor between this and 1.
         min_frames, max_frames: odd numbers of frames in an average.
         soft_share: share of photos, the least sharp ones, that are dropped.
+        enlarge_photos: whether photos smaller than a patch and its border are enlarged; else they are left out.
         held_out_pairs, held_out_photos: kept for validation: the last pairs of each sequence, at most half of them;
             every n-th photo, none if 0.
     """
@@ -44,6 +45,7 @@ class DataConfig:
     min_frames: int = 7
     max_frames: int = 17
     soft_share: float = 0.15
+    enlarge_photos: bool = True
     held_out_pairs: int = 8
     held_out_photos: int = 20
 
@@ -222,13 +224,31 @@ def read_recipe(name: str, kind: type[R], changes: Sequence[str] = ()) -> R:
     Raises:
         InputError: no such recipe, no TOML, or a key that this kind of recipe does not have.
     """
+    path, table = _read_table(name)
+    try:
+        return _build(kind, _change(table, changes))
+    except (TypeError, ValueError) as fault:
+        raise InputError(f"{path}: {fault}") from fault
+
+
+def read_common_recipe(name: str) -> Recipe:
+    """What all recipes have of a recipe of any kind; see `read_recipe`."""
+    path, table = _read_table(name)
+    common = {f.name for f in dataclasses.fields(Recipe)}
+    try:
+        return _build(Recipe, {key: value for key, value in table.items() if key in common})
+    except (TypeError, ValueError) as fault:
+        raise InputError(f"{path}: {fault}") from fault
+
+
+def _read_table(name: str) -> tuple[Path, dict[str, Any]]:
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise InputError(f"{name}: no such recipe; give a .toml file or one of {known}")
     try:
-        return _build(kind, _change(tomllib.loads(path.read_text(encoding="utf-8")), changes))
-    except (tomllib.TOMLDecodeError, TypeError, ValueError) as fault:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise InputError(f"{path}: {fault}") from fault
 
 

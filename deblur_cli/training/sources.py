@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
+from deblur_cli.training.blur_synthesis import margin, synthesise
+from deblur_cli.training.camera import Shot, photograph, resize
+from deblur_cli.training.dice import Dice
 from deblur_cli.training.recipe import DataConfig
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 
@@ -46,30 +48,45 @@ class PhotoSource:
         self._photos, self._data, self._synthesis, self._luck = photos, data, synthesis, luck
 
     def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
-        side = size + 2 * margin(self._synthesis)
-        patches = [self._sharp_patch(side) for _ in range(count)]
-        return synthesise(torch.stack(patches), self._luck.pixels, self._synthesis)
+        blurred = self._blurred_side(size)
+        side = blurred + 2 * margin(self._synthesis)
+        photos = self._photos if self._data.enlarge_photos else self._at_least(side)
+        patches = [self._sharp_patch(photos, side) for _ in range(count)]
+        return synthesise(torch.stack(patches), self._luck.pixels, self._synthesis, size)
 
-    def _sharp_patch(self, side: int) -> Tensor:
+    def _blurred_side(self, size: int) -> int:
+        """The side before the camera's resizing, if there is one."""
+        places, synthesis = self._luck.places, self._synthesis
+        if not synthesis.resize_share or places.random() >= synthesis.resize_share:
+            return size
+        return round(size / places.uniform(synthesis.min_resize, 1.0))
+
+    def _at_least(self, side: int) -> Sequence[Pixels]:
+        """The photos that fill a patch; all if none does."""
+        return [photo for photo in self._photos if min(photo.shape[:2]) >= side] or self._photos
+
+    def _sharp_patch(self, photos: Sequence[Pixels], side: int) -> Tensor:
         places = self._luck.places
-        photo = self._photos[int(places.integers(len(self._photos)))]
+        photo = photos[int(places.integers(len(photos)))]
         fits = min(photo.shape[:2])
         wanted = min(round(side / places.uniform(self._data.min_scale, 1.0)), fits)
         window = _draw_rich_window(photo, wanted, places)
-        return _resize(_to_tensor(photo[window], self._luck.pixels.device), side)
+        return _resize(_to_tensor(photo[window], self._luck.pixels.device)[None], side)[0]
 
 
 class FrameSource:
     """High-speed frames, blurred by averaging consecutive ones; the middle frame is the sharp one."""
 
-    def __init__(self, sequences: Sequence[Sequence[Pixels]], data: DataConfig, luck: Luck) -> None:
-        self._sequences, self._data, self._luck = sequences, data, luck
+    def __init__(
+        self, sequences: Sequence[Sequence[Pixels]], data: DataConfig, synthesis: SynthesisConfig, luck: Luck
+    ) -> None:
+        self._sequences, self._data, self._synthesis, self._luck = sequences, data, synthesis, luck
 
     def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
-        pairs = [self._pair(size) for _ in range(count)]
-        return torch.stack([blurry for blurry, _ in pairs]), torch.stack([sharp for _, sharp in pairs])
+        drawn = torch.stack([self._pair(size) for _ in range(count)])
+        return drawn[:, 0], drawn[:, 1]
 
-    def _pair(self, size: int) -> tuple[Tensor, Tensor]:
+    def _pair(self, size: int) -> Tensor:
         places, data = self._luck.places, self._data
         frames = self._sequences[int(places.integers(len(self._sequences)))]
         half = int(places.integers(data.min_frames // 2, data.max_frames // 2 + 1))
@@ -80,15 +97,16 @@ class FrameSource:
         light = (torch.from_numpy(stack).to(self._luck.pixels.device).float() / 255) ** gamma
         blurry = light.mean(0) ** (1 / gamma)
         pair = torch.stack((blurry, light[half] ** (1 / gamma))).permute(0, 3, 1, 2)
-        first, second = functional.interpolate(pair, size=(size, size), mode="bilinear", antialias=True).unbind(0)
-        return first, second
+        return _finish(pair, size, self._luck, self._synthesis)
 
 
 class PairSource:
     """Real pairs, cropped."""
 
-    def __init__(self, pairs: Sequence[tuple[Pixels, Pixels]], data: DataConfig, luck: Luck) -> None:
-        self._pairs, self._data, self._luck = pairs, data, luck
+    def __init__(
+        self, pairs: Sequence[tuple[Pixels, Pixels]], data: DataConfig, synthesis: SynthesisConfig, luck: Luck
+    ) -> None:
+        self._pairs, self._data, self._synthesis, self._luck = pairs, data, synthesis, luck
 
     def draw(self, count: int, size: int) -> tuple[Tensor, Tensor]:
         drawn = torch.stack([self._pair(size) for _ in range(count)])
@@ -100,7 +118,8 @@ class PairSource:
         wanted = round(size / places.uniform(self._data.min_scale, 1.0))
         window = _draw_rich_window(sharp, wanted, places)
         device = self._luck.pixels.device
-        return torch.stack([_resize(_to_tensor(image[window], device), size) for image in (blurry, sharp)])
+        pair = torch.stack([_to_tensor(image[window], device) for image in (blurry, sharp)])
+        return _finish(pair, size, self._luck, self._synthesis)
 
 
 class Mix:
@@ -139,8 +158,15 @@ def _to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1).float() / 255
 
 
-def _resize(patch: Tensor, side: int) -> Tensor:
-    if patch.shape[-1] == side:
-        return patch
-    resized = functional.interpolate(patch[None], size=(side, side), mode="bilinear", antialias=True)
-    return resized[0]
+def _finish(pair: Tensor, size: int, luck: Luck, synthesis: SynthesisConfig) -> Tensor:
+    """A blurred and a sharp picture, (2, 3, h, w), in the size that is asked for, by chance through the camera."""
+    if not synthesis.real_camera_share or luck.places.random() >= synthesis.real_camera_share:
+        return _resize(pair, size)
+    if luck.places.random() >= synthesis.resize_share:  # else the camera takes it in its own size
+        pair = _resize(pair, size)
+    shot = Shot(torch.zeros(1, 1, 1, 1, device=pair.device), size)
+    return torch.cat(photograph(pair[:1], pair[1:], Dice(luck.pixels), synthesis, shot))
+
+
+def _resize(pictures: Tensor, side: int) -> Tensor:
+    return pictures if pictures.shape[-1] == side else resize(pictures, side)
