@@ -99,25 +99,10 @@ def choose_dtype(asked: str, device: torch.device, supported: Collection[str]) -
 
 
 def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
-    """The cut that suits a network.
-
-    Dense U-Net: measured on the shipped weights, with 128 pixels of context tiles of 512 agree with the photo in one
-    piece to 70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB. NAFNet: half its averaging window, so that the
-    pixels which count average over the same windows as in the whole photo. What its deeper blocks still see of a cut
-    was measured on random weights only: 44-58 dB to the photo in one tile, worst where blocks change most. With
-    deconvolution the grid is that of the windows, so that a tile has the windows of the whole photo, and what
-    neighbouring tiles share anyway is all context. Where they share the least, the ramp still reaches into windows
-    whose outermost 32 pixels are repeated: two GoPro photos of 1280x720 in the smallest tiles agree with one tile to
-    56 and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more everywhere would be more
-    pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
-    """
-    window = network.config.window(0) if isinstance(network, NAFNet) else None
-    grid = network.config.multiple_of
-    context = 128 if window is None else -(-window // 2 // grid) * grid
-    if isinstance(network, DeconvolvingExpert):
-        context = (-(-(2 * context + _FEATHER) // grid) * grid - _FEATHER) // 2
+    """The cut that suits a network's needs."""
+    needs = network.config.needs
     size = 2048 if device.type == "cuda" else 1536
-    return Tiling(size, context, _FEATHER, grid).with_size(size)
+    return Tiling(size, needs.context, _FEATHER, needs.multiple_of).with_size(size)
 
 
 def _build_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet:

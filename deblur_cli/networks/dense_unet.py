@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deblur_cli.networks.needs import Needs
+
 
 @dataclass(frozen=True, slots=True)
 class DenseUNetConfig:
@@ -39,6 +41,13 @@ class DenseUNetConfig:
     def multiple_of(self) -> int:
         """Height and width must be multiples of this."""
         return self.unshuffle << (len(self.widths) - 1)
+
+    @property
+    def needs(self) -> Needs:
+        """Measured on the shipped weights: with 128 pixels of context tiles of 512 agree with the photo in one piece to
+        70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB.
+        """
+        return Needs(self.multiple_of, context=128)
 
 
 class ResidualBlock(nn.Module):

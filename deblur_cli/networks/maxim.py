@@ -2,7 +2,7 @@
 
 Knows tensors only. Each stage is a whole U-Net that ends in a picture of full size, so a network of the first stage, of
 two or of all three is complete. The grid mixing depends on the size of the picture it is given: a network sees
-windows of one size only (`FIXED_WINDOW`), and another size is another network.
+windows of one size only, and another size is another network.
 
 Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973), variant S-3.
 """
@@ -23,9 +23,11 @@ from deblur_cli.networks.maxim_blocks import (
     ResizedDense,
     convolve,
 )
+from deblur_cli.networks.needs import Needs
 
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
+_SHARED = 64  # pixels that neighbouring windows have in common at least
 _COARSE_FROM = 2  # the level from which on cells and blocks have half of the side
 
 
@@ -62,6 +64,11 @@ class MaximConfig:
     def multiple_of(self) -> int:
         """Height and width must be multiples of this."""
         return 4 * self.side
+
+    @property
+    def needs(self) -> Needs:
+        """Windows of one size: the grid's cells grow with the picture."""
+        return Needs(self.multiple_of, context=0, window=self.window, shared=_SHARED)
 
     def width_at(self, level: int) -> int:
         """Channels at a level; the bottom has those of the level above it."""

@@ -1,8 +1,8 @@
 """The parts of MAXIM: mixing over the whole picture and within blocks, channel attention, cross gating, resizing.
 
 Tensors are (B, H, W, C) throughout; a convolution sees the same memory as (B, C, H, W) in channels_last, uncopied.
-Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973); the order of operations was read
-in google-research/maxim (Apache-2.0).
+Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973); the order of operations was
+read in google-research/maxim (Apache-2.0).
 """
 
 import torch
@@ -204,7 +204,9 @@ def shrink(features: Tensor, factor: int) -> Tensor:
     taps = torch.cat((taps, taps.flip(0))) / (2 * factor**2)  # (1, 3, 3, 1) / 8 for a half
     channels = features.shape[-1]
     kernel = torch.outer(taps, taps).expand(channels, 1, -1, -1)
-    planes = functional.conv2d(features.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=channels)
+    planes = functional.conv2d(
+        features.permute(0, 3, 1, 2), kernel, stride=factor, padding=factor // 2, groups=channels
+    )
     rows, columns = (_make_up(length, planes) for length in planes.shape[2:])
     return (planes * rows[:, None] * columns).permute(0, 2, 3, 1)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.networks.needs import Needs
+
 _EPSILON = 1e-6  # of the public checkpoints' layer normalisation
 
 
@@ -46,6 +48,15 @@ class NAFNetConfig:
     def multiple_of(self) -> int:
         """Height and width must be multiples of this."""
         return 1 << len(self.encoder_blocks)
+
+    @property
+    def needs(self) -> Needs:
+        """Half of the averaging window, so that the pixels which count average over the same windows as in the whole
+        photo. What deeper blocks still see of a cut was measured on random weights only: 44-58 dB to the photo in one
+        tile, worst where blocks change most.
+        """
+        window, grid = self.window(0), self.multiple_of
+        return Needs(grid, context=128 if window is None else -(-window // 2 // grid) * grid)
 
     def window(self, level: int) -> int | None:
         """Side of the averaging window at a level, in that level's pixels; 0 is the finest level."""

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.networks.dense_unet import DenseUNet
+from deblur_cli.networks.experts import build_expert
 from deblur_cli.training.datasets import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
@@ -35,7 +35,9 @@ class ExpertTask:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data = data
         torch.manual_seed(recipe.seed)
-        self.network = DenseUNet(recipe.network)
+        self.network: nn.Module = build_expert(recipe.architecture, recipe.network)
+        if recipe.checkpointing:
+            self.network.checkpointing = True
         if init is not None:
             load_strict(self.network, init)
         self._validation: ValidationSets = build_validation(data, recipe.synthesis)
@@ -59,5 +61,9 @@ class ExpertTask:
         return measure_gains(network, self._validation, self._device)
 
     def write(self, path: Path, record: dict[str, Any]) -> None:
-        training = dataclasses.asdict(self.recipe) | record
-        save_network(self.network, path, {"config": dataclasses.asdict(self.recipe.network), "training": training})
+        metadata = {
+            "network": self.recipe.architecture,
+            "config": dataclasses.asdict(self.network.config),  # type: ignore[arg-type]
+            "training": dataclasses.asdict(self.recipe) | record,
+        }
+        save_network(self.network, path, metadata)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolving_expert import BlendConfig
-from deblur_cli.networks.dense_unet import DenseUNetConfig
+from deblur_cli.networks.experts import read_config
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 
@@ -88,9 +88,19 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass(frozen=True, slots=True)
 class ExpertRecipe(Recipe):
-    """The whole recipe of `deblur train expert`."""
+    """The whole recipe of `deblur train expert`.
 
-    network: DenseUNetConfig = field(default_factory=DenseUNetConfig)
+    Attributes:
+        architecture: a name in `networks.experts`, whose shape `network` is.
+        checkpointing: compute activations again on the way back, which takes less memory and more time.
+    """
+
+    architecture: str = "dense_unet"
+    network: dict[str, Any] = field(default_factory=dict)
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        read_config(self.architecture, self.network)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,61 @@
+"""Every network that can be a fidelity expert, by its name in manifests, recipes and weights. One row each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.networks.maxim import Maxim, MaximConfig
+from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
+from deblur_cli.networks.needs import Needs
+
+
+class ExpertConfig(Protocol):
+    """The shape of an expert, a dataclass."""
+
+    @property
+    def needs(self) -> Needs: ...
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """A network that predicts what is missing in a blurred photo."""
+
+    config: Any
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W) in any number format -> (B, 3, H, W) in the network's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An architecture: its module and the dataclass of its shape."""
+
+    network: type[nn.Module]
+    config: Any  # a class with `from_json`
+
+
+EXPERTS: Mapping[str, Kind] = {
+    "dense_unet": Kind(DenseUNet, DenseUNetConfig),
+    "nafnet": Kind(NAFNet, NAFNetConfig),
+    "maxim": Kind(Maxim, MaximConfig),
+}
+
+
+def read_config(name: str, values: Mapping[str, Any]) -> Any:
+    """The shape of an expert of that kind from its JSON values.
+
+    Raises:
+        ValueError: no kind has that name, or the values are no shape of it.
+        TypeError: a value is unknown or of another type.
+    """
+    if name not in EXPERTS:
+        raise ValueError(f"unknown network {name!r}; known are {', '.join(EXPERTS)}")
+    return EXPERTS[name].config.from_json(values)
+
+
+def build_expert(name: str, values: Mapping[str, Any]) -> Any:
+    """An untrained expert; raises as `read_config` does."""
+    return EXPERTS[name].network(read_config(name, values))

@@ -1,0 +1,20 @@
+"""What a fidelity expert needs of the photo that it is shown. Plain values; each network states its own."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """All in pixels.
+
+    Attributes:
+        multiple_of: height and width must be multiples of this.
+        context: what it must see around the pixels that count, so that a part of a photo comes out as in the whole.
+        window: side of the only pictures it may be shown; None where any size will do.
+        shared: what neighbouring windows of a network with such a side have in common at least.
+    """
+
+    multiple_of: int
+    context: int
+    window: int | None = None
+    shared: int = 0
