@@ -115,6 +115,12 @@ def test_both_pictures_of_a_pair_are_made_smaller_alike() -> None:
     assert torch.equal(clean, resize(photos(), 40))
 
 
+@pytest.mark.parametrize("factor", [0.0, 1.5])
+def test_a_factor_of_size_that_makes_no_photo_smaller_is_refused(factor: float) -> None:
+    with pytest.raises(ValueError, match="min_resize"):
+        SynthesisConfig(min_resize=factor)
+
+
 def test_synthesis_with_a_camera_is_reproducible_and_as_large_as_asked() -> None:
     side = 48 + 2 * margin(MAXIM)
     for seed in range(6):

@@ -39,7 +39,7 @@ def synthesise(
     Args:
         sharp: (B, 3, H, W), [0, 1], sRGB-encoded. A border of `margin(config)` pixels feeds the motion.
         generator: on the device of `sharp`.
-        side: the camera makes the patches as large as this, see `SynthesisConfig.resize_share`; None for no resizing.
+        side: the camera makes patches smaller to this, see `SynthesisConfig.resize_share`; None leaves their size.
     Returns:
         blurry, sharp: both (B, 3, H - 2m, W - 2m) with m = `margin(config)`, or (B, 3, side, side); [0, 1].
     """

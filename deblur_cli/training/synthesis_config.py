@@ -59,6 +59,10 @@ class SynthesisConfig:
     unblurred_noise_share: float = 0.0
     real_camera_share: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.min_resize <= 1:
+            raise ValueError(f"min_resize = {self.min_resize} must be above 0 and at most 1")
+
     @property
     def has_camera(self) -> bool:
         """Whether photos go through `camera.photograph`; recipes from before it keep their pictures to the bit."""
