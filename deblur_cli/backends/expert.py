@@ -16,7 +16,7 @@ from deblur_cli.fixed_windows import Windows
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet
 from deblur_cli.networks.experts import EXPERTS, build_expert
-from deblur_cli.networks.maxim import Maxim
+from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.nafnet import NAFNet
 from deblur_cli.networks.needs import FEATHER
 from deblur_cli.tiling import Tiling
@@ -73,8 +73,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
         BackendError: the network does not work in the asked number format.
     """
     path = weights.fetch(entry.files["expert"])
-    alone = _build_network(entry, path)
-    load_strict(alone, path, entry.checkpoint_key)
+    alone = _load_network(entry, path)
     network: ResidualNetwork = alone
     if "blend" in entry.files:
         sha256 = expected_sha256(entry.files["expert"]) or weights.hash_file(path)
@@ -107,15 +106,19 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Wi
     return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 
-def _build_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet | Maxim:
-    """The untrained network of an entry; its config stands there or in the file."""
+def _load_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet | Maxim:
+    """The network of an entry with its weights; its shape stands there or in the file, which may hold more stages."""
     if entry.network not in EXPERTS:
         raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(EXPERTS)}")
-    config = entry.config or read_metadata(path).get("config", {})
+    told = read_metadata(path).get("config", {}) if path.suffix == ".safetensors" else {}
     try:
-        return build_expert(entry.network, config)  # type: ignore[no-any-return]
+        network: DenseUNet | NAFNet | Maxim = build_expert(entry.network, told or entry.config)
+        load_strict(network, path, entry.checkpoint_key)
+        if isinstance(network, Maxim):
+            return network.reshaped(MaximConfig.from_json({**told, **entry.config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {entry.network} ({fault})") from fault
+    return network
 
 
 def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> DeconvolvingExpert:

@@ -99,6 +99,20 @@ class Maxim(nn.Module):
         )
         self.checkpointing = False
 
+    def reshaped(self, config: MaximConfig) -> "Maxim":
+        """The first stages of this network as one of their own, in windows of another size; shares its weights.
+
+        Raises:
+            ValueError: the other shape has more stages or other widths.
+        """
+        if config.stages > self.config.stages or (config.width, config.side) != (self.config.width, self.config.side):
+            raise ValueError(f"{self.config} holds no {config}")
+        other = Maxim(config)
+        for mine, whole in zip(other.stages, self.stages, strict=False):
+            for name, part in mine.named_children():
+                setattr(mine, name, getattr(whole, name)[: len(part)])
+        return other
+
     def forward(self, blurry: Tensor) -> Tensor:
         """The picture of the last stage."""
         return blurry + self.predict_residual(blurry)
