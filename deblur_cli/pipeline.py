@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.backends.contract import Backend, Enhancing, Order, Pixels, Stopped, Watch
+from deblur_cli.backends.contract import Backend, Cut, Enhancing, Order, Pixels, Stopped, Watch
 from deblur_cli.devices import is_out_of_memory
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.tiling import Tile, Tiling, tile_grid
+from deblur_cli.tiling import Span, Tile
 
 __all__ = ["Stopped", "Watch", "quantize", "restore_image"]
 
@@ -55,7 +56,7 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
     return image.mul_(top).round_().clamp_(0, top).to(target).numpy()
 
 
-def _restore(blurry: Pixels, backend: Backend, tiling: Tiling, order: Order) -> Tensor:
+def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order) -> Tensor:
     """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
     if not isinstance(backend, Enhancing):
         return _restore_tiles(blurry, backend, tiling, order.watch)
@@ -82,19 +83,21 @@ class _Count:
         self._told = now
 
 
-def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Tiling, watch: Watch) -> Tensor:
+def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch) -> Tensor:
     height, width = blurry.shape[:2]
     merged = torch.zeros(height, width, 3)
     done = 0
-    tiles = tile_grid(height, width, tiling)
-    for index, tile in enumerate(tiles, 1):
+    tiles = tiling.lay(height, width)
+    for first in range(0, len(tiles), tiling.at_once):
         if watch.stop():
             raise Stopped
-        crop = _crop(blurry, tile, backend.device)
+        some = tiles[first : first + tiling.at_once]
+        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in some])
         with _timed(watch, backend.device):
-            restored = backend.restore(crop)
-        _merge(merged, restored, tile)
-        now = height * width * index // len(tiles)
+            restored = backend.restore(crops)
+        for tile, piece in zip(some, restored, strict=True):
+            _merge(merged, piece, tile)
+        now = height * width * (first + len(some)) // len(tiles)
         watch.on_pixels(now - done)
         done = now
     return merged
@@ -110,15 +113,27 @@ def _timed(watch: Watch, device: torch.device) -> Iterator[None]:
     watch.on_network(time.perf_counter() - started)
 
 
-def _crop(blurry: Pixels, tile: Tile, device: torch.device) -> Tensor:
-    """(1, 3, h, w), float32, [0, 1], on the device; the photo's last row and column are repeated beyond it."""
+def _crop(blurry: Pixels, tile: Tile, device: torch.device, *, mirrored: bool) -> Tensor:
+    """(1, 3, h, w), float32, [0, 1], on the device; beyond the photo its last row and column are repeated, or all of
+    it is mirrored.
+    """
     rows, columns = tile.rows, tile.columns
-    window = blurry[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    if mirrored:
+        window = blurry[_mirror(rows, blurry.shape[0])[:, None], _mirror(columns, blurry.shape[1])]
+    else:
+        window = blurry[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
     top = float(np.iinfo(blurry.dtype).max)
     pixels = torch.from_numpy(np.ascontiguousarray(window)).to(device).float().div_(top)  # (h, w, 3)
     batch = pixels.permute(2, 0, 1)[None]
     missing = (0, columns.length - window.shape[1], 0, rows.length - window.shape[0])
     return functional.pad(batch, missing, mode="replicate") if any(missing) else batch
+
+
+def _mirror(span: Span, length: int) -> NDArray[np.intp]:
+    """(span.length,): which of the photo's rows or columns lies there; the border itself is not doubled."""
+    period = max(1, 2 * (length - 1))
+    place = np.arange(span.start, span.start + span.length) % period
+    return np.minimum(place, period - place)
 
 
 def _merge(merged: Tensor, restored: Tensor, tile: Tile) -> None:
@@ -127,12 +142,12 @@ def _merge(merged: Tensor, restored: Tensor, tile: Tile) -> None:
     height, width = target.shape[:2]
     if not bool(restored.sum().isfinite()):  # twenty times faster than asking every value
         raise PhotoError(f"the network's answer is not finite at row {rows.start}, column {columns.start}")
-    pixels = restored[0].permute(1, 2, 0).cpu()[:height, :width]  # (h, w, 3)
+    pixels = restored.permute(1, 2, 0).cpu()[:height, :width]  # (h, w, 3)
     weights = rows.weights[:height, None, None] * columns.weights[:width, None]
     target.addcmul_(pixels, weights)
 
 
-def _halve(tiling: Tiling, fault: BaseException, backend: Backend, watch: Watch) -> Tiling:
+def _halve(tiling: Cut, fault: BaseException, backend: Backend, watch: Watch) -> Cut:
     smaller = tiling.with_size(tiling.size // 2)
     if smaller.size >= tiling.size:
         text = f"out of memory on {backend.device} even with tiles of {tiling.size} pixels; free memory or use the CPU"

@@ -31,6 +31,20 @@ class Tiling:
         return _round_up(2 * self.context + self.feather, self.multiple_of)
 
     @property
+    def at_once(self) -> int:
+        """How many tiles the network gets at a time."""
+        return 1
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the photo counts as mirrored at its borders, not as extended by its last pixels."""
+        return False
+
+    def lay(self, height: int, width: int) -> list["Tile"]:
+        """See `tile_grid`."""
+        return tile_grid(height, width, self)
+
+    @property
     def smallest(self) -> int:
         """The smallest size that still moves forward from tile to tile."""
         return self.overlap + self.multiple_of

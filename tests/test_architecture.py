@@ -26,7 +26,7 @@ FLOORS = (
     ("conversion",),
     ("checkpoint", "model_spec"),
     ("weights", "devices"),
-    ("ddpm", "windows", "latent_windows", "colour_match"),
+    ("ddpm", "windows", "fixed_windows", "colour_match"),
     ("image_io", "folders", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
     ("errors",),
     ("networks", "memory", ""),

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deblur_cli.tiling import Tiling
+from deblur_cli.tiling import Tile
 
 Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
 
@@ -38,25 +38,51 @@ class Watch:
     stop: Callable[[], bool] = bool
 
 
+class Cut(Protocol):
+    """How a photo is cut for a network: `Tiling`, or `Windows` of one size.
+
+    Attributes:
+        size: longest side in pixels of what is in memory at once.
+        multiple_of: sides of what the network gets are multiples of this.
+        at_once: how many pieces it gets at a time.
+        mirrors: whether the photo counts as mirrored at its borders, not as extended by its last pixels.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def multiple_of(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+    @property
+    def mirrors(self) -> bool: ...
+
+    def lay(self, height: int, width: int) -> list[Tile]:
+        """Pieces that cover a photo, all of one size; at every pixel of it their weights sum to 1."""
+
+    def with_size(self, size: int) -> Self:
+        """The same with another size, as near as it can be."""
+
+
 class Backend(Protocol):
     """Weights, networks and sampler behind one method."""
 
     name: str
     device: torch.device
     dtype: torch.dtype
-    tiling: Tiling
+    tiling: Cut
 
     @property
     def module(self) -> nn.Module:
         """The networks that run, for counting parameters and multiplications."""
 
     def restore(self, blurry: Tensor) -> Tensor:
-        """Sharp tile from a blurred one.
+        """Sharp pieces from blurred ones.
 
         Args:
-            blurry: (1, 3, H, W), float32, [0, 1], on `device`; H and W are multiples of `tiling.multiple_of`.
+            blurry: (B, 3, H, W), float32, [0, 1], on `device`; H and W are multiples of `tiling.multiple_of`.
         Returns:
-            (1, 3, H, W), float32, about [0, 1], finite.
+            (B, 3, H, W), float32, about [0, 1], finite.
         """
 
 

@@ -17,8 +17,8 @@ from deblur_cli.backends.contract import Backend, Order, Pixels
 from deblur_cli.backends.passes import Passes
 from deblur_cli.backends.tiled_codec import Canvas, Source, TiledCodec
 from deblur_cli.errors import PhotoError
+from deblur_cli.fixed_windows import cover
 from deblur_cli.flow_settings import FlowSettings
-from deblur_cli.latent_windows import cover
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.rectified_flow import Field, renoise, sample_euler, start
@@ -26,6 +26,7 @@ from deblur_cli.tiling import Tiling
 from deblur_cli.windows import blend_windows, stack_windows
 
 _GRID = 2  # latents: what the sides of every canvas are multiples of
+_SHARED = 4  # latents that neighbouring windows share at least: 32 pixels to fade from one into the other
 _GREY = 0.5  # of the flat picture from which the codec decodes a whole one
 _EXPERT_PASSES = 5  # passes of codec and flow that take about as long as the bundled expert
 
@@ -136,7 +137,7 @@ class DualExpertBackend:
         def field(x_t: Tensor, t: float) -> Tensor:
             velocity = torch.zeros_like(x_t)
             side, grid = self._flow.module.config.window, self._flow.module.config.multiple_of
-            windows = cover(x_t.shape[2], x_t.shape[3], side, grid)
+            windows = cover(x_t.shape[2], x_t.shape[3], side, grid, _SHARED)
             at_once = max(1, work.order.tile**2 // (side * STRIDE) ** 2)
             for some in work.passes.over([windows[i : i + at_once] for i in range(0, len(windows), at_once)]):
                 condition = None if blurry is None else stack_windows(blurry[0], some)

@@ -1,10 +1,9 @@
 """The fidelity expert alone: one network that predicts what is missing in a photo, one pass."""
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,15 +12,17 @@ from deblur_cli import weights
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
+from deblur_cli.fixed_windows import Windows
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
+from deblur_cli.networks.dense_unet import DenseUNet
+from deblur_cli.networks.experts import EXPERTS, build_expert
+from deblur_cli.networks.maxim import Maxim, MaximConfig
+from deblur_cli.networks.nafnet import NAFNet
+from deblur_cli.networks.needs import FEATHER
 from deblur_cli.tiling import Tiling
 from deblur_cli.weights.store import expected_sha256
 
-ResidualNetwork = DenseUNet | NAFNet | DeconvolvingExpert
-
-_FEATHER = 32
+ResidualNetwork = DenseUNet | NAFNet | Maxim | DeconvolvingExpert
 
 
 class ExpertBackend:
@@ -33,7 +34,7 @@ class ExpertBackend:
         network: ResidualNetwork,
         device: torch.device,
         dtype: torch.dtype,
-        tiling: Tiling | None = None,
+        tiling: Tiling | Windows | None = None,
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tiling = tiling or choose_tiling(network, device)
@@ -72,8 +73,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
         BackendError: the network does not work in the asked number format.
     """
     path = weights.fetch(entry.files["expert"])
-    alone = _build_network(entry, path)
-    load_strict(alone, path, entry.checkpoint_key)
+    alone = _load_network(entry, path)
     network: ResidualNetwork = alone
     if "blend" in entry.files:
         sha256 = expected_sha256(entry.files["expert"]) or weights.hash_file(path)
@@ -98,25 +98,30 @@ def choose_dtype(asked: str, device: torch.device, supported: Collection[str]) -
     return torch.float32
 
 
-def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling:
+def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Windows:
     """The cut that suits a network's needs."""
-    needs = network.config.needs
-    size = 2048 if device.type == "cuda" else 1536
-    return Tiling(size, needs.context, _FEATHER, needs.multiple_of).with_size(size)
+    needs, size = network.config.needs, 2048 if device.type == "cuda" else 1536
+    if needs.window is not None:  # CPUs gain nothing from several at once, and one at a time is the same to the bit
+        return Windows(needs.window, needs.shared, needs.margin, size, batched=device.type != "cpu")
+    return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 
-def _build_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet:
-    """The untrained network of an entry; its config stands there or in the file."""
-    if entry.network not in _BUILDERS:
-        raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(_BUILDERS)}")
-    config = entry.config or read_metadata(path).get("config", {})
+def _load_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet | Maxim:
+    """The network of an entry with its weights; its shape stands there or in the file, which may hold more stages."""
+    if entry.network not in EXPERTS:
+        raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(EXPERTS)}")
+    told = read_metadata(path).get("config", {}) if path.suffix == ".safetensors" else {}
     try:
-        return _BUILDERS[entry.network](config)
+        network: DenseUNet | NAFNet | Maxim = build_expert(entry.network, told or entry.config)
+        load_strict(network, path, entry.checkpoint_key)
+        if isinstance(network, Maxim):
+            return network.reshaped(MaximConfig.from_json({**told, **entry.config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {entry.network} ({fault})") from fault
+    return network
 
 
-def _add_blend(network: DenseUNet | NAFNet, path: Path, expert: str) -> DeconvolvingExpert:
+def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> DeconvolvingExpert:
     """The network with what weighs its estimate against deconvolutions; `expert` is the sha256 of its file."""
     told = read_metadata(path)
     wanted = told.get("trained_on", {}).get("expert")
@@ -130,23 +135,9 @@ def _add_blend(network: DenseUNet | NAFNet, path: Path, expert: str) -> Deconvol
     return whole
 
 
-def _adjust(tiling: Tiling, entry: weights.ModelEntry) -> Tiling:
+def _adjust(tiling: Tiling | Windows, entry: weights.ModelEntry) -> Tiling | Windows:
     try:
         adjusted = replace(tiling, **entry.tiling)
         return adjusted.with_size(adjusted.size)
     except TypeError as fault:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault
-
-
-def _build_dense_unet(config: Mapping[str, Any]) -> DenseUNet:
-    return DenseUNet(DenseUNetConfig.from_json(config))
-
-
-def _build_nafnet(config: Mapping[str, Any]) -> NAFNet:
-    return NAFNet(NAFNetConfig.from_json(config))
-
-
-_BUILDERS: dict[str, Callable[[Mapping[str, Any]], DenseUNet | NAFNet]] = {
-    "dense_unet": _build_dense_unet,
-    "nafnet": _build_nafnet,
-}

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
+from deblur_cli.networks.needs import FEATHER, Needs
 
 _ESTIMATE = 1  # its place among the versions
 _TRUST = 3.0  # in the estimate before any training, as a logit
+_CONTEXT = 128  # pixels that the expert needs around those that count
 _CONTRAST = 8.0  # by which differences between versions are enlarged for the network
 
 
@@ -48,6 +50,17 @@ class BlendConfig:
     def multiple_of(self) -> int:
         """Height and width must be multiples of this."""
         return self.deconvolution.stride
+
+    @property
+    def needs(self) -> Needs:
+        """The grid is that of the windows, so that a tile has the windows of the whole photo, and what neighbouring
+        tiles share anyway is all context. Where they share the least, the ramp still reaches into windows whose
+        outermost 32 pixels are repeated: two GoPro photos of 1280x720 in the smallest tiles agree with one tile to 56
+        and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more everywhere would be more
+        pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
+        """
+        grid = self.multiple_of
+        return Needs(grid, context=(-(-(2 * _CONTEXT + FEATHER) // grid) * grid - FEATHER) // 2)
 
 
 class VersionBlend(nn.Module):

@@ -28,6 +28,8 @@ from deblur_cli.networks.needs import Needs
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
 _SHARED = 64  # pixels that neighbouring windows have in common at least
+_MARGIN = 16  # of them, at each inner border, those that do not count
+_WORK = (700.0, 1570.0, 2440.0)  # thousands of multiplications per pixel, by stages
 _COARSE_FROM = 2  # the level from which on cells and blocks have half of the side
 
 
@@ -68,7 +70,7 @@ class MaximConfig:
     @property
     def needs(self) -> Needs:
         """Windows of one size: the grid's cells grow with the picture."""
-        return Needs(self.multiple_of, context=0, window=self.window, shared=_SHARED)
+        return Needs(self.multiple_of, 0, self.window, _SHARED, _MARGIN, work=_WORK[self.stages - 1])
 
     def width_at(self, level: int) -> int:
         """Channels at a level; the bottom has those of the level above it."""
@@ -96,6 +98,20 @@ class Maxim(nn.Module):
             _Stage(config, is_first=index == 0, is_last=index == config.stages - 1) for index in range(config.stages)
         )
         self.checkpointing = False
+
+    def reshaped(self, config: MaximConfig) -> "Maxim":
+        """The first stages of this network as one of their own, in windows of another size; shares its weights.
+
+        Raises:
+            ValueError: the other shape has more stages or other widths.
+        """
+        if config.stages > self.config.stages or (config.width, config.side) != (self.config.width, self.config.side):
+            raise ValueError(f"{self.config} holds no {config}")
+        other = Maxim(config)
+        for mine, whole in zip(other.stages, self.stages, strict=False):
+            for name, part in mine.named_children():
+                setattr(mine, name, getattr(whole, name)[: len(part)])
+        return other
 
     def forward(self, blurry: Tensor) -> Tensor:
         """The picture of the last stage."""

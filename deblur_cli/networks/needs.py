@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+FEATHER = 32  # width of the ramp on which neighbouring tiles are mixed
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -12,9 +14,13 @@ class Needs:
         context: what it must see around the pixels that count, so that a part of a photo comes out as in the whole.
         window: side of the only pictures it may be shown; None where any size will do.
         shared: what neighbouring windows of a network with such a side have in common at least.
+        margin: of that, at each inner border, what does not count.
+        work: thousands of multiplications per pixel, which say how long it takes beside other networks.
     """
 
     multiple_of: int
     context: int
     window: int | None = None
     shared: int = 0
+    margin: int = 0
+    work: float = 180.0

@@ -1,0 +1,105 @@
+"""Square windows of one size, laid evenly over a photo or its latents and blended on ramps. Pure; knows no network.
+
+A network with a table of positions, or one that mixes over the whole picture it is given, sees another picture in
+another window. So its windows are part of the method: they have one size and depend on the photo alone, and memory
+only decides how many are held at once.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from deblur_cli.tiling import Span, Tile
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How a photo is cut for a network that sees windows of one size; takes the place of a `Tiling`. All in pixels.
+
+    Attributes:
+        side: of every window; a photo that is smaller is mirrored at its borders.
+        shared: what neighbours have in common at least.
+        margin: of that, at each inner border, what does not count: the network has seen too little around it.
+        size: the side of a square that may be in memory at once.
+        batched: whether a network gets as many windows at once as fit in there; else one, whatever the size.
+    """
+
+    side: int
+    shared: int
+    margin: int
+    size: int
+    batched: bool = False
+    mirrors: bool = True
+
+    @property
+    def multiple_of(self) -> int:
+        """Sides of what the network gets."""
+        return self.side
+
+    @property
+    def at_once(self) -> int:
+        """How many windows the network gets at a time."""
+        return max(1, (self.size // self.side) ** 2) if self.batched else 1
+
+    def with_size(self, size: int) -> "Windows":
+        """The same windows with more or fewer in memory."""
+        return replace(self, size=max(self.side, size))
+
+    def lay(self, height: int, width: int) -> list[Tile]:
+        """Windows that cover a photo, row by row; at every pixel of it their weights sum to 1."""
+        return cover(max(height, self.side), max(width, self.side), self.side, 1, self.shared, self.margin)
+
+
+def cover(height: int, width: int, side: int, grid: int, shared: int, margin: int = 0) -> list[Tile]:
+    """Windows that cover a canvas, row by row; at every point of it their weights sum to 1.
+
+    Args:
+        height, width: of the canvas; at least `side`, and multiples of `grid`.
+        side: of the windows, a multiple of `grid`.
+        grid: every window starts at a multiple of this.
+        shared: what neighbours have in common at least.
+        margin: how far inside a window's inner border its weight begins to rise from 0.
+    Raises:
+        ValueError: the numbers do not belong together.
+    """
+    lengths = (height, width, side)
+    if min(lengths) < side or any(length % grid for length in lengths) or not 2 * margin < shared < side:
+        raise ValueError(f"windows of {side} on a grid of {grid} do not cover {height}x{width}")
+    columns = _cut(width, side, grid, shared, margin)
+    return [Tile(row, column) for row in _cut(height, side, grid, shared, margin) for column in columns]
+
+
+def _cut(length: int, side: int, grid: int, shared: int, margin: int) -> list[Span]:
+    starts = _spread(length, side, grid, shared)
+    total = torch.zeros(length, dtype=torch.float64)
+    ramps = [_ramp(index, starts, side, margin) for index in range(len(starts))]
+    for start, ramp in zip(starts, ramps, strict=True):
+        total[start : start + side] += ramp
+    return [
+        Span(start, side, (ramp / total[start : start + side]).float())
+        for start, ramp in zip(starts, ramps, strict=True)
+    ]
+
+
+def _spread(length: int, side: int, grid: int, shared: int) -> list[int]:
+    """As few starts as cover the length with the least overlap, as even as the grid allows."""
+    stride = (side - shared) // grid * grid
+    count = math.ceil((length - side) / stride) + 1
+    return [index * (length - side) // (max(1, count - 1) * grid) * grid for index in range(count)]
+
+
+def _ramp(index: int, starts: list[int], side: int, margin: int) -> Tensor:
+    """(side,): straight up over what the window shares with the one before, and down with the one after."""
+    up = down = torch.ones(side, dtype=torch.float64)
+    if index > 0:
+        up = _rise(side, starts[index - 1] + side - starts[index], margin)
+    if index + 1 < len(starts):
+        down = _rise(side, starts[index] + side - starts[index + 1], margin).flip(0)
+    return torch.minimum(up, down)
+
+
+def _rise(side: int, shared: int, margin: int) -> Tensor:
+    position = torch.arange(side, dtype=torch.float64) + 0.5 - margin
+    return (position / (shared - 2 * margin)).clamp_(0, 1)
