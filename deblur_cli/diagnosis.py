@@ -190,14 +190,16 @@ def _folder_size(folder: Path) -> int:
 
 
 def _verify_weights(found: Diagnosis) -> Iterator[tuple[str, str]]:
-    """Key and state of every file that ships with the package."""
+    """Key and state of every file of a model that ships with the package."""
     try:
         models = read_manifest().models
     except WeightsError as fault:
         found.faults.append(str(fault))
         return
-    bundled = {file.key: file for name in models if name.startswith("bundled") for file in models[name].files.values()}
-    for key, file in bundled.items():
+    files = {file.key: file for entry in models.values() for file in entry.files.values()}
+    for key, file in files.items():
+        if file.kind != "bundled":
+            continue
         try:
             fetch(file)
         except WeightsError as fault:

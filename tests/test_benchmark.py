@@ -212,11 +212,22 @@ def test_a_metric_that_fails_on_one_photo_leaves_a_gap_and_a_reason(pairs):
 
 def test_lpips_without_weights_is_a_note_and_the_rest_is_reported(pairs, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    report, _ = run(make_plan(pairs, metrics=("psnr", "lpips")))
-    assert report.models[0].scores["lpips"] is None
-    assert "download https://" in report.models[1].notes["lpips"]
+    report, _ = run(make_plan(pairs, metrics=("psnr", "lpips-vgg")))
+    assert report.models[0].scores["lpips-vgg"] is None
+    assert "download https://" in report.models[1].notes["lpips-vgg"]
     assert report.models[0].scores["psnr"] is not None
-    assert [row.name for row in report.metrics] == ["psnr", "lpips"]
+    assert [row.name for row in report.metrics] == ["psnr", "lpips-vgg"]
+
+
+def test_lpips_works_without_any_file_from_outside(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 70, 3), dtype=np.uint8)
+    write(tmp_path / "blur" / "a.png", noise // 2 + 64)
+    write(tmp_path / "sharp" / "a.png", noise)
+    report, _ = run(make_plan(tmp_path, metrics=()))
+    assert "lpips" in [row.name for row in report.metrics]
+    assert report.models[0].scores["lpips"] > 0.01
+    assert not report.models[0].notes.get("lpips")
 
 
 def test_two_processes_give_the_figures_of_one(pairs):

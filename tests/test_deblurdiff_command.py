@@ -150,7 +150,7 @@ def test_before_it_is_there_every_command_says_how_to_get_it(capfd: pytest.Captu
         status, out, err = deblur(capfd, *arguments)
         assert (status, out) == (1, [])
         assert advice in err[-1]
-    row = next(line for line in deblur(capfd, "weights", "list")[1] if line.startswith("deblurdiff "))
+    row = next(line for line in deblur(capfd, "weights", "list", "--all")[1] if line.startswith("deblurdiff "))
     assert " absent " in row
     status, out, _ = deblur(capfd, "weights", "show", "deblurdiff", "--json")
     shown = json.loads("\n".join(out))

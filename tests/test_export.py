@@ -341,7 +341,7 @@ def test_the_command_has_help_with_an_example():
     answer = call(["train", "export", "--help"])
     assert answer.returncode == 0
     assert "Examples" in answer.stdout
-    assert "deblur train export --expert bundled-expert" in answer.stdout
+    assert "deblur train export --expert quick" in answer.stdout
 
 
 def test_what_is_written_is_read_back_equal(work):

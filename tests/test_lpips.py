@@ -15,6 +15,7 @@ from deblur_cli.benchmark import perceptual
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics import Sample
 from deblur_cli.networks.lpips import Lpips
+from deblur_cli.weights import store
 
 HEADS = Path(perceptual.__file__).parents[1] / "bundled" / "lpips"
 
@@ -23,10 +24,16 @@ REFERENCE = """
 import sys
 from pathlib import Path
 import lpips, torch, torchvision
-for name, build in {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16}.items():
+from safetensors.torch import load_file
+shipped = {key.removeprefix("features."): value for key, value in load_file(sys.argv[2]).items()}
+builds = {"alex": torchvision.models.alexnet, "vgg": torchvision.models.vgg16, "shipped": torchvision.models.alexnet}
+for name, build in builds.items():
     torch.manual_seed(0)
-    features = build(weights=None).eval().features.state_dict()
-    reference = lpips.LPIPS(net=name, pnet_rand=True, verbose=False)
+    backbone = build(weights=None).eval().features
+    if name == "shipped":
+        backbone.load_state_dict(shipped)
+    features = backbone.state_dict()
+    reference = lpips.LPIPS(net="vgg" if name == "vgg" else "alex", pnet_rand=True, verbose=False)
     for part in (module for key, module in reference.net.named_children() if key.startswith("slice")):
         part.load_state_dict({key: features[key] for key in part.state_dict()})
     pairs = [(torch.rand(1, 3, h, w), torch.rand(1, 3, h, w)) for h, w in ((64, 64), (97, 131), (200, 65))]
@@ -50,15 +57,24 @@ def heads(network):
     return torch.load(HEADS / f"{network}.pth", map_location="cpu", weights_only=True)
 
 
-def put_backbone(monkeypatch, folder, network="alex"):
+def waves(height, width, phase):
+    """A picture without random numbers, (1, 3, H, W)."""
+    y, x = torch.arange(height).double()[:, None], torch.arange(width).double()[None, :]
+    red = 0.5 + 0.3 * torch.sin(0.21 * x + 0.13 * y + phase)
+    green = 0.5 + 0.3 * torch.cos(0.17 * x - 0.11 * y - phase)
+    blue = 0.4 + 0.2 * torch.sin(0.05 * x + phase) * torch.cos(0.31 * y)
+    return torch.stack((red, green, blue))[None].float()
+
+
+def put_backbone(monkeypatch, folder):
     """A random backbone in a torch cache of its own, named by its own hash as torch names its files."""
     (folder / "checkpoints").mkdir(parents=True)
     path = folder / "checkpoints" / "new.pth"
-    torch.save({**random_backbone(network), "classifier.1.weight": torch.zeros(2)}, path)
+    torch.save({**random_backbone("vgg"), "classifier.1.weight": torch.zeros(2)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     path = path.rename(path.with_name(f"backbone-{digest}.pth"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
-    monkeypatch.setitem(perceptual._BACKBONES, network, path.name)
+    monkeypatch.setattr(perceptual, "_VGG", path.name)
     return path
 
 
@@ -95,7 +111,7 @@ def test_a_picture_too_small_for_the_network_is_an_error():
 
 def test_the_metric_takes_its_backbone_from_torchs_cache(monkeypatch, tmp_path):
     put_backbone(monkeypatch, tmp_path)
-    metric = perceptual.load_lpips("alex")
+    metric = perceptual.load_lpips("vgg")
     picture = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
     assert metric(Sample(picture, picture, picture)) == 0
     assert metric(Sample(picture[::-1].copy(), picture, picture)) > 0
@@ -103,10 +119,8 @@ def test_the_metric_takes_its_backbone_from_torchs_cache(monkeypatch, tmp_path):
 
 def test_without_backbone_the_message_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(
-        WeightsError, match=r"download https://download.pytorch.org/models/alexnet-owt-7be5be79.pth to "
-    ):
-        perceptual.load_lpips("alex")
+    with pytest.raises(WeightsError, match=r"download https://download.pytorch.org/models/vgg16-397923af.pth to "):
+        perceptual.load_lpips("vgg")
 
 
 def test_a_damaged_backbone_is_not_unpickled(monkeypatch, tmp_path):
@@ -114,6 +128,28 @@ def test_a_damaged_backbone_is_not_unpickled(monkeypatch, tmp_path):
     path.write_bytes(path.read_bytes() + b"x")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(WeightsError, match="sha256"):
+        perceptual.load_lpips("vgg")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "phase", "distance"),
+    [(64, 64, 0.5, 0.03996201), (97, 131, 0.1, 0.00259175), (200, 65, 2.0, 0.21925385), (256, 256, 0.02, 0.00046248)],
+)
+def test_the_shipped_backbone_gives_the_distances_of_the_lpips_package(
+    monkeypatch, tmp_path, height, width, phase, distance
+):
+    """The figures are those of lpips 0.1.4 on torchvision 0.29.1, with these weights in its AlexNet."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # empty: nothing comes from there
+    lpips = perceptual.load_lpips("alex")._network
+    assert float(lpips(waves(height, width, 0), waves(height, width, phase))) == pytest.approx(distance, rel=1e-3)
+
+
+def test_a_damaged_shipped_backbone_is_never_used(monkeypatch, tmp_path):
+    file = weights.read_manifest().files["lpips-alex-backbone"]
+    monkeypatch.setattr(store, "PACKAGE", tmp_path)
+    (tmp_path / file.path).parent.mkdir(parents=True)
+    (tmp_path / file.path).write_bytes(bytes(file.bytes))
+    with pytest.raises(WeightsError, match=r"alexnet_features.safetensors: sha256 is .*reinstall deblur-cli"):
         perceptual.load_lpips("alex")
 
 
@@ -132,11 +168,14 @@ def test_distances_equal_the_lpips_packages(tmp_path):
     if not python:
         subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
         python = str(next((tmp_path / "environment").glob("[bS]*in*/python*")))
-        subprocess.run([python, "-m", "pip", "install", "-q", "torch", "torchvision", "lpips"], check=True)
-    subprocess.run([python, "-W", "ignore", "-c", REFERENCE, tmp_path], check=True)
-    for network in ("alex", "vgg"):
-        known = torch.load(tmp_path / f"{network}.pt", weights_only=True)
-        lpips = Lpips(network)
-        lpips.load_weights(known["backbone"], heads(network))
+        needed = ("torch", "torchvision", "lpips", "safetensors")
+        subprocess.run([python, "-m", "pip", "install", "-q", *needed], check=True)
+    shipped = HEADS / "alexnet_features.safetensors"
+    subprocess.run([python, "-W", "ignore", "-c", REFERENCE, tmp_path, shipped], check=True)
+    for name, network in (("alex", "alex"), ("vgg", "vgg"), ("shipped", "alex")):
+        known = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        lpips = perceptual.load_lpips("alex")._network if name == "shipped" else Lpips(network)
+        if name != "shipped":
+            lpips.load_weights(known["backbone"], heads(network))
         for (first, second), distance in zip(known["pairs"], known["distances"], strict=True):
             assert float(lpips(first, second)) == pytest.approx(distance, abs=1e-5)

@@ -10,9 +10,11 @@ import pytest
 from hub_user import stay_offline
 
 from deblur_cli import weights
+from deblur_cli.commands.options import DEFAULT_MODEL
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import store
 from deblur_cli.weights.entries import Manifest
+from deblur_cli.weights.manifest import find_files
 from deblur_cli.weights.schema import SchemaFault, build_manifest
 from deblur_cli.weights.user_manifest import to_toml
 
@@ -34,7 +36,7 @@ def build(files, models=None):
 
 def test_the_shipped_manifest_names_the_public_models():
     models = weights.read_manifest().models
-    assert {"bundled", "bundled-expert", "nafnet-32", "nafnet-64"} <= set(models)
+    assert {"bundled", "quick", "nafnet-32", "nafnet-64"} <= set(models)
     entry = weights.find_model("nafnet-64")
     assert (entry.backend, entry.network, entry.checkpoint_key) == ("expert", "nafnet", "params")
     assert entry.config["width"] == 64
@@ -50,6 +52,31 @@ def test_a_model_may_say_how_its_flow_runs_and_a_wrong_value_is_named():
         with pytest.raises(SchemaFault) as caught:
             build({"f": HUB}, {"m": {**MODEL, "flow": table}})
         assert str(caught.value).startswith(f"[models.m] flow: {text}")
+
+
+def test_a_model_answers_to_its_names_of_before_and_is_told_under_the_present_one():
+    entry = weights.find_model("bundled-expert")
+    assert entry == weights.find_model("quick")
+    assert (entry.name, entry.aliases) == ("quick", ("bundled-expert",))
+    assert find_files("bundled-expert") == find_files("quick")
+
+
+def test_no_name_of_a_shipped_model_means_two():
+    manifest = weights.read_manifest()
+    for entry in manifest.models.values():
+        for name in (entry.name, *entry.aliases):
+            assert manifest.resolve(name) == entry.name
+            assert name not in manifest.files or {file.key for file in entry.files.values()} == {name}
+
+
+def test_five_models_at_most_are_listed_and_the_default_is_one_that_runs_from_the_package():
+    manifest = weights.read_manifest()
+    listed = {entry.name for entry in manifest.models.values() if entry.listed}
+    default = weights.find_model(DEFAULT_MODEL)
+    assert default.name in listed
+    assert len(listed) <= 5
+    assert not any(manifest.models[name].untrained for name in listed)
+    assert {file.kind for file in default.files.values()} == {"bundled"}
 
 
 def test_every_shipped_file_has_size_hash_licence_and_source():
@@ -116,6 +143,12 @@ MODEL_FAULTS = [
     ({**MODEL, "config": []}, "config must be a table"),
     ({**MODEL, "dtypes": ["int4"]}, "dtypes must be a list of"),
     ({**MODEL, "scores": [{"data": "GoPro"}]}, "scores lacks psnr, ssim, source"),
+    ({**MODEL, "aliases": "old"}, "aliases must be a list of names"),
+    ({**MODEL, "aliases": ["a b"]}, "aliases must be a list of names"),
+    ({**MODEL, "aliases": ["m"]}, "alias m is the name of another model"),
+    ({**MODEL, "aliases": ["o", "o"]}, "alias o is an alias of another model"),
+    ({**MODEL, "listed": 1}, "listed must be true or false"),
+    ({**MODEL, "seconds_24mp": 0}, "seconds_24mp must be a number above 0"),
 ]
 
 

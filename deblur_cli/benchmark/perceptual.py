@@ -1,4 +1,4 @@
-"""LPIPS' weights, found and verified, and its metric. The heads ship; the backbones are torch's own files."""
+"""LPIPS' weights, found and verified, and its metric. The heads and AlexNet ship; VGG16 is torch's own file."""
 
 from pathlib import Path
 
@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from deblur_cli import weights
+from deblur_cli.checkpoint import read_content
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics.sample import Pixels8, Sample, to_float
 from deblur_cli.networks.lpips import Lpips, Network
+from deblur_cli.weights.manifest import read_shipped_manifest
 
-_BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+_VGG = "vgg16-397923af.pth"  # 528 MB, too big to ship
 
 
 class LpipsMetric:
@@ -36,8 +38,8 @@ def load_lpips(network: Network, device: torch.device | str = "cpu") -> LpipsMet
     Raises:
         WeightsError: the backbone is absent (says how to get it) or a file's hash is not the expected one.
     """
-    backbone = _read(_find_backbone(network))
-    heads = _read(weights.fetch(weights.read_manifest().files[f"lpips-{network}"]))
+    backbone = read_content(_fetch_shipped("lpips-alex-backbone")) if network == "alex" else _read(_find_vgg())
+    heads = _read(_fetch_shipped(f"lpips-{network}"))
     lpips = Lpips(network)
     try:
         lpips.load_weights(backbone, heads)
@@ -46,14 +48,17 @@ def load_lpips(network: Network, device: torch.device | str = "cpu") -> LpipsMet
     return LpipsMetric(lpips.to(device))
 
 
-def _find_backbone(network: Network) -> Path:
+def _fetch_shipped(key: str) -> Path:
+    return weights.fetch(read_shipped_manifest().files[key])
+
+
+def _find_vgg() -> Path:
     """Torch's own cache is the only place looked at; nothing is downloaded behind the user's back."""
-    name = _BACKBONES[network]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / _VGG
     if not path.is_file():
-        address = f"https://download.pytorch.org/models/{name}"
-        raise WeightsError(f"LPIPS needs {name}: download {address} to {_shorten(path.parent)}")
-    expected, found = name.split("-")[-1].removesuffix(".pth"), weights.hash_file(path)  # torch's own naming rule
+        address = f"https://download.pytorch.org/models/{_VGG}"
+        raise WeightsError(f"LPIPS (vgg) needs {_VGG}: download {address} to {_shorten(path.parent)}")
+    expected, found = Path(_VGG).stem.partition("-")[2], weights.hash_file(path)  # torch's own naming rule
     if not found.startswith(expected):
         raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {expected}; download it again")
     return path

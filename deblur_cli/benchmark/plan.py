@@ -84,12 +84,11 @@ def build_plan(
     for dataset in datasets:
         check_sizes(dataset)
     columns = {dataset.name: _columns(dataset, options) for dataset in datasets}
-    specs = list(dict.fromkeys(ModelSpec.parse(text) for text in options.models))
-    entries = {spec: (find_entry or find_model)(_check_name(spec.name)) for spec in specs}
+    entries = _find_entries(options.models, find_entry or find_model)
     for entry in entries.values():
         entry.check_trained()
     return Plan(
-        options=replace(options, models=tuple(map(str, specs))),
+        options=replace(options, models=tuple(map(str, entries))),
         datasets=tuple(datasets),
         columns=columns,
         hashes={str(spec): entry.hashes for spec, entry in entries.items()},
@@ -112,6 +111,15 @@ def _columns(dataset: Dataset, options: Options) -> tuple[str, ...]:
         advice = "pip install 'deblur-cli[bench]', or use --protocol full"
         raise InputError(f"{dataset.root}: the realblur protocol needs OpenCV: {advice}")
     return tuple(row.name for row in rows)
+
+
+def _find_entries(texts: tuple[str, ...], find_entry: Callable[[str], ModelEntry]) -> dict[ModelSpec, ModelEntry]:
+    """Each once, under its present name whatever it was asked for by."""
+    entries = {}
+    for spec in map(ModelSpec.parse, texts):
+        entry = find_entry(_check_name(spec.name))
+        entries[replace(spec, name=entry.name)] = entry
+    return entries
 
 
 def _check_name(name: str) -> str:

@@ -1,12 +1,16 @@
 """The options of the commands, each also an environment variable, and their checks. Knows no torch."""
 
+import logging
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deblur_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from deblur_cli.weights import ModelEntry
 
 DEFAULT_MODEL = "bundled"
 
@@ -34,11 +38,16 @@ def option(
 
 
 def complete_model(incomplete: str) -> list[tuple[str, str]]:
-    """Model names for the shell, from the shipped manifest."""
+    """Model names for the shell, with what they are; of names of before only the present one."""
+    return [(model.name, model.summary) for model in known_models() if model.name.startswith(incomplete)]
+
+
+def known_models() -> "Iterable[ModelEntry]":
+    """Every model, for the shell; nothing is told beside them, it would stand in the middle of a command line."""
     from deblur_cli.weights import read_manifest
 
-    models = read_manifest().models.values()
-    return [(model.name, model.summary) for model in models if model.name.startswith(incomplete)]
+    logging.getLogger("deblur_cli").disabled = True
+    return read_manifest().models.values()
 
 
 def complete_device(incomplete: str) -> list[str]:
@@ -87,7 +96,13 @@ OverwriteOption = Annotated[
 ]
 ModelOption = Annotated[
     str,
-    option("Restoration", "--model", "What restores the photos.", metavar="NAME", complete=complete_model),
+    option(
+        "Restoration",
+        "--model",
+        "What restores the photos; deblur weights list tells the choices.",
+        metavar="NAME",
+        complete=complete_model,
+    ),
 ]
 ExpertOption = Annotated[
     str | None,

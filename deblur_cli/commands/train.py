@@ -78,7 +78,7 @@ def expert(
 def blend(
     data: DataOption,
     out: OutOption,
-    expert: FrozenExpertOption = "bundled-expert",
+    expert: FrozenExpertOption = "quick",
     recipe: RecipeOption = "blend",
     changes: ChangesOption = None,
     minutes: MinutesOption = None,
@@ -109,7 +109,7 @@ def blend(
 def codec(
     data: DataOption,
     out: OutOption,
-    expert: FrozenExpertOption = "bundled-expert",
+    expert: FrozenExpertOption = "quick",
     anchor: Annotated[
         Path | None,
         option("Training", "--anchor", "Autoencoder of a large base, to stay near its latents.", metavar="DIR"),
@@ -148,7 +148,7 @@ def prior(
     data: DataOption,
     codec: FrozenCodecOption,
     out: OutOption,
-    expert: FrozenExpertOption = "bundled-expert",
+    expert: FrozenExpertOption = "quick",
     latents: LatentsOption = None,
     recipe: RecipeOption = "prior",
     changes: ChangesOption = None,
@@ -180,7 +180,7 @@ def flow(
         option("Training", "--base", "The frozen base: a file, a folder of diffusers or a model.", metavar="NAME|PATH"),
     ],
     out: OutOption,
-    expert: FrozenExpertOption = "bundled-expert",
+    expert: FrozenExpertOption = "quick",
     prompt: Annotated[
         Path | None,
         option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),

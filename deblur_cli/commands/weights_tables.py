@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -31,11 +31,43 @@ def model_state(entry: "ModelEntry") -> str:
     return min((find_state(file) for file in entry.files.values()), key=_WORST_FIRST.index)
 
 
-def model_row(entry: "ModelEntry") -> tuple[str, ...]:
-    """The cells of `deblur weights list`."""
+def show_choices(models: "Collection[ModelEntry]", default: str) -> None:
+    """`deblur weights list`: the models that a photographer chooses from, and the user's own.
+
+    Args:
+        default: name of the one that runs when none is named.
+    """
+    chosen = [entry for entry in models if entry.listed or entry.user or entry.name == default]
+    rows = [
+        (entry.name, model_state(entry), format_seconds(entry.seconds_24mp), _summarise(entry, default))
+        for entry in chosen
+    ]
+    show_table(("model", "state", "24 MP", "good for"), rows)
+    if sys.stdout.isatty():
+        write_note(f"{len(models) - len(chosen)} more models: deblur weights list --all")
+
+
+def show_all(models: "Collection[ModelEntry]", default: str) -> None:
+    """`deblur weights list --all`: a row a model."""
+    show_table(("model", "state", "size", "licence", "summary"), [_model_row(entry, default) for entry in models])
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A time as a person reads it; "-" where nobody has measured it."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _summarise(entry: "ModelEntry", default: str) -> str:
+    return f"(default) {entry.summary}" if entry.name == default else entry.summary
+
+
+def _model_row(entry: "ModelEntry", default: str) -> tuple[str, ...]:
     licences = dict.fromkeys(file.licence.partition(";")[0] for file in entry.files.values())
     gated = ", gated" if any(file.gated for file in entry.files.values()) else ""
-    return entry.name, model_state(entry), format_size(_size(entry)), ", ".join(licences) + gated, entry.summary
+    licence = ", ".join(licences) + gated
+    return entry.name, model_state(entry), format_size(_size(entry)), licence, _summarise(entry, default)
 
 
 def _size(entry: "ModelEntry") -> int | None:
@@ -87,7 +119,7 @@ def _show_live_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> No
     colours = {"damaged": "red", "absent": "dim", "untrained": "dim", "verified": "green"}
     table = Table(box=None, pad_edge=False)
     for title in titles:
-        table.add_column(title, overflow="fold", no_wrap=title in ("model", "state", "size"))
+        table.add_column(title, overflow="fold", no_wrap=title in ("model", "state", "size", "24 MP"))
     for row in rows:
         table.add_row(*(Text(cell, colours.get(cell.partition(":")[0], "")) for cell in row))
     Console().print(table)

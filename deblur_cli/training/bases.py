@@ -55,8 +55,9 @@ def _find(name: str, prompt: Path | None) -> tuple[BaseFiles, Path | None]:
         files = flow_base.find_base(Path(name))
         _check_prompt(name, prompt, is_foreign=files.is_foreign)
         return files, prompt
-    known = [entry.name for entry in weights.read_manifest().models.values() if _is_flow(entry)]
-    if name not in known:
+    manifest = weights.read_manifest()
+    known = [entry.name for entry in manifest.models.values() if _is_flow(entry)]
+    if manifest.resolve(name) not in known:
         raise InputError(f"--base {name}: no such file or folder, and no model with a base; known: {', '.join(known)}")
     roles = weights.find_model(name).files
     if prompt is None and "prompt" in roles:

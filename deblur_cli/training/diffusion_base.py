@@ -68,8 +68,9 @@ def _find_folder(folder: Path) -> tuple[dict[str, Path], DeblurDiffConfig]:
 
 
 def _find_entry(name: str) -> tuple[dict[str, Path], DeblurDiffConfig]:
-    known = [entry.name for entry in weights.read_manifest().models.values() if entry.backend == "deblurdiff"]
-    if name not in known:
+    manifest = weights.read_manifest()
+    known = [entry.name for entry in manifest.models.values() if entry.backend == "deblurdiff"]
+    if manifest.resolve(name) not in known:
         raise InputError(f"--base {name}: no such folder and no model of DeblurDiff; known: {', '.join(known)}")
     entry = weights.find_model(name)
     config = read_config(entry)

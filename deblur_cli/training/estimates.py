@@ -45,7 +45,7 @@ def load_expert(model: str, device: torch.device) -> Expert:
     """
     entry = find_model(model)
     if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
-        raise InputError(f"--expert {model}: is no expert alone; take bundled-expert or another without a flow")
+        raise InputError(f"--expert {model}: is no expert alone; take quick or another without a flow")
     whole = Expert(load_model(model, device=str(device)), _hash_files(entry))
     if "blend" not in entry.files:
         return whole

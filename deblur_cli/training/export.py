@@ -145,11 +145,11 @@ def _find_expert(wanted: Export) -> ModelEntry:
     if Path(wanted.expert).is_file():
         file = _describe_file(Path(wanted.expert), wanted.licence)
         return ModelEntry("expert", "expert", "", {"expert": file})
-    if wanted.expert not in weights.read_manifest().models:
+    if not weights.read_manifest().has_model(wanted.expert):
         raise InputError(f"--expert {wanted.expert}: no such file, and no model; see 'deblur weights list'")
     entry = weights.find_model(wanted.expert)
     if set(entry.files) != {"expert"}:
-        raise InputError(f"--expert {wanted.expert}: is no expert alone; take bundled-expert or another with one file")
+        raise InputError(f"--expert {wanted.expert}: is no expert alone; take quick or another with one file")
     return entry
 
 
@@ -175,10 +175,9 @@ def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
             raise InputError(f"--base {base}: is in {len(found.weights)} shards; an exported base is one file")
         config = {} if found.config is None else {"base_config": _describe_file(found.config, licence)}
         return config | {"base": _describe_file(found.weights[0], licence)}
-    models = weights.read_manifest().models
-    if base not in models or "base" not in models[base].files:
+    entry = weights.find_model(base) if weights.read_manifest().has_model(base) else None
+    if entry is None or "base" not in entry.files:
         raise InputError(f"--base {base}: no such file or folder, and no model with a base; see 'deblur weights list'")
-    entry = weights.find_model(base)
     return {role: entry.files[role] for role in ("base_config", "base", "prompt") if role in entry.files}
 
 

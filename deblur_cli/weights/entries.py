@@ -78,6 +78,9 @@ class ModelEntry:
             checkpoint_key, tiling and dtypes then describe the expert.
         untrained: how to train what is missing, one line; empty for a model that can run.
         user: it comes from the user's manifest.
+        aliases: what it was called before; these names go on working, and everything is told under the present one.
+        listed: `deblur weights list` shows it without being asked for all.
+        seconds_24mp: what a photo of 24 megapixels takes on two cores, where somebody has measured it.
     """
 
     name: str
@@ -93,6 +96,9 @@ class ModelEntry:
     flow: Mapping[str, Any] = field(default_factory=dict)
     untrained: str = ""
     user: bool = False
+    aliases: tuple[str, ...] = ()
+    listed: bool = False
+    seconds_24mp: float | None = None
 
     def check_trained(self) -> None:
         """Raise WeightsError, with the line that says how to train it, when the model cannot run yet."""
@@ -117,3 +123,13 @@ class Manifest:
 
     files: Mapping[str, WeightsFile]
     models: Mapping[str, ModelEntry]
+
+    def resolve(self, name: str) -> str:
+        """The present name of a model that is asked for by an old one; any other name as it is."""
+        if name in self.models:
+            return name
+        return next((entry.name for entry in self.models.values() if name in entry.aliases), name)
+
+    def has_model(self, name: str) -> bool:
+        """Whether a model has this name or had it before."""
+        return self.resolve(name) in self.models

@@ -1,9 +1,11 @@
 """The shipped manifest and the user's: which models there are. Knows nothing of the files' state."""
 
+import logging
 import os
 import sys
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from deblur_cli.weights.store import with_pin
 PACKAGE = Path(__file__).parents[1]
 
 _NOTHING = Manifest(files={}, models={})
+_LOG = logging.getLogger("deblur_cli")
 
 
 def manifest_path() -> Path:
@@ -68,13 +71,13 @@ def read_user_tables() -> dict[str, Any]:
 
 
 def build_user_manifest(tables: Mapping[str, Any]) -> Manifest:
-    """The user's entries, checked; none has the name of a shipped one.
+    """The user's entries, checked; a model whose name is by now that of a shipped one is left out, and told.
 
     Raises:
         WeightsError: an entry is wrong.
     """
     try:
-        manifest = build_manifest(tables, read_shipped_manifest())
+        manifest = build_manifest(_leave_out_taken(tables), read_shipped_manifest())
     except SchemaFault as fault:
         raise WeightsError(f"{user_manifest_path()}: {fault}; mend it there") from fault
     models = {name: replace(entry, user=True) for name, entry in manifest.models.items()}
@@ -88,21 +91,20 @@ def read_manifest() -> Manifest:
         WeightsError: one of the two manifests cannot be used.
     """
     shipped, added = read_shipped_manifest(), build_user_manifest(read_user_tables())
-    return Manifest({**shipped.files, **added.files}, {**shipped.models, **added.models})
+    return Manifest({**added.files, **shipped.files}, {**shipped.models, **added.models})
 
 
 def find_model(name: str) -> ModelEntry:
-    """The model of that name. A fault in the user's manifest never stands before a shipped model.
+    """The model of that name, or that had it before. A fault in the user's manifest never stands before a shipped one.
 
     Raises:
         WeightsError: no such model; the message lists the names.
     """
-    shipped = read_shipped_manifest().models
-    models = shipped if name in shipped else read_manifest().models
-    if name not in models:
-        raise WeightsError(f"--model {name}: unknown model; known are {', '.join(sorted(models))}")
-    files = {role: with_pin(file) for role, file in models[name].files.items()}
-    return replace(models[name], files=files)
+    manifest = _find_manifest(name)
+    if not manifest.has_model(name):
+        raise WeightsError(f"--model {name}: unknown model; known are {', '.join(sorted(manifest.models))}")
+    entry = manifest.models[manifest.resolve(name)]
+    return replace(entry, files={role: with_pin(file) for role, file in entry.files.items()})
 
 
 def find_files(name: str, *, to_run: bool = False) -> tuple[WeightsFile, ...]:
@@ -113,12 +115,46 @@ def find_files(name: str, *, to_run: bool = False) -> tuple[WeightsFile, ...]:
     Raises:
         WeightsError: there is neither; the message lists the models.
     """
-    shipped = read_shipped_manifest()
-    manifest = shipped if name in shipped.models or name in shipped.files else read_manifest()
-    if name in manifest.models:
+    manifest = _find_manifest(name)
+    if manifest.has_model(name):
+        entry = manifest.models[manifest.resolve(name)]
         if to_run:
-            manifest.models[name].check_trained()
-        return tuple({file.key: file for file in manifest.models[name].files.values()}.values())
+            entry.check_trained()
+        return tuple({file.key: file for file in entry.files.values()}.values())
     if name in manifest.files:
         return (manifest.files[name],)
     raise WeightsError(f"{name}: unknown model; known are {', '.join(sorted(manifest.models))}")
+
+
+def _find_manifest(name: str) -> Manifest:
+    """The shipped manifest if that is enough to tell what the name means, else all."""
+    shipped = read_shipped_manifest()
+    if not shipped.has_model(name) and name not in shipped.files:
+        return read_manifest()
+    with suppress(WeightsError):  # nothing of the user's was asked for
+        _leave_out_taken(read_user_tables(), only=name)
+    return shipped
+
+
+def _leave_out_taken(tables: Mapping[str, Any], only: str | None = None) -> Mapping[str, Any]:
+    """The user's tables without the models that a shipped one has the name of, each told once.
+
+    Such a name came to the shipped manifest after the user had taken it.
+
+    Args:
+        only: tell of no other name.
+    """
+    models, shipped = tables.get("models"), read_shipped_manifest()
+    if not isinstance(models, dict):
+        return tables
+    taken = [name for name, table in models.items() if shipped.has_model(name) and isinstance(table, dict)]
+    for name in taken:
+        if only in (None, name):
+            _tell_taken(name, user_manifest_path())
+    return {**tables, "models": {name: table for name, table in models.items() if name not in taken}}
+
+
+@cache
+def _tell_taken(name: str, path: Path) -> None:
+    wins = "a model that ships with the tool has this name now and is the one that runs"
+    _LOG.warning("deblur: %s: %s; rename yours in %s", name, wins, path)

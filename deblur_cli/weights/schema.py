@@ -108,6 +108,9 @@ _MODEL_KEYS: dict[str, tuple[str, Check]] = {
     "scores": ("a list of tables", _is_list(_is_table)),
     "flow": ("a table of settings", _is_table),
     "untrained": ("a text", _is_text),
+    "aliases": ("a list of names", _is_list(is_name)),
+    "listed": ("true or false", lambda value: isinstance(value, bool)),
+    "seconds_24mp": ("a number above 0", lambda value: _is_number(value) and value > 0),
 }
 _SCORE_KEYS: dict[str, tuple[str, Check]] = {
     "data": ("a text", _is_text),
@@ -129,7 +132,8 @@ def build_manifest(tables: Table, known: Manifest) -> Manifest:
     """The manifest of parsed TOML.
 
     Args:
-        known: the shipped manifest for the user's one, whose models may use its files; else an empty one.
+        known: the shipped manifest for the user's one, whose models may use its files; else an empty one. Of two
+            files with one name they use the user's.
     Raises:
         SchemaFault: the first thing that is wrong.
     """
@@ -137,10 +141,9 @@ def build_manifest(tables: Table, known: Manifest) -> Manifest:
     for section in ("files", "models"):
         _require(_is_table(tables.get(section, {})), f"{section} must be a table")
     files = {key: _build_file(key, table) for key, table in tables.get("files", {}).items()}
-    _check_new("files", files, known.files)
     usable = {**known.files, **files}
     models = {name: _build_model(name, table, usable) for name, table in tables.get("models", {}).items()}
-    _check_new("models", models, known.models)
+    _check_aliases(models)
     return Manifest(files=files, models=models)
 
 
@@ -166,8 +169,9 @@ def _build_model(name: str, table: Any, files: Mapping[str, WeightsFile]) -> Mod
         _require(isinstance(key, str) and key in files, f"{entry} role {role}: there is no [files.{key}]")
     roles = {role: files[key] for role, key in table["files"].items()}
     scores = tuple(_build_score(entry, score) for score in table.get("scores", ()))
-    rest = {key: table[key] for key in table if key not in ("files", "scores", "dtypes")}
-    return ModelEntry(name=name, files=roles, scores=scores, dtypes=tuple(table.get("dtypes", ())), **rest)
+    lists = {key: tuple(table[key]) for key in ("dtypes", "aliases") if key in table}
+    rest = {key: table[key] for key in table if key not in ("files", "scores")}
+    return ModelEntry(name=name, files=roles, scores=scores, **{**rest, **lists})
 
 
 def _check_flow(entry: str, table: Table) -> None:
@@ -197,9 +201,13 @@ def _check_keys(entry: str, table: Table, allowed: set[str], needed: tuple[str, 
     _require(not missing, f"{entry} lacks {', '.join(missing)}")
 
 
-def _check_new(section: str, entries: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for name in entries:
-        _require(name not in known, f"[{section}.{name}] has the name of one that ships with the tool; rename it")
+def _check_aliases(models: Mapping[str, ModelEntry]) -> None:
+    """One name means one model."""
+    taken = dict.fromkeys(models, "the name")
+    for name, entry in models.items():
+        for alias in entry.aliases:
+            _require(alias not in taken, f"[models.{name}] alias {alias} is {taken.get(alias)} of another model")
+            taken[alias] = "an alias"
 
 
 def _require(condition: object, fault: str) -> None:

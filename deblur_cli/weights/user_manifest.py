@@ -35,7 +35,7 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     Args:
         source: a file, or hf://OWNER/REPOSITORY@REVISION/FILE with the full commit. A whole model: a folder, or
             hf://OWNER/REPOSITORY with @ and a commit, a branch or a tag where it is not main.
-        like: for a file, the model whose backend, network and config it shares; None for the bundled expert.
+        like: for a file, the model whose backend, network and config it shares; None for the small bundled expert.
         details: `sha256`, `licence`, `summary`, where the user gives them.
     Raises:
         InputError: the name is taken or unusable, or the source is none.
@@ -46,7 +46,7 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     if Path(source).expanduser().is_dir() or _HUB_REPOSITORY.fullmatch(source):
         files, model = _describe_folder(name, source, like, details)
     else:
-        files, model = _describe_one(name, source, like or "bundled-expert", details)
+        files, model = _describe_one(name, source, like or "quick", details)
     for key in files.keys() - {name}:
         _check_free(key, tables)
     tables.setdefault("files", {}).update(files)
@@ -64,26 +64,31 @@ def remove_model(name: str) -> None:
     Raises:
         InputError: it ships with the tool, or there is no such entry.
     """
-    if name in read_shipped_manifest().models:
-        raise InputError(f"{name}: ships with the tool and cannot be removed")
-    tables = read_user_tables()
+    tables, shipped = read_user_tables(), read_shipped_manifest()
     if name not in tables.get("models", {}):
+        if shipped.has_model(name):
+            raise InputError(f"{name}: ships with the tool and cannot be removed")
         raise InputError(f"{name}: no model of your own has this name; see 'deblur weights list'")
-    removed = build_user_manifest(tables)
-    del tables["models"][name]
-    needed = {key for model in tables["models"].values() for key in model["files"].values()}
-    for file in removed.models[name].files.values():
-        if file.key in tables.get("files", {}) and file.key not in needed:
-            del tables["files"][file.key]
-            remove_imported(file)
+    manifest = build_user_manifest(tables)
+    unused = _file_keys(tables["models"].pop(name)) & set(tables.get("files", {}))
+    for key in unused - {key for model in tables["models"].values() for key in _file_keys(model)}:
+        del tables["files"][key]
+        if key not in shipped.files:  # else what lies there is the shipped model's
+            remove_imported(manifest.files[key])
     _write(tables)
+
+
+def _file_keys(model: Tables) -> set[str]:
+    """The files of a model's table, which nobody has checked if a shipped model has its name by now."""
+    files = model.get("files")
+    return {key for key in files.values() if isinstance(key, str)} if isinstance(files, dict) else set()
 
 
 def _check_free(name: str, tables: Tables) -> None:
     if not is_name(name):
         raise InputError(f"{name}: no usable name; letters, digits and . _ + - only, 64 at most")
     shipped = read_shipped_manifest()
-    if name in shipped.models or name in shipped.files:
+    if shipped.has_model(name) or name in shipped.files:
         raise InputError(f"{name}: a model that ships with the tool has this name; choose another")
     if name in tables.get("models", {}) or name in tables.get("files", {}):
         raise InputError(f"{name}: you have added this name before; first deblur weights remove {name}")
@@ -118,7 +123,7 @@ def _describe_one(name: str, source: str, like: str, details: Mapping[str, str])
             f"--like {like}: is made of several files; enter such a model by hand in {user_manifest_path()}"
         )
     file = _describe_source(source, details)
-    model = _describe_model(template, name, details.get("summary") or f"As {like}, from {source}.")
+    model = _describe_model(template, name, details.get("summary") or f"As {template.name}, from {source}.")
     if template.backend == "deblurdiff" and source.endswith(".safetensors"):  # what a training wrote beside its base
         model["files"] = {**{role: used.key for role, used in template.files.items()}, "trained": name}
     return {name: file}, model
