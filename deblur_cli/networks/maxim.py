@@ -271,10 +271,9 @@ class _PictureAttention(nn.Module):
 
 def _look(layer: nn.Conv2d, picture: Tensor) -> Tensor:
     """Features of a picture in the network's number format, from its own: 8 bits of it cost 3 dB of agreement."""
-    weight, bias = layer.weight.to(picture.dtype), layer.bias
-    planes = functional.conv2d(
-        picture.permute(0, 3, 1, 2), weight, None if bias is None else bias.to(picture.dtype), padding=1
-    )
+    assert layer.bias is not None
+    weight, bias = layer.weight.to(picture.dtype), layer.bias.to(picture.dtype)
+    planes = functional.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1)
     return planes.permute(0, 2, 3, 1).to(layer.weight.dtype)
 
 
