@@ -19,7 +19,9 @@ class Windows:
     """How a photo is cut for a network that sees windows of one size; takes the place of a `Tiling`. All in pixels.
 
     Attributes:
-        side: of every window; a photo that is smaller is mirrored at its borders.
+        side: of every window.
+        smallest: side of the least window. A photo that is smaller than `side` has one that holds it, a multiple of
+            `step`; beyond its borders it is mirrored.
         shared: what neighbours have in common at least.
         margin: of that, at each inner border, what does not count: the network has seen too little around it.
         size: the side of a square that may be in memory at once.
@@ -30,13 +32,15 @@ class Windows:
     shared: int
     margin: int
     size: int
+    smallest: int
+    step: int
     batched: bool = False
     mirrors: bool = True
 
     @property
     def multiple_of(self) -> int:
         """Sides of what the network gets."""
-        return self.side
+        return self.step
 
     @property
     def at_once(self) -> int:
@@ -49,7 +53,9 @@ class Windows:
 
     def lay(self, height: int, width: int) -> list[Tile]:
         """Windows that cover a photo, row by row; at every pixel of it their weights sum to 1."""
-        return cover(max(height, self.side), max(width, self.side), self.side, 1, self.shared, self.margin)
+        fitting = max(self.smallest, -(-max(height, width) // self.step) * self.step)
+        side = min(self.side, fitting)
+        return cover(max(height, side), max(width, side), side, 1, self.shared, self.margin)
 
 
 def cover(height: int, width: int, side: int, grid: int, shared: int, margin: int = 0) -> list[Tile]:

@@ -53,7 +53,7 @@ def test_what_lies_in_the_margin_of_an_inner_border_does_not_count() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 40), (32, 32), (33, 32), (100, 77)])
 def test_windows_of_any_photo_have_one_size_and_lie_the_same_whatever_is_in_memory(height: int, width: int) -> None:
-    windows = Windows(32, 8, 2, size=64, batched=True)
+    windows = Windows(32, 8, 2, 64, 32, 16, batched=True)
     laid = windows.lay(height, width)
     assert {(tile.rows.length, tile.columns.length) for tile in laid} == {(32, 32)}
     places = [(tile.rows.start, tile.columns.start) for tile in laid]
@@ -68,7 +68,15 @@ def test_windows_of_any_photo_have_one_size_and_lie_the_same_whatever_is_in_memo
 
 
 def test_memory_decides_how_many_windows_are_held_at_once() -> None:
-    windows = Windows(32, 8, 2, size=100, batched=True)
+    windows = Windows(32, 8, 2, 100, 32, 16, batched=True)
     assert windows.at_once == 9
     assert windows.with_size(1).at_once == 1
-    assert Windows(32, 8, 2, size=100).at_once == 1
+    assert Windows(32, 8, 2, 100, 32, 16).at_once == 1
+
+
+@pytest.mark.parametrize(
+    ("photo", "side"), [((1, 1), 32), ((32, 20), 32), ((33, 20), 48), ((60, 70), 64), ((10, 99), 64)]
+)
+def test_a_small_photo_has_the_smallest_window_that_holds_it(photo: tuple[int, int], side: int) -> None:
+    laid = Windows(64, 8, 2, 64, 32, 16).lay(*photo)
+    assert {(tile.rows.length, tile.columns.length) for tile in laid} == {(side, side)}

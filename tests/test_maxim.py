@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deblur_cli
+from deblur_cli.benchmark.cost import count_macs
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.conversion.maxim import PUBLISHED, convert, find_fault, name_layers, published_shapes
 from deblur_cli.networks.maxim import Maxim, MaximConfig
@@ -226,3 +227,12 @@ def test_the_shipped_file_is_the_published_numbers_in_another_order() -> None:
     state = load_file(SHIPPED)
     assert sum(tensor.numel() for tensor in state.values()) == 22_207_605  # of the published 2,750 tensors
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+
+
+def test_one_pass_over_the_memory_counts_and_computes_what_many_do(published: Maxim) -> None:
+    network, picture = published.reshaped(MaximConfig()).eval(), waves()
+    with torch.inference_mode():
+        fused = network.predict_residual(picture)
+        found = count_macs(lambda: network.predict_residual(picture))
+    assert torch.allclose(fused, network.predict_residual(picture), atol=1e-5)
+    assert found == count_macs(lambda: network.predict_residual(picture))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from deblur_cli.networks.fused_dense import dense
 from deblur_cli.networks.maxim_blocks import (
     AttendedConvolutions,
     AttendedMlp,
@@ -28,9 +29,8 @@ from deblur_cli.networks.needs import Needs
 
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
-_SHARED = 64  # pixels that neighbouring windows have in common at least
-_MARGIN = 16  # of them, at each inner border, those that do not count
-_WORK = (700.0, 1570.0, 2440.0)  # thousands of multiplications per pixel, by stages
+_SHARED = 32  # pixels that neighbouring windows have in common at least
+_WORK = (615.0, 1370.0, 2130.0)  # thousands of multiplications per pixel, by stages
 _COARSE_FROM = 2  # the level from which on cells and blocks have half of the side
 
 
@@ -48,7 +48,7 @@ class MaximConfig:
     stages: int = 1
     width: int = 32
     side: int = 16
-    window: int = 256
+    window: int = 384
 
     def __post_init__(self) -> None:
         if not 1 <= self.stages <= 3:
@@ -70,8 +70,15 @@ class MaximConfig:
 
     @property
     def needs(self) -> Needs:
-        """Windows of one size: the grid's cells grow with the picture."""
-        return Needs(self.multiple_of, 0, self.window, _SHARED, _MARGIN, work=_WORK[self.stages - 1])
+        """Windows of one size: the grid's cells grow with the picture. It was trained on crops of 256 pixels."""
+        return Needs(
+            self.multiple_of,
+            context=0,
+            window=self.window,
+            smallest_window=min(self.window, 16 * self.side),
+            shared=_SHARED,
+            work=_WORK[self.stages - 1],
+        )
 
     def width_at(self, level: int) -> int:
         """Channels at a level; the bottom has those of the level above it."""
@@ -240,7 +247,7 @@ class _Block(nn.Module):
         return AttendedConvolutions(width)
 
     def forward(self, features: Tensor) -> Tensor:
-        entered: Tensor = self.enter(features)
+        entered = dense(self.enter, features)
         features = entered
         for mixing, attention in zip(self.mixings, self.attentions, strict=True):
             features = attention(mixing(features))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.networks.fused_dense import dense, dense_gelu, dense_gelu_halves, dense_of_halves, dense_plus
+
 _EPSILON = 1e-6  # of every LayerNorm
 
 
@@ -32,10 +34,9 @@ class GatedMixing(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape; H and W are multiples of the side."""
-        kept, mixed = _spread(self.spread, self.norm(features))
+        kept, mixed = dense_gelu_halves(self.spread, self.norm(features))
         mixed = mix_tokens(self.inner_norm(mixed), self.mix, self._side, across=self._across)
-        update: Tensor = self.gather(torch.addcmul(kept, kept, mixed))
-        return update.add_(features)
+        return dense_plus(self.gather, torch.addcmul(kept, kept, mixed), features)
 
 
 class MultiAxisMixing(nn.Module):
@@ -51,8 +52,8 @@ class MultiAxisMixing(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = _spread(self.spread, self.norm(features))
-        return _gather(self.gather, self.grid(for_grid), self.block(for_block)).add_(features)
+        for_grid, for_block = dense_gelu_halves(self.spread, self.norm(features))
+        return dense_of_halves(self.gather, self.grid(for_grid), self.block(for_block), features)
 
 
 class ChannelAttention(nn.Module):
@@ -97,7 +98,7 @@ class AttendedMlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        return self.attention(self.dense_2(_gelu(self.dense_1(self.norm(features))))).add_(features)
+        return self.attention(dense(self.dense_2, dense_gelu(self.dense_1, self.norm(features)))).add_(features)
 
 
 class MultiAxisGate(nn.Module):
@@ -114,10 +115,10 @@ class MultiAxisGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = _spread(self.spread, self.norm(features))
+        for_grid, for_block = dense_gelu_halves(self.spread, self.norm(features))
         across = mix_tokens(for_grid, self.mix_grid, self._side, across=True)
         within = mix_tokens(for_block, self.mix_block, self._side, across=False)
-        return _gather(self.gather, across, within)
+        return dense_of_halves(self.gather, across, within)
 
 
 class CrossGating(nn.Module):
@@ -139,10 +140,10 @@ class CrossGating(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, inputs) and the second picture -> two times (B, H, W, width): x with all of it, and y alone."""
         y = y if self.up is None else convolve(self.up, y)
-        x, y = self.enter_x(x), self.enter_y(y)
-        inner_x, inner_y = _gelu(self.spread_x(self.norm_x(x))), _gelu(self.spread_y(self.norm_y(y)))
-        y = y + self.gather_y(inner_y * self.gate_x(inner_x))
-        return x + y + self.gather_x(inner_x * self.gate_y(inner_y)), y
+        x, y = dense(self.enter_x, x), dense(self.enter_y, y)
+        inner_x, inner_y = dense_gelu(self.spread_x, self.norm_x(x)), dense_gelu(self.spread_y, self.norm_y(y))
+        y = dense_plus(self.gather_y, inner_y * self.gate_x(inner_x), y)
+        return dense_plus(self.gather_x, inner_x * self.gate_y(inner_y), x + y), y
 
 
 class ResizedDense(nn.Module):
@@ -161,8 +162,8 @@ class ResizedDense(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, inputs) -> (B, H', W', width)."""
         if self._shrink > 0:
-            return self.dense(shrink(features, 1 << self._shrink))  # type: ignore[no-any-return]
-        return enlarge(self.dense(features), 1 << -self._shrink)
+            return dense(self.dense, shrink(features, 1 << self._shrink))
+        return enlarge(dense(self.dense, features), 1 << -self._shrink)
 
 
 def mix_tokens(features: Tensor, mix: nn.Linear, side: int, *, across: bool) -> Tensor:
@@ -223,23 +224,6 @@ def _make_up(length: int, like: Tensor) -> Tensor:
     missing[0] += 0.125
     missing[-1] += 0.125
     return 1 / (1 - missing)
-
-
-def _spread(dense: nn.Linear, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Both halves of the dense layer's activated output, each in one piece: a half of one tensor would be copied."""
-    weights, biases = dense.weight.chunk(2), dense.bias.chunk(2)
-    first, second = (_gelu(functional.linear(features, *half)) for half in zip(weights, biases, strict=True))
-    return first, second
-
-
-def _gather(dense: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
-    """The dense layer of both together, without putting them side by side."""
-    left, right = dense.weight.chunk(2, 1)
-    return functional.linear(first, left, dense.bias).add_(functional.linear(second, right))
-
-
-def _gelu(features: Tensor) -> Tensor:
-    return functional.gelu(features, approximate="tanh")
 
 
 def _norm(width: int) -> nn.LayerNorm:

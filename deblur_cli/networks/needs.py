@@ -12,7 +12,8 @@ class Needs:
     Attributes:
         multiple_of: height and width must be multiples of this.
         context: what it must see around the pixels that count, so that a part of a photo comes out as in the whole.
-        window: side of the only pictures it may be shown; None where any size will do.
+        window: side of the pictures that it may be shown; None where any size will do.
+        smallest_window: side of the picture that it is shown of a photo no larger than that.
         shared: what neighbouring windows of a network with such a side have in common at least.
         margin: of that, at each inner border, what does not count.
         work: thousands of multiplications per pixel, which say how long it takes beside other networks.
@@ -21,6 +22,7 @@ class Needs:
     multiple_of: int
     context: int
     window: int | None = None
+    smallest_window: int = 0
     shared: int = 0
     margin: int = 0
     work: float = 180.0
