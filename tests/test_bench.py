@@ -82,7 +82,7 @@ def test_a_pipe_gets_tabs_and_the_layout_is_told_on_stderr(deblur, pairs):
     assert status == 0
     assert heading[:3] == ["dataset", "model", "psnr↑"]
     assert nothing[:2] == ["photos", "blurry"]
-    assert model[:2] == ["photos", "bundled"]
+    assert model[:2] == ["photos", "standard"]
     assert "layout pairs, 2 photos" in err
 
 
@@ -94,7 +94,7 @@ def test_json_is_one_object_and_quiet_says_nothing_else(deblur, pairs):
     status, out, err = deblur("bench", pairs, "--metrics", "psnr", "--json", "--quiet")
     table = json.loads(out)
     assert (status, err) == (0, "")
-    assert [row["name"] for row in table["models"]] == ["blurry", "bundled"]
+    assert [row["name"] for row in table["models"]] == ["blurry", "standard"]
     assert len(table["images"]) == 4
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from deblur_cli.fixed_windows import cover
+from deblur_cli.fixed_windows import Windows, cover
 
 OVERLAP = 4
 
@@ -42,3 +42,33 @@ def test_between_two_neighbours_one_fades_into_the_other_on_a_straight_ramp() ->
 def test_a_canvas_that_windows_cannot_cover_is_refused(height: int, side: int, grid: int) -> None:
     with pytest.raises(ValueError, match="do not cover"):
         cover(height, 64, side, grid, OVERLAP)
+
+
+def test_what_lies_in_the_margin_of_an_inner_border_does_not_count() -> None:
+    first, second = cover(16, 24, 16, 1, 8, 2)
+    assert first.columns.weights.tolist() == [1.0] * 8 + [1.0, 1.0, 0.875, 0.625, 0.375, 0.125, 0.0, 0.0]
+    assert torch.allclose(first.columns.weights[8:] + second.columns.weights[:8], torch.ones(8))
+    assert second.columns.weights[-1] == 1  # the photo's own border has no neighbour
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 40), (32, 32), (33, 32), (100, 77)])
+def test_windows_of_any_photo_have_one_size_and_lie_the_same_whatever_is_in_memory(height: int, width: int) -> None:
+    windows = Windows(32, 8, 2, size=64, batched=True)
+    laid = windows.lay(height, width)
+    assert {(tile.rows.length, tile.columns.length) for tile in laid} == {(32, 32)}
+    places = [(tile.rows.start, tile.columns.start) for tile in laid]
+    for size in (1, 32, 1000):
+        assert [(t.rows.start, t.columns.start) for t in windows.with_size(size).lay(height, width)] == places
+    total = torch.zeros(max(height, 32), max(width, 32))
+    for tile in laid:
+        rows, columns = tile.rows, tile.columns
+        below = total[rows.start : rows.start + 32, columns.start : columns.start + 32]
+        below += rows.weights[:, None] * columns.weights
+    assert (total - 1).abs().max() <= 1e-6
+
+
+def test_memory_decides_how_many_windows_are_held_at_once() -> None:
+    windows = Windows(32, 8, 2, size=100, batched=True)
+    assert windows.at_once == 9
+    assert windows.with_size(1).at_once == 1
+    assert Windows(32, 8, 2, size=100).at_once == 1

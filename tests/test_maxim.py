@@ -193,9 +193,7 @@ def test_activations_computed_again_give_the_same_gradients() -> None:
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
-@pytest.mark.parametrize(
-    "values", [{"stages": 0}, {"stages": 4}, {"side": 5}, {"window": 100}, {"window": 0}], ids=str
-)
+@pytest.mark.parametrize("values", [{"stages": 0}, {"stages": 4}, {"side": 5}, {"window": 100}, {"window": 0}], ids=str)
 def test_a_shape_that_cannot_be_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         MaximConfig.from_json(values)

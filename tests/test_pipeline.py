@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deblur_cli.backends.contract import Order
 from deblur_cli.errors import BackendError, PhotoError
+from deblur_cli.fixed_windows import Windows
 from deblur_cli.pipeline import Stopped, Watch, quantize, restore_image
 from deblur_cli.tiling import Tiling
 
@@ -152,3 +153,49 @@ def test_quantize_rounds_to_nearest_and_clips() -> None:
     image = torch.tensor([[[-0.2, 1.4 / 255, 1.6 / 255], [0.5, 1.0, 3.0]]])
     assert quantize(image.clone(), np.dtype(np.uint8)).tolist() == [[[0, 1, 2], [128, 255, 255]]]
     assert quantize(image, np.dtype(np.uint16))[0, 1].tolist() == [32768, 65535, 65535]
+
+
+class WholePicture(FakeBackend):
+    """Sees windows of 32 pixels only, and answers each by what is in all of it."""
+
+    def __init__(self, *, batched: bool) -> None:
+        super().__init__(lambda blurry: 0.5 * blurry + 0.5 * blurry.mean((2, 3), keepdim=True))
+        self.tiling = Windows(32, 8, 2, 64, batched=batched)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 31), (32, 32), (75, 90)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_windows_of_one_size_give_one_picture_for_any_tile_and_batch(size: tuple[int, int], dtype: type) -> None:
+    photo = noise(*size, dtype)
+    expected = restore_image(photo, WholePicture(batched=False))
+    assert expected.shape == photo.shape
+    for tile in (64, 96, 4096):
+        backend = WholePicture(batched=True)
+        assert np.array_equal(restore_image(photo, backend, tile=tile), expected)
+        assert {(h, w) for _, _, h, w in backend.shapes} == {(32, 32)}
+
+
+def test_a_photo_smaller_than_its_window_is_mirrored() -> None:
+    seen: list[Tensor] = []
+    backend = WholePicture(batched=False)
+    backend.restore = lambda blurry: seen.append(blurry) or blurry  # type: ignore[method-assign, func-returns-value]
+    photo = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(5, 3, 3)
+    assert np.array_equal(restore_image(photo, backend), photo)
+    rows = (seen[0][0, 0, :, 0] * 255).round().int().tolist()
+    assert rows[:10] == [0, 9, 18, 27, 36, 27, 18, 9, 0, 9]
+
+
+def test_windows_go_on_one_by_one_when_memory_runs_out() -> None:
+    backend, told = WholePicture(batched=True), []
+    answer = backend.restore
+
+    def restore(blurry: Tensor) -> Tensor:
+        if len(blurry) > 1:
+            raise RuntimeError("out of memory")
+        return answer(blurry)
+
+    backend.restore = restore  # type: ignore[method-assign]
+    photo = noise(75, 90)
+    restored = restore_image(photo, backend, watch=Watch(on_event=told.append))
+    assert np.array_equal(restored, restore_image(photo, WholePicture(batched=False)))
+    assert told == ["out of memory with tiles of 64 pixels; going on with 32"]

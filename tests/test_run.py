@@ -62,7 +62,7 @@ def test_a_folder_becomes_a_folder_with_the_same_tree(deblur):
     status, out, err = deblur("in/", "-r", "-o", "out")
     assert status == 0
     assert out == ["out/a.jpg", "out/day 1/x/写真.tif", "out/day 1/ünï çödé.png"]
-    assert err[0] == "deblur: bundled on cpu in float32, 3 photos, 0.0 megapixels"
+    assert err[0] == "deblur: standard on cpu in float32, 3 photos, 0.0 megapixels"
     assert err[-1].startswith("deblur: 3 written in ")
     assert tree("out") == tree("in")
     assert read_photo(Path("out/day 1/ünï çödé.png")).pixels[0, 0].tolist() == [165, 175, 185]
@@ -80,7 +80,7 @@ def test_globs_lists_names_and_formats_work_together(deblur, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"in/sub/c.jpg\0")))
     status, out, _ = deblur("in/*.png", "--files-from", "-", "-o", "out", "--suffix", "_sharp", "--format", "jpg")
     assert (status, out) == (0, ["out/a_sharp.jpg", "out/b_sharp.jpg", "out/in/sub/c_sharp.jpg"])
-    assert deblur("in/a.png", "-o", "out", "--name", "{stem}_{model}{ext}")[1] == ["out/a_bundled.png"]
+    assert deblur("in/a.png", "-o", "out", "--name", "{stem}_{model}{ext}")[1] == ["out/a_standard.png"]
 
 
 def test_options_come_from_the_environment_too(deblur, monkeypatch):
@@ -188,7 +188,7 @@ def test_the_json_report_tells_everything_once(deblur):
     status, out, err = deblur("in", "-o", "out", "--json", "--quiet", "--tile", "64")
     report = json.loads("\n".join(out))
     assert (report["schema"], report["tool"]) == (1, "deblur-cli")
-    assert report["model"] == {"name": "bundled", "weights": {}}
+    assert report["model"] == {"name": "standard", "weights": {}}
     assert (report["device"], report["dtype"], report["tile"]) == ("cpu", "float32", 64)
     assert report["options"] == {"dtype": "auto", "seed": 0, "tile": 64}
     assert [result["status"] for result in report["results"]] == ["skipped", "skipped", "failed"]
@@ -298,7 +298,7 @@ def test_a_specification_says_the_same_as_the_options_which_outdo_it(deblur, loa
 def test_an_expert_alone_takes_neither_steps_nor_strength(deblur, loaded):
     for options, name in ((("--steps", "4"), "steps"), (("--strength", "0"), "strength")):
         answer = deblur("a.jpg", "-o", "out", *options)
-        text = f"deblur: error: --model bundled: takes no {name}, it is an expert alone, without a flow; leave it out"
+        text = f"deblur: error: --model standard: takes no {name}, it is an expert alone, without a flow; leave it out"
         assert answer == (2, [], [text])
     assert not loaded
 

@@ -36,7 +36,7 @@ def build(files, models=None):
 
 def test_the_shipped_manifest_names_the_public_models():
     models = weights.read_manifest().models
-    assert {"bundled", "quick", "nafnet-32", "nafnet-64"} <= set(models)
+    assert {"standard", "quick", "nafnet-32", "nafnet-64"} <= set(models)
     entry = weights.find_model("nafnet-64")
     assert (entry.backend, entry.network, entry.checkpoint_key) == ("expert", "nafnet", "params")
     assert entry.config["width"] == 64

@@ -53,7 +53,7 @@ def test_list_is_plain_in_a_pipe_and_json_on_demand(deblur):
     assert (status, err) == (0, [])
     rows = {line.split()[0]: line.split()[1:4] for line in out}
     assert rows["nafnet-64"] == ["absent", "271.8", "MB"]
-    assert rows["bundled"][0] == "bundled"
+    assert rows["standard"][0] == "bundled"
     models = json.loads("\n".join(deblur("list", "--json")[1]))["models"]
     assert [model["name"] for model in models] == list(rows)
     assert {"state", "bytes", "files", "scores", "aliases", "listed", "seconds_24mp"} <= set(models[0])
@@ -150,8 +150,8 @@ def test_a_file_of_the_users_with_the_name_of_a_shipped_one_serves_the_users_mod
 
 def test_every_command_takes_a_name_of_before_and_tells_the_present_one(deblur):
     plan = build_plan((), Options(models=("bundled-expert", "quick", "bundled:steps=2")), Search())
-    assert plan.options.models == ("quick", "bundled:steps=2")
-    assert set(plan.hashes) == set(plan.settings) == {"quick", "bundled:steps=2"}
+    assert plan.options.models == ("quick", "quick+flow:steps=2")
+    assert set(plan.hashes) == set(plan.settings) == {"quick", "quick+flow:steps=2"}
     assert load_model("bundled-expert", device="cpu").name == "quick"
     stamp = Network(ModelSpec.parse("bundled-expert"), "cpu", "auto", None, 0)
     assert _identify(stamp) == ("quick", weights.find_model("quick").hashes, {})

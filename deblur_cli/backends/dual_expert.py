@@ -28,7 +28,8 @@ from deblur_cli.windows import blend_windows, stack_windows
 _GRID = 2  # latents: what the sides of every canvas are multiples of
 _SHARED = 4  # latents that neighbouring windows share at least: 32 pixels to fade from one into the other
 _GREY = 0.5  # of the flat picture from which the codec decodes a whole one
-_EXPERT_PASSES = 5  # passes of codec and flow that take about as long as the bundled expert
+_PASS = 36.0  # thousands of multiplications per pixel that take about as long as a pass of codec and flow
+_USUAL = 180.0  # those of an expert of which nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class DualExpertBackend:
         """See `Enhancing`."""
         if self.settings.strength == 0:
             return 0.0
-        return self._passes / (self._passes + (_EXPERT_PASSES if self._expert else 0))
+        return self._passes / (self._passes + (_find_work(self._expert) / _PASS if self._expert else 0))
 
     def restore(self, blurry: Tensor) -> Tensor:
         """See `Backend.restore`: the expert's estimate, or the tile itself."""
@@ -184,6 +185,12 @@ class _Work:
 def _choose_tiling(codec: TiledCodec, device: torch.device) -> Tiling:
     """Without an expert tiles change nothing; their size then only says how much memory may be used."""
     return Tiling(2048 if device.type == "cuda" else 1536, codec.context * STRIDE, 0, _GRID * STRIDE)
+
+
+def _find_work(expert: Backend) -> float:
+    """Thousands of multiplications per pixel."""
+    config = getattr(expert.module, "config", None)
+    return float(config.needs.work) if hasattr(config, "needs") else _USUAL
 
 
 def _check_finite(residual: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from deblur_cli.errors import InputError
 if TYPE_CHECKING:
     from deblur_cli.weights import ModelEntry
 
-DEFAULT_MODEL = "bundled"
+DEFAULT_MODEL = "standard"
 
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from deblur_cli.networks.maxim_blocks import (
@@ -123,7 +124,7 @@ class Maxim(nn.Module):
 
     def predict_residuals(self, blurry: Tensor) -> list[Tensor]:
         """The same of every stage, the first stage's first."""
-        image = blurry.to(self.stages[0].inputs[0].weight.dtype).permute(0, 2, 3, 1)
+        image = blurry.permute(0, 2, 3, 1)
         images = [image, image[:, 1::2, 1::2], image[:, 2::4, 2::4]]
         residuals: list[Tensor] = []
         before: _Passed | None = None
@@ -192,7 +193,7 @@ class _Stage(nn.Module):
 
     def _encode(self, images: list[Tensor], before: _Passed | None, run: "_Run") -> tuple[list[Tensor], Tensor]:
         """Features per level, finest first, and what goes to the bottom."""
-        inputs = [convolve(layer, image) for layer, image in zip(self.inputs, images, strict=True)]
+        inputs = [_look(layer, image) for layer, image in zip(self.inputs, images, strict=True)]
         if before is not None:
             inputs = [
                 run(fuse, own, other)[0] for fuse, own, other in zip(self.fuse, inputs, before.attended, strict=True)
@@ -265,7 +266,15 @@ class _PictureAttention(nn.Module):
         self.look = nn.Conv2d(3, width, 3, padding=1)
 
     def forward(self, features: Tensor, picture: Tensor) -> Tensor:
-        return features + convolve(self.conv, features) * convolve(self.look, picture).sigmoid()
+        return features + convolve(self.conv, features) * _look(self.look, picture).sigmoid()
+
+
+def _look(layer: nn.Conv2d, picture: Tensor) -> Tensor:
+    """Features of a picture in the network's number format, from its own: 8 bits of it cost 3 dB of agreement."""
+    assert layer.bias is not None
+    weight, bias = layer.weight.to(picture.dtype), layer.bias.to(picture.dtype)
+    planes = functional.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1)
+    return planes.permute(0, 2, 3, 1).to(layer.weight.dtype)
 
 
 def _cross_gatings(widths: list[int], sides: list[int]) -> nn.ModuleList:

@@ -32,10 +32,10 @@ class GatedMixing(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape; H and W are multiples of the side."""
-        kept, mixed = _gelu(self.spread(self.norm(features))).chunk(2, -1)
+        kept, mixed = _spread(self.spread, self.norm(features))
         mixed = mix_tokens(self.inner_norm(mixed), self.mix, self._side, across=self._across)
         update: Tensor = self.gather(torch.addcmul(kept, kept, mixed))
-        return features + update
+        return update.add_(features)
 
 
 class MultiAxisMixing(nn.Module):
@@ -51,9 +51,8 @@ class MultiAxisMixing(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = _gelu(self.spread(self.norm(features))).chunk(2, -1)
-        both = torch.cat((self.grid(for_grid), self.block(for_block)), -1)
-        return features + self.gather(both)
+        for_grid, for_block = _spread(self.spread, self.norm(features))
+        return _gather(self.gather, self.grid(for_grid), self.block(for_block)).add_(features)
 
 
 class ChannelAttention(nn.Module):
@@ -83,7 +82,7 @@ class AttendedConvolutions(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
         inner = functional.leaky_relu(convolve(self.conv_1, self.norm(features)), 0.2)
-        return features + self.attention(convolve(self.conv_2, inner))
+        return self.attention(convolve(self.conv_2, inner)).add_(features)
 
 
 class AttendedMlp(nn.Module):
@@ -98,7 +97,7 @@ class AttendedMlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        return features + self.attention(self.dense_2(_gelu(self.dense_1(self.norm(features)))))
+        return self.attention(self.dense_2(_gelu(self.dense_1(self.norm(features))))).add_(features)
 
 
 class MultiAxisGate(nn.Module):
@@ -115,11 +114,10 @@ class MultiAxisGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = _gelu(self.spread(self.norm(features))).chunk(2, -1)
+        for_grid, for_block = _spread(self.spread, self.norm(features))
         across = mix_tokens(for_grid, self.mix_grid, self._side, across=True)
         within = mix_tokens(for_block, self.mix_block, self._side, across=False)
-        gate: Tensor = self.gather(torch.cat((across, within), -1))
-        return gate
+        return _gather(self.gather, across, within)
 
 
 class CrossGating(nn.Module):
@@ -225,6 +223,19 @@ def _make_up(length: int, like: Tensor) -> Tensor:
     missing[0] += 0.125
     missing[-1] += 0.125
     return 1 / (1 - missing)
+
+
+def _spread(dense: nn.Linear, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Both halves of the dense layer's activated output, each in one piece: a half of one tensor would be copied."""
+    weights, biases = dense.weight.chunk(2), dense.bias.chunk(2)
+    first, second = (_gelu(functional.linear(features, *half)) for half in zip(weights, biases, strict=True))
+    return first, second
+
+
+def _gather(dense: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
+    """The dense layer of both together, without putting them side by side."""
+    left, right = dense.weight.chunk(2, 1)
+    return functional.linear(first, left, dense.bias).add_(functional.linear(second, right))
 
 
 def _gelu(features: Tensor) -> Tensor:
