@@ -303,4 +303,4 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_completion_knows_the_models():
     answer = call([], _DEBLUR_COMPLETE="complete_bash", COMP_WORDS="deblur weights pull naf", COMP_CWORD="3")
-    assert sorted(answer.stdout.split()) == ["nafnet-32", "nafnet-64", "nafnet-64+flow"]
+    assert sorted(answer.stdout.split()) == ["nafnet-32", "nafnet-64", "nafnet-64+flow", "nafnet-reds-64"]

@@ -45,6 +45,16 @@ def test_the_shipped_manifest_names_the_public_models():
     assert weights.find_model("bundled").network == "dense_unet"
 
 
+def test_the_networks_of_one_shape_from_one_repository_differ_in_their_weights_only():
+    gopro, reds = (weights.find_model(name) for name in ("nafnet-64", "nafnet-reds-64"))
+    assert (gopro.network, gopro.config, gopro.checkpoint_key) == (reds.network, reds.config, reds.checkpoint_key)
+    files = [entry.files["expert"] for entry in (gopro, reds)]
+    assert len({(file.repository, file.revision, file.licence) for file in files}) == 1
+    assert len({file.sha256 for file in files}) == 2
+    assert files[1].bytes == 271_756_689
+    assert reds.scores[0].data.startswith("REDS")
+
+
 def test_a_model_may_say_how_its_flow_runs_and_a_wrong_value_is_named():
     entry = build({"f": HUB}, {"m": {**MODEL, "flow": {"steps": 8, "strength": 0.5}}}).models["m"]
     assert entry.flow == {"steps": 8, "strength": 0.5}

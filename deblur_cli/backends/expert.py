@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deblur_cli import weights
 from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.conversion.maxim_file import convert_once
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.fixed_windows import Windows
@@ -73,6 +74,8 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
         BackendError: the network does not work in the asked number format.
     """
     path = weights.fetch(entry.files["expert"])
+    if entry.takes_published_maxim:
+        path = convert_once(path)
     alone = _load_network(entry, path)
     network: ResidualNetwork = alone
     if "blend" in entry.files:

@@ -61,7 +61,7 @@ def measure(
         option(
             "Restoration",
             "--model",
-            "What restores; repeat it for several: bundled:steps=1.",
+            "What restores; repeat it for several: quick+flow:steps=1.",
             metavar="NAME",
             complete=complete_model,
         ),
@@ -125,7 +125,7 @@ def measure(
     \b
     Examples:
       deblur bench photos/            (photos/blur and photos/sharp)
-      deblur bench gopro/ hide/ --model bundled --report out/
+      deblur bench gopro/ hide/ --model best --report out/
       deblur bench gopro/ --model NAME:steps=1 --model NAME:steps=8,strength=0.5
       deblur bench levin/ --protocol shift --metrics psnr,ssim
       deblur bench sharp_photos/ --self

@@ -211,9 +211,12 @@ def import_weights(
 ) -> None:
     """Take a file that you fetched by hand, check its bytes, and keep a copy below HF_HOME.
 
-    Example: deblur weights import nafnet-64 Downloads/NAFNet-GoPro-width64.pth
+    \b
+    Examples:
+      deblur weights import nafnet-64 Downloads/NAFNet-GoPro-width64.pth
+      deblur weights import maxim-realblur-j Downloads/checkpoint.npz
     """
-    from deblur_cli.commands.weights_import import check_convertible, find_converting
+    from deblur_cli.commands.weights_import import check_convertible, convert_imported, find_converting
     from deblur_cli.weights.manifest import find_files
     from deblur_cli.weights.store import expected_sha256, import_file
 
@@ -227,7 +230,7 @@ def import_weights(
     if known is None:
         write_note(f"{name}: nobody has published its sha256; pinned to {expected_sha256(wanted[0])}")
     if converting is not None:
-        write_note(f"{name}: its first run converts it, once, which takes as much room on the disk again")
+        write_note(convert_imported(converting, name, target))
     write_result(str(target))
 
 

@@ -4,7 +4,7 @@ Source of names and layouts: google-research/maxim (Apache-2.0), variant S-3. Ke
 (height, width, in, out), of dense layers as (in, out), of transposed convolutions as (height, width, out, in).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 from torch import Tensor, nn
@@ -80,13 +80,20 @@ def convert(arrays: Mapping[str, Tensor], stages: int) -> dict[str, Tensor]:
 def find_fault(arrays: Mapping[str, Tensor]) -> str | None:
     """What is wrong with the names or shapes of a table of published weights, in a few words."""
     wanted = published_shapes()
-    if missing := sorted(wanted.keys() - arrays.keys()):
-        return f"{missing[0]} and {len(missing) - 1} more are missing" if missing[1:] else f"{missing[0]} is missing"
-    if strange := sorted(arrays.keys() - wanted.keys()):
-        return f"{strange[0]} does not belong there"
+    if fault := find_name_fault(arrays.keys(), wanted):
+        return fault
     for name, shape in wanted.items():
         if tuple(arrays[name].shape) != shape:
             return f"{name} has the shape {tuple(arrays[name].shape)}, not {shape}"
+    return None
+
+
+def find_name_fault(names: Set[str], wanted: Mapping[str, object]) -> str | None:
+    """What is wrong with the names alone, whatever the shapes are."""
+    if missing := sorted(wanted.keys() - names):
+        return f"{missing[0]} and {len(missing) - 1} more are missing" if missing[1:] else f"{missing[0]} is missing"
+    if strange := sorted(names - wanted.keys()):
+        return f"{strange[0]} does not belong there"
     return None
 
 

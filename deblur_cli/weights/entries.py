@@ -106,6 +106,12 @@ class ModelEntry:
             raise WeightsError(f"{self.name}: is not trained yet; {self.untrained}")
 
     @property
+    def takes_published_maxim(self) -> bool:
+        """Whether its expert is a file as MAXIM's authors publish it, which is converted once."""
+        file = self.files.get("expert")
+        return self.network == "maxim" and file is not None and file.kind == "page"
+
+    @property
     def hashes(self) -> dict[str, str]:
         """Role -> sha256, as the recipe stamp and the reports print them."""
         return {role: file.identity for role, file in self.files.items()}
