@@ -70,7 +70,10 @@ class Backend(Protocol):
     name: str
     device: torch.device
     dtype: torch.dtype
-    tiling: Cut
+
+    @property
+    def tiling(self) -> Cut:
+        """How a photo is cut for `restore`."""
 
     @property
     def module(self) -> nn.Module:

@@ -6,6 +6,7 @@ Source: Kim and Shin 2026 (arXiv 2605.08854), dual-expert sampling; only its abs
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,7 +190,7 @@ def _choose_tiling(codec: TiledCodec, device: torch.device) -> Tiling:
 
 def _find_work(expert: Backend) -> float:
     """Thousands of multiplications per pixel."""
-    config = getattr(expert.module, "config", None)
+    config: Any = getattr(expert.module, "config", None)
     return float(config.needs.work) if hasattr(config, "needs") else _USUAL
 
 

@@ -143,7 +143,7 @@ def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> 
 
 def _adjust(tiling: Tiling | Windows, entry: weights.ModelEntry) -> Tiling | Windows:
     try:
-        adjusted = replace(tiling, **entry.tiling)
+        adjusted: Tiling | Windows = replace(tiling, **entry.tiling)  # type: ignore[arg-type]
         return adjusted.with_size(adjusted.size)
     except TypeError as fault:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+_HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
 def dense(layer: nn.Linear, features: Tensor) -> Tensor:
     """The layer alone."""
     if not _can_fuse(layer, features):
@@ -65,5 +68,5 @@ def _can_fuse(layer: nn.Linear, features: Tensor) -> bool:
         features.device.type == "cpu"
         and not torch.is_grad_enabled()
         and features.dtype == layer.weight.dtype
-        and torch.backends.mkldnn.is_available()
+        and _HAS_ONEDNN
     )

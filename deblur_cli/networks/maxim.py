@@ -7,7 +7,7 @@ windows of one size only, and another size is another network.
 Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973), variant S-3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,9 @@ _DEPTH = 2  # pairs of mixing and attention in every block
 _SHARED = 32  # pixels that neighbouring windows have in common at least
 _WORK = (615.0, 1370.0, 2130.0)  # thousands of multiplications per pixel, by stages
 _COARSE_FROM = 2  # the level from which on cells and blocks have half of the side
+
+
+_Run = Callable[..., Any]  # how a block is called
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class Maxim(nn.Module):
         other = Maxim(config)
         for mine, whole in zip(other.stages, self.stages, strict=False):
             for name, part in mine.named_children():
+                assert isinstance(part, nn.ModuleList)
                 setattr(mine, name, getattr(whole, name)[: len(part)])
         return other
 
@@ -198,7 +202,7 @@ class _Stage(nn.Module):
         ]
         return residuals[0], _Passed(encoded, decoded, attended)
 
-    def _encode(self, images: list[Tensor], before: _Passed | None, run: "_Run") -> tuple[list[Tensor], Tensor]:
+    def _encode(self, images: list[Tensor], before: _Passed | None, run: _Run) -> tuple[list[Tensor], Tensor]:
         """Features per level, finest first, and what goes to the bottom."""
         inputs = [_look(layer, image) for layer, image in zip(self.inputs, images, strict=True)]
         if before is not None:
@@ -214,20 +218,20 @@ class _Stage(nn.Module):
             features = convolve(self.downs[level], features)
         return encoded, features
 
-    def _gate_skips(self, encoded: list[Tensor], lowest: Tensor, run: "_Run") -> list[Tensor]:
+    def _gate_skips(self, encoded: list[Tensor], lowest: Tensor, run: _Run) -> list[Tensor]:
         """Finest level first; each looks at all levels of the encoder and at what the level below let through."""
-        skips = []
+        skips: list[Tensor] = []
         for level in reversed(range(_LEVELS)):
-            seen = [resize(features) for resize, features in zip(self.skip_resizes[level], encoded, strict=True)]
+            seen = _bring(self.skip_resizes[level], encoded)
             skip, lowest = run(self.skip_gates[level], torch.cat(seen, -1), lowest)
             skips.insert(0, skip)
         return skips
 
-    def _decode(self, skips: list[Tensor], features: Tensor, run: "_Run") -> list[Tensor]:
+    def _decode(self, skips: list[Tensor], features: Tensor, run: _Run) -> list[Tensor]:
         """Features per level, finest first."""
-        decoded = []
+        decoded: list[Tensor] = []
         for level in reversed(range(_LEVELS)):
-            seen = [resize(skip) for resize, skip in zip(self.decoder_resizes[level], reversed(skips), strict=True)]
+            seen = _bring(self.decoder_resizes[level], skips[::-1])
             features = convolve(self.ups[level], features)
             features = run(self.decoders[level], torch.cat((features, *seen), -1))
             decoded.insert(0, features)
@@ -276,8 +280,9 @@ class _PictureAttention(nn.Module):
         return features + convolve(self.conv, features) * _look(self.look, picture).sigmoid()
 
 
-def _look(layer: nn.Conv2d, picture: Tensor) -> Tensor:
+def _look(layer: nn.Module, picture: Tensor) -> Tensor:
     """Features of a picture in the network's number format, from its own: 8 bits of it cost 3 dB of agreement."""
+    assert isinstance(layer, nn.Conv2d)
     assert layer.bias is not None
     weight, bias = layer.weight.to(picture.dtype), layer.bias.to(picture.dtype)
     planes = functional.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1)
@@ -296,10 +301,10 @@ def _resizes(widths: list[int], sources: Sequence[int]) -> nn.ModuleList:
     )
 
 
-class _Run:
-    """How a block is called."""
-
-    def __call__(self, block: nn.Module, *features: Tensor) -> Any: ...
+def _bring(resizes: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
+    """Features of all levels as one of them wants them."""
+    assert isinstance(resizes, nn.ModuleList)
+    return [resize(features) for resize, features in zip(resizes, levels, strict=True)]
 
 
 def _run_once(block: nn.Module, *features: Tensor) -> Any:

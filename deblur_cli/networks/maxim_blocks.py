@@ -67,7 +67,8 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
         means = features.mean((1, 2), keepdim=True)
-        return features * self.excite(torch.relu(self.squeeze(means))).sigmoid()
+        shares: Tensor = self.excite(torch.relu(self.squeeze(means))).sigmoid()
+        return features * shares
 
 
 class AttendedConvolutions(nn.Module):
@@ -83,7 +84,8 @@ class AttendedConvolutions(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
         inner = functional.leaky_relu(convolve(self.conv_1, self.norm(features)), 0.2)
-        return self.attention(convolve(self.conv_2, inner)).add_(features)
+        attended: Tensor = self.attention(convolve(self.conv_2, inner))
+        return attended.add_(features)
 
 
 class AttendedMlp(nn.Module):
@@ -98,7 +100,8 @@ class AttendedMlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        return self.attention(dense(self.dense_2, dense_gelu(self.dense_1, self.norm(features)))).add_(features)
+        attended: Tensor = self.attention(dense(self.dense_2, dense_gelu(self.dense_1, self.norm(features))))
+        return attended.add_(features)
 
 
 class MultiAxisGate(nn.Module):

@@ -36,6 +36,7 @@ class ExpertTask:
         self._data = data
         torch.manual_seed(recipe.seed)
         self.network: nn.Module = build_expert(recipe.architecture, recipe.network)
+        self._config: Any = self.network.config
         if recipe.checkpointing:
             self.network.checkpointing = True
         if init is not None:
@@ -63,7 +64,7 @@ class ExpertTask:
     def write(self, path: Path, record: dict[str, Any]) -> None:
         metadata = {
             "network": self.recipe.architecture,
-            "config": dataclasses.asdict(self.network.config),  # type: ignore[arg-type]
+            "config": dataclasses.asdict(self._config),
             "training": dataclasses.asdict(self.recipe) | record,
         }
         save_network(self.network, path, metadata)
