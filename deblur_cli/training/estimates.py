@@ -31,9 +31,16 @@ class Expert:
 
     def estimate(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W), [0, 1], on the expert's device; any size."""
-        grid, (height, width) = self.backend.tiling.multiple_of, blurry.shape[-2:]
-        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
-        return self.backend.restore(padded)[..., :height, :width].clamp(0, 1)
+        merged = torch.zeros_like(blurry)
+        for tile in self.backend.tiling.lay(*blurry.shape[-2:]):
+            rows, columns = (slice(span.start, span.start + span.length) for span in (tile.rows, tile.columns))
+            below, crop = merged[..., rows, columns], blurry[..., rows, columns]
+            height, width = crop.shape[-2:]
+            missing = (0, tile.columns.length - width, 0, tile.rows.length - height)
+            restored = self.backend.restore(functional.pad(crop, missing, mode="replicate"))[..., :height, :width]
+            weights = tile.rows.weights[:height, None] * tile.columns.weights[:width]
+            below += restored * weights.to(restored.device)
+        return merged.clamp(0, 1)
 
 
 def load_expert(model: str, device: torch.device) -> Expert:
