@@ -226,6 +226,8 @@ class _Batch:
         job, started = piece.job, time.perf_counter()
         try:
             assert piece.photo is not None
+            for note in piece.photo.notes:
+                self._tell(Notice(job, note))
             if losses := find_losses(piece.photo, job.file_format):
                 self._tell(Notice(job, f"{job.file_format} has no place for {', '.join(losses)}"))
             job.output.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,9 @@ Source: Adobe Photoshop File Formats Specification, "Image Resource Blocks".
 
 import struct
 
+from deblur_cli.image_io.limits import MAX_RESOURCES
+
+PREFIX = b"Photoshop 3.0\0"  # of the segment of a JPEG that holds such a block
 IPTC_RESOURCE = 0x0404
 # They show the picture as it was before.
 _THUMBNAILS = (0x0409, 0x040C)
@@ -34,7 +37,11 @@ def _walk(block: bytes) -> list[tuple[int, bytes, bytes]]:
     """(number, data, all bytes) of each resource; stops at the first damaged one."""
     found = []
     at = 0
-    while at + 12 <= len(block) and block[at : at + 4] in (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"):
+    while (
+        at + 12 <= len(block)
+        and len(found) < MAX_RESOURCES
+        and block[at : at + 4] in (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa")
+    ):
         number = int.from_bytes(block[at + 4 : at + 6], "big")
         name_room = (block[at + 6] + 2) // 2 * 2
         size_at = at + 6 + name_room

@@ -45,6 +45,16 @@ def spread_to_16(planes: Pixels, bits: int) -> Pixels:
     return spread
 
 
+def stretch_range(planes: Pixels) -> None:
+    """Black from 16/255 to 0 and white from 235/255 to full, in place; a last channel of 2 or 4 is alpha and stays."""
+    full = int(np.iinfo(planes.dtype).max)
+    unit = (full + 1) >> 8  # the steps of limited range are those of 8 bit, shifted
+    values = np.arange(full + 1, dtype=np.int64)
+    table = ((values - 16 * unit) * full / (219 * unit)).round().clip(0, full).astype(planes.dtype)
+    for channel in range(planes.shape[2] - (planes.shape[2] + 1) % 2):
+        planes[..., channel] = table[planes[..., channel]]
+
+
 def to_grey(pixels: Pixels) -> Pixels:
     """(H, W, 3) to (H, W): the mean of the three channels, rounded to nearest."""
     total = pixels[..., 0].astype(np.uint32) + pixels[..., 1] + pixels[..., 2]

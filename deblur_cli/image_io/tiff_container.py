@@ -3,6 +3,7 @@
 Source: TIFF 6.0; Adobe Photoshop TIFF Technical Notes; BigTIFF.
 """
 
+from dataclasses import replace
 from typing import BinaryIO
 
 from deblur_cli.image_io import exif, exif_builder, ifd, photoshop
@@ -128,20 +129,27 @@ def _value(stream: BinaryIO, directory: ifd.Directory, tag: int) -> bytes | None
     return (ifd.read_value(stream, entry) or None) if entry else None
 
 
-def _collect(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> Metadata:
+def read_words(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> Metadata:
+    """XMP, IPTC and Photoshop's resources alone: what camera RAW files, too, keep in a TIFF's tags."""
     iptc, others = photoshop.split_resources(_value(stream, directory, PHOTOSHOP) or b"")
-    unit = ifd.read_numbers(stream, layout, directory.entries.get(_UNIT))
     return Metadata(
+        xmp=_value(stream, directory, XMP),
+        iptc=_read_iptc(stream, directory) or iptc,
+        photoshop=others,
+    )
+
+
+def _collect(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> Metadata:
+    unit = ifd.read_numbers(stream, layout, directory.entries.get(_UNIT))
+    return replace(
+        read_words(stream, layout, directory),
         exif=exif_builder.build_blob(stream, layout, directory),
         icc=_value(stream, directory, ICC),
-        xmp=_value(stream, directory, XMP),
-        iptc=_read_iptc(stream, layout, directory) or iptc,
-        photoshop=others,
         dpi=exif.parse_dpi(stream, layout, directory, unit[0] if unit else 2),
     )
 
 
-def _read_iptc(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> bytes | None:
+def _read_iptc(stream: BinaryIO, directory: ifd.Directory) -> bytes | None:
     """IPTC records; some writers store them as LONG, whose bytes libtiff swapped to the file's order."""
     block = _value(stream, directory, IPTC)
     if block is None:

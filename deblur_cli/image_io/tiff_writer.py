@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.image_io import exif, ifd, photoshop, tiff_container
 from deblur_cli.image_io.exif_builder import STRUCTURE_TAGS
-from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError, TooLongError
 
 if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Metadata, Pixels
@@ -66,7 +66,7 @@ def _open_blob(blob: bytes | None) -> tuple[bytes, ifd.Layout, dict[int, _Row]]:
         stream = BytesIO(blob)
         layout = ifd.read_layout(stream)
         entries = ifd.read_directory(stream, layout, layout.first).entries
-    except (BrokenPhotoError, struct.error) as fault:
+    except (BrokenPhotoError, *PARSER_FAULTS) as fault:
         raise BrokenPhotoError("its EXIF is damaged and a TIFF cannot carry it; choose --format png or jpeg") from fault
     rows = {}
     for tag, entry in entries.items():

@@ -7,12 +7,14 @@ itself.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.formats import TIFF_SIGNATURES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +44,28 @@ def decode(path: Path) -> Pixels:
     Raises:
         BrokenPhotoError: damaged or cut short.
     """
+    engine, name = load_engine(), str(path)
+    # Names that libvips would read as options, or cannot spell, go by way of memory.
+    if name.endswith("]") or not name.isprintable():
+        return _decode(lambda: engine.Image.new_from_buffer(path.read_bytes(), "", **_how(path)))
+    return _decode(lambda: engine.Image.new_from_file(name, **_how(path)))
+
+
+def decode_endless(path: Path) -> Pixels:
+    """The pixels of a JPEG without its end marker, if nothing but that is missing.
+
+    Raises:
+        BrokenPhotoError: pixels are missing, too.
+    """
+    engine = load_engine()
+    content = path.read_bytes().rstrip(b"\xff\0") + b"\xff\xd9"
+    return _decode(lambda: engine.Image.new_from_buffer(content, "", access="sequential", fail_on="warning"))
+
+
+def _decode(load: Callable[[], Any]) -> Pixels:
     engine = load_engine()
     try:
-        image = _open(engine, path)
+        image = load()
         if image.format not in ("uchar", "ushort"):
             raise BrokenPhotoError(f"pixels of type {image.format} are not supported; convert it to 8 or 16 bit first")
         block = image.write_to_memory()
@@ -56,13 +77,11 @@ def decode(path: Path) -> Pixels:
     return planes.reshape(image.height, image.width, image.bands)
 
 
-def _open(engine: Any, path: Path) -> Any:
-    """The image of a file; names that libvips would read as options, or cannot spell, go by way of memory."""
-    name = str(path)
-    how = {"access": "sequential", "fail_on": "truncated"}
-    if name.endswith("]") or not name.isprintable():
-        return engine.Image.new_from_buffer(path.read_bytes(), "", **how)
-    return engine.Image.new_from_file(name, **how)
+def _how(path: Path) -> dict[str, str]:
+    """How strict libvips is: the errors of libtiff are real, those of libjpeg are what every viewer forgives."""
+    with path.open("rb") as stream:
+        is_tiff = stream.read(4) in TIFF_SIGNATURES
+    return {"access": "sequential", "fail_on": "error" if is_tiff else "truncated"}
 
 
 def encode_png(planes: Pixels) -> bytes:
