@@ -26,7 +26,7 @@ class Meter(BufferedReader):
     """A file that counts what is read, and reads no more than there is: no length in a file is believed."""
 
     def __init__(self, source: "Path | bytes") -> None:
-        super().__init__(BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0))  # type: ignore[arg-type]
+        super().__init__(BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0))
         self._bytes_left, self._reads_left = MAX_BYTES, MAX_READS
         self._length = self.seek(0, 2)
         self.seek(0)
@@ -44,6 +44,9 @@ class Meter(BufferedReader):
             raise BrokenPhotoError(_TOO_MUCH)
         self.spend(wanted)
         return super().read(wanted)
+
+    def __enter__(self) -> "Meter":
+        return self
 
     def spend(self, count: int) -> None:
         """Count bytes that were read, or that come out of compressed text.

@@ -35,7 +35,7 @@ def join_resources(iptc: bytes | None, others: bytes | None) -> bytes | None:
 
 def _walk(block: bytes) -> list[tuple[int, bytes, bytes]]:
     """(number, data, all bytes) of each resource; stops at the first damaged one."""
-    found = []
+    found: list[tuple[int, bytes, bytes]] = []
     at = 0
     while (
         at + 12 <= len(block)

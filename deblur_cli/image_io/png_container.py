@@ -122,7 +122,9 @@ def _collect(stream: Meter, chunks: list[tuple[bytes, bytes]]) -> Metadata:
     fields.setdefault("xmp", profiles.get(b"xmp") or _app1(profiles, xmp.PREFIX)[len(xmp.PREFIX) :] or None)
     fields.setdefault("icc", profiles.get(b"icc") or profiles.get(b"icm"))
     return Metadata(
-        **fields,
+        exif=fields["exif"],
+        icc=fields["icc"],
+        xmp=fields["xmp"],
         iptc=blocks[0][0] or blocks[1][0],
         photoshop=blocks[0][1] or blocks[1][1],
         dpi=dpi or exif.read_dpi(fields["exif"]),

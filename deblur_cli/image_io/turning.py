@@ -145,7 +145,8 @@ def _turn_rectangle(fields: dict[str, Value], turn: Turn) -> Iterator[Edit]:
     value = fields.get(_MICROSOFT)
     parts = value.text.split(",") if value else []
     if value and len(parts) == 4 and all(map(_is_number, parts)):
-        turned = turn.box(*(Decimal(part.strip()) for part in parts))
+        x, y, width, height = (Decimal(part.strip()) for part in parts)
+        turned = turn.box(x, y, width, height)
         yield value.start, value.stop, ", ".join(map(_format, turned)).encode()
 
 
