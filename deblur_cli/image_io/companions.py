@@ -49,7 +49,7 @@ def read_tail(path: Path) -> Tail:
     with Meter(path) as stream:
         found = jpeg_segments.read_segments(stream).found
     index = next((payload for _, payload in found if payload.startswith(MPF)), None)
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = jpeg_segments.find_end(content, 0)
         return Tail(complete=False) if end is None else _part(content, end, index)
 

@@ -44,7 +44,7 @@ _RAW_SIGNATURES = (
     b"FOVb",
     b"II\x1a\0\0\0HEAPCCDR",
 )
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -75,7 +75,7 @@ def sniff_format(head: bytes, path: Path) -> str | None:
         return "webp" if head[8:12] == b"WEBP" else None
     if head[4:8] == b"ftyp":
         return _sniff_brands(head)
-    if head.startswith(TIFF_SIGNATURES):
+    if head.startswith(_TIFF_SIGNATURES):
         return "raw" if path.suffix.lower() in RAW_SUFFIXES else "tiff"
     return "raw" if head.startswith(_RAW_SIGNATURES) else None
 

@@ -102,7 +102,8 @@ def _check_kind(marker: int, bits: int, channels: int) -> None:
     if channels not in (1, 3):
         raise BrokenPhotoError(f"a JPEG of {channels} channels is not supported; convert it to RGB first")
     if bits != 8 or marker in (0xC3, 0xC7, 0xCB, 0xCF):
-        raise BrokenPhotoError(f"a lossless or {bits}-bit JPEG is not supported; convert it to TIFF first")
+        kind = f"{bits}-bit" if bits != 8 else "lossless"
+        raise BrokenPhotoError(f"a {kind} JPEG is not supported; convert it to TIFF first")
 
 
 def _collect(segments: list[tuple[int, bytes]]) -> tuple[Metadata, tuple[str, ...]]:

@@ -136,7 +136,7 @@ def _decode(path: Path, header: Header) -> tuple[Pixels, Header]:
     if header.file_format == "heif":
         planes, bits = camera.decode_heif(path)
     else:
-        planes, bits = vips.decode(path), header.bits if header.file_format == "avif" else 8
+        planes, bits = vips.decode(path, header.file_format), header.bits if header.file_format == "avif" else 8
     if header.limited_grey:
         pixels.stretch_range(planes)
     elif 8 < bits < 16:
@@ -149,7 +149,7 @@ def _decode_jpeg(path: Path, header: Header) -> tuple[Pixels, Header]:
 
     tail = companions.read_tail(path)
     if tail.complete:
-        planes, mended = vips.decode(path), header.mended
+        planes, mended = vips.decode(path, "jpeg"), header.mended
     else:
         planes, mended = vips.decode_endless(path), (*header.mended, "its end marker is missing")
     left_out = (*header.left_out, *tail.left_out)

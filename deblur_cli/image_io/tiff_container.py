@@ -4,16 +4,20 @@ Source: TIFF 6.0; Adobe Photoshop TIFF Technical Notes; BigTIFF.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import BinaryIO
 
 from deblur_cli.image_io import exif, exif_builder, ifd, photoshop
 from deblur_cli.image_io.faults import BrokenPhotoError, stream_length
+from deblur_cli.image_io.limits import MAX_PAGES, Meter
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 _NEW_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
-_STRIP_OFFSETS, _SAMPLES, _STRIP_COUNTS, _UNIT = 273, 277, 279, 296
-_TILE_OFFSETS, _TILE_COUNTS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 324, 325, 338, 339
+_STRIP_OFFSETS, _SAMPLES, _ROWS, _STRIP_COUNTS, _PLANAR, _UNIT = 273, 277, 278, 279, 284, 296
+_TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+_EXTRA_SAMPLES, _SAMPLE_FORMAT = 338, 339
+_JPEG, _YCBCR = 7, 6
 _REFUSED = {
     5: "CMYK",
     8: "Lab",
@@ -25,7 +29,10 @@ _REFUSED = {
 }
 # None, CCITT, LZW, JPEG, deflate (two numbers), PackBits: what every libtiff can read.
 _COMPRESSIONS = frozenset([1, 2, 3, 4, 5, 7, 8, 32773, 32946])
-_MAX_PAGES = 1000
+_MAX_PIECES = 1_000_000  # strips of one row, or tiles of 23 x 23 pixels, of the largest photo that is read
+_EVEN = "convert it to RGB of 8 or 16 bits first"
+_AGAIN = "copy it again from its source"
+_CUT = f"the file is damaged or cut short; {_AGAIN}"
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -42,7 +49,7 @@ def read_header(stream: BinaryIO) -> Header:
         raise BrokenPhotoError("the TIFF holds no picture; copy it again from its source")
     _check_kind(numbers)
     _check_pages(stream, layout, directory)
-    _check_length(stream, layout, directory)
+    _check_pieces(stream, layout, directory, numbers)
     photometric = _first(numbers, _PHOTOMETRIC, 1)
     extra = _first(numbers, _EXTRA_SAMPLES, 0)
     return Header(
@@ -68,9 +75,9 @@ def _describing(directory: ifd.Directory) -> dict[int, ifd.Entry]:
     """The short tags that tell what kind of picture it is."""
     wanted = (
         *(_NEW_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC),
-        *(_SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT),
+        *(_SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _PLANAR, _ROWS, _TILE_WIDTH, _TILE_LENGTH),
     )
-    return {tag: entry for tag, entry in directory.entries.items() if tag in wanted and entry.count < 100}
+    return {tag: entry for tag, entry in directory.entries.items() if tag in wanted}
 
 
 def _first(numbers: dict[int, tuple[int, ...]], tag: int, otherwise: int) -> int:
@@ -79,28 +86,38 @@ def _first(numbers: dict[int, tuple[int, ...]], tag: int, otherwise: int) -> int
 
 
 def _check_kind(numbers: dict[int, tuple[int, ...]]) -> None:
-    photometric = _first(numbers, _PHOTOMETRIC, 1)
+    photometric, compression = _first(numbers, _PHOTOMETRIC, 1), _first(numbers, _COMPRESSION, 1)
     if photometric in _REFUSED:
         raise BrokenPhotoError(f"a {_REFUSED[photometric]} TIFF is not supported; convert it to RGB first")
+    if photometric not in (0, 1, 2, 3, _YCBCR):
+        raise BrokenPhotoError(f"a TIFF of photometric kind {photometric} is not supported; convert it to RGB first")
     if any(value != 1 for value in numbers.get(_SAMPLE_FORMAT, ())):
         raise BrokenPhotoError("a float or signed TIFF is not supported; convert it to 16-bit integers first")
-    compression = _first(numbers, _COMPRESSION, 1)
     if compression not in _COMPRESSIONS:
         raise BrokenPhotoError(f"TIFF compression {compression} is not supported; save it with LZW or deflate")
-    bits = numbers.get(_BITS) or (1,)
-    if len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 16) or (photometric == 3 and bits[0] == 16):
-        raise BrokenPhotoError(
-            f"a TIFF of {max(bits)} bits per channel is not supported; convert it to 8 or 16 bits first"
-        )
+    _check_channels(numbers, photometric)
+    # Only the JPEG coder turns these colours into RGB, and only where it has all three of them in its hands.
+    if photometric == _YCBCR and (compression != _JPEG or _first(numbers, _PLANAR, 1) != 1):
+        raise BrokenPhotoError("a YCbCr TIFF without JPEG compression is not supported; convert it to RGB first")
+
+
+def _check_channels(numbers: dict[int, tuple[int, ...]], photometric: int) -> None:
+    bits, samples = numbers.get(_BITS) or (1,), _first(numbers, _SAMPLES, 1)
+    if len(set(bits)) > 1:
+        raise BrokenPhotoError(f"a TIFF with channels of {min(bits)} and of {max(bits)} bits is not supported; {_EVEN}")
+    if photometric == 3 and bits[0] == 16:
+        raise BrokenPhotoError("a TIFF with a palette of 16 bits is not supported; convert it to RGB first")
+    if bits[0] not in (1, 2, 4, 8, 16) or (bits[0] < 8 and (samples > 1 or photometric not in (0, 1, 3))):
+        raise BrokenPhotoError(f"a TIFF of {samples} channels of {bits[0]} bits is not supported; {_EVEN}")
     colours = 1 if photometric in (0, 1, 3) else 3
-    if not colours <= _first(numbers, _SAMPLES, 1) <= colours + 1:
+    if not colours <= samples <= colours + (photometric != _YCBCR):
         raise BrokenPhotoError("a TIFF with more than one extra channel is not supported; flatten it first")
 
 
 def _check_pages(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> None:
     """Refuse further pages; small previews and masks are not pages."""
     offset, seen = directory.next_offset, {layout.first}
-    while offset and offset not in seen and len(seen) < _MAX_PAGES:
+    while offset and offset not in seen and len(seen) < MAX_PAGES:
         seen.add(offset)
         page = ifd.read_directory(stream, layout, offset)
         kind = ifd.read_numbers(stream, layout, page.entries.get(_NEW_SUBFILE)) or (0,)
@@ -109,14 +126,48 @@ def _check_pages(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory)
         offset = page.next_offset
 
 
-def _check_length(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> None:
-    length = stream_length(stream)
-    entries = directory.entries
-    for offsets_tag, counts_tag in ((_STRIP_OFFSETS, _STRIP_COUNTS), (_TILE_OFFSETS, _TILE_COUNTS)):
-        offsets = ifd.read_numbers(stream, layout, entries.get(offsets_tag))
-        counts = ifd.read_numbers(stream, layout, entries.get(counts_tag))
-        if any(offset + count > length for offset, count in zip(offsets, counts, strict=False)):
-            raise BrokenPhotoError("the file is cut short; copy it again from its source")
+def _check_pieces(
+    stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, numbers: dict[int, tuple[int, ...]]
+) -> None:
+    """Count strips or tiles against the picture's size, and their bytes against the file: libtiff fills gaps."""
+    entries, length = directory.entries, stream_length(stream)
+    width, height = numbers[_WIDTH][0], numbers[_LENGTH][0]
+    samples, bits = _first(numbers, _SAMPLES, 1), (numbers.get(_BITS) or (1,))[0]
+    planes = samples if _first(numbers, _PLANAR, 1) == 2 else 1
+    tiled = _TILE_OFFSETS in entries
+    if tiled and planes > 1:
+        raise BrokenPhotoError("a tiled TIFF of separate planes is not supported; save it in strips")
+    across = _first(numbers, _TILE_WIDTH, 0) if tiled else width
+    down = _first(numbers, _TILE_LENGTH, 0) if tiled else min(_first(numbers, _ROWS, height), height)
+    if not across or not down:
+        raise BrokenPhotoError(_CUT)
+    expected = -(-width // across) * -(-height // down) * planes
+    tags = (_TILE_OFFSETS, _TILE_COUNTS) if tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
+    offsets, counts = (ifd.read_numbers(stream, layout, entries.get(tag), most=_MAX_PIECES) for tag in tags)
+    if len(offsets) != expected or (len(counts) != expected and tags[1] in entries):
+        raise BrokenPhotoError(f"it lists {len(offsets)} of {expected} pieces of its picture; {_AGAIN}")
+    if any(not offset or not count or offset + count > length for offset, count in zip(offsets, counts, strict=False)):
+        raise BrokenPhotoError(_CUT)
+    row = -(-across * samples // planes * bits // 8)
+    rows = (
+        [down] * expected
+        if tiled
+        else [min(down, height - down * (at % (expected // planes))) for at in range(expected)]
+    )
+    if _first(numbers, _COMPRESSION, 1) == 1 and any(c < row * r for c, r in zip(counts, rows, strict=False)):
+        raise BrokenPhotoError(_CUT)
+
+
+def read_first_page(path: Path) -> bytes | None:
+    """The file without the link to its previews, for a decoder that minds faults in them; None without a link."""
+    with Meter(path) as stream:
+        layout = ifd.read_layout(stream)
+        directory = ifd.read_directory(stream, layout, layout.first)
+    if not directory.next_offset:
+        return None
+    content = path.read_bytes()
+    size = 8 if layout.big else 4
+    return content[: directory.next_position] + bytes(size) + content[directory.next_position + size :]
 
 
 def _find_orientation(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> int:

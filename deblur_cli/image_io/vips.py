@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deblur_cli.image_io import tiff_container
 from deblur_cli.image_io.faults import BrokenPhotoError
-from deblur_cli.image_io.formats import TIFF_SIGNATURES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,17 +38,25 @@ def load_engine() -> Any:
     return pyvips
 
 
-def decode(path: Path) -> Pixels:
+def decode(path: Path, file_format: str) -> Pixels:
     """All pixels of a file as stored, (H, W, 1-4) uint8 or uint16; EXIF orientation is not applied.
 
     Raises:
         BrokenPhotoError: damaged or cut short.
     """
+    # The errors of libtiff are real; those of libjpeg are what every viewer forgives.
+    how = {"access": "sequential", "fail_on": "error" if file_format == "tiff" else "truncated"}
     engine, name = load_engine(), str(path)
     # Names that libvips would read as options, or cannot spell, go by way of memory.
     if name.endswith("]") or not name.isprintable():
-        return _decode(lambda: engine.Image.new_from_buffer(path.read_bytes(), "", **_how(path)))
-    return _decode(lambda: engine.Image.new_from_file(name, **_how(path)))
+        return _decode(lambda: engine.Image.new_from_buffer(path.read_bytes(), "", **how))
+    try:
+        return _decode(lambda: engine.Image.new_from_file(name, **how))
+    except BrokenPhotoError:
+        first_page = tiff_container.read_first_page(path) if file_format == "tiff" else None
+        if first_page is None:
+            raise
+        return _decode(lambda: engine.Image.new_from_buffer(first_page, "", **how))
 
 
 def decode_endless(path: Path) -> Pixels:
@@ -75,13 +83,6 @@ def _decode(load: Callable[[], Any]) -> Pixels:
         ) from fault
     planes = np.frombuffer(block, np.uint8 if image.format == "uchar" else np.uint16)
     return planes.reshape(image.height, image.width, image.bands)
-
-
-def _how(path: Path) -> dict[str, str]:
-    """How strict libvips is: the errors of libtiff are real, those of libjpeg are what every viewer forgives."""
-    with path.open("rb") as stream:
-        is_tiff = stream.read(4) in TIFF_SIGNATURES
-    return {"access": "sequential", "fail_on": "error" if is_tiff else "truncated"}
 
 
 def encode_png(planes: Pixels) -> bytes:
