@@ -136,6 +136,8 @@ def _decode(path: Path, header: Header) -> tuple[Pixels, Header]:
     if header.file_format == "heif":
         planes, bits = camera.decode_heif(path)
     else:
+        if header.file_format == "tiff":
+            tiff_container.verify_pieces(path)
         planes, bits = vips.decode(path, header.file_format), header.bits if header.file_format == "avif" else 8
     if header.limited_grey:
         pixels.stretch_range(planes)

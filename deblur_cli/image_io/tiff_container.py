@@ -11,6 +11,7 @@ from deblur_cli.image_io import exif, exif_builder, ifd, photoshop
 from deblur_cli.image_io.faults import BrokenPhotoError, stream_length
 from deblur_cli.image_io.limits import MAX_PAGES, Meter
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
+from deblur_cli.image_io.tiff_pieces import Grid, Pieces
 
 XMP, IPTC, PHOTOSHOP, ICC = 700, 33723, 34377, 34675
 _NEW_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
@@ -31,8 +32,6 @@ _REFUSED = {
 _COMPRESSIONS = frozenset([1, 2, 3, 4, 5, 7, 8, 32773, 32946])
 _MAX_PIECES = 1_000_000  # strips of one row, or tiles of 23 x 23 pixels, of the largest photo that is read
 _EVEN = "convert it to RGB of 8 or 16 bits first"
-_AGAIN = "copy it again from its source"
-_CUT = f"the file is damaged or cut short; {_AGAIN}"
 
 
 def read_header(stream: BinaryIO) -> Header:
@@ -43,13 +42,13 @@ def read_header(stream: BinaryIO) -> Header:
     """
     layout = ifd.read_layout(stream)
     directory = ifd.read_directory(stream, layout, layout.first)
-    numbers = {tag: ifd.read_numbers(stream, layout, entry) for tag, entry in _describing(directory).items()}
+    numbers = _read_description(stream, layout, directory)
     width, height = _first(numbers, _WIDTH, 0), _first(numbers, _LENGTH, 0)
     if not width or not height:
         raise BrokenPhotoError("the TIFF holds no picture; copy it again from its source")
     _check_kind(numbers)
     _check_pages(stream, layout, directory)
-    _check_pieces(stream, layout, directory, numbers)
+    _find_pieces(stream, layout, directory, numbers).check(stream_length(stream))
     photometric = _first(numbers, _PHOTOMETRIC, 1)
     extra = _first(numbers, _EXTRA_SAMPLES, 0)
     return Header(
@@ -71,13 +70,13 @@ def read_xmp(stream: BinaryIO) -> bytes | None:
     return _value(stream, ifd.read_directory(stream, layout, layout.first), XMP)
 
 
-def _describing(directory: ifd.Directory) -> dict[int, ifd.Entry]:
+def _read_description(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> dict[int, tuple[int, ...]]:
     """The short tags that tell what kind of picture it is."""
     wanted = (
         *(_NEW_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC),
         *(_SAMPLES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _PLANAR, _ROWS, _TILE_WIDTH, _TILE_LENGTH),
     )
-    return {tag: entry for tag, entry in directory.entries.items() if tag in wanted}
+    return {tag: ifd.read_numbers(stream, layout, directory.entries.get(tag)) for tag in wanted}
 
 
 def _first(numbers: dict[int, tuple[int, ...]], tag: int, otherwise: int) -> int:
@@ -126,36 +125,35 @@ def _check_pages(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory)
         offset = page.next_offset
 
 
-def _check_pieces(
+def _find_pieces(
     stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, numbers: dict[int, tuple[int, ...]]
-) -> None:
-    """Count strips or tiles against the picture's size, and their bytes against the file: libtiff fills gaps."""
-    entries, length = directory.entries, stream_length(stream)
-    width, height = numbers[_WIDTH][0], numbers[_LENGTH][0]
-    samples, bits = _first(numbers, _SAMPLES, 1), (numbers.get(_BITS) or (1,))[0]
+) -> Pieces:
+    entries, tiled = directory.entries, _TILE_OFFSETS in directory.entries
+    width, height, samples = numbers[_WIDTH][0], numbers[_LENGTH][0], _first(numbers, _SAMPLES, 1)
     planes = samples if _first(numbers, _PLANAR, 1) == 2 else 1
-    tiled = _TILE_OFFSETS in entries
     if tiled and planes > 1:
         raise BrokenPhotoError("a tiled TIFF of separate planes is not supported; save it in strips")
     across = _first(numbers, _TILE_WIDTH, 0) if tiled else width
     down = _first(numbers, _TILE_LENGTH, 0) if tiled else min(_first(numbers, _ROWS, height), height)
     if not across or not down:
-        raise BrokenPhotoError(_CUT)
-    expected = -(-width // across) * -(-height // down) * planes
+        raise BrokenPhotoError("its strips or tiles have no size; copy it again from its source")
+    grid = Grid(width, height, across, down, planes, samples // planes, _first(numbers, _BITS, 1), tiled)
     tags = (_TILE_OFFSETS, _TILE_COUNTS) if tiled else (_STRIP_OFFSETS, _STRIP_COUNTS)
     offsets, counts = (ifd.read_numbers(stream, layout, entries.get(tag), most=_MAX_PIECES) for tag in tags)
-    if len(offsets) != expected or (len(counts) != expected and tags[1] in entries):
-        raise BrokenPhotoError(f"it lists {len(offsets)} of {expected} pieces of its picture; {_AGAIN}")
-    if any(not offset or not count or offset + count > length for offset, count in zip(offsets, counts, strict=False)):
-        raise BrokenPhotoError(_CUT)
-    row = -(-across * samples // planes * bits // 8)
-    rows = (
-        [down] * expected
-        if tiled
-        else [min(down, height - down * (at % (expected // planes))) for at in range(expected)]
-    )
-    if _first(numbers, _COMPRESSION, 1) == 1 and any(c < row * r for c, r in zip(counts, rows, strict=False)):
-        raise BrokenPhotoError(_CUT)
+    return Pieces(grid, _first(numbers, _COMPRESSION, 1), offsets, counts)
+
+
+def verify_pieces(path: Path) -> None:
+    """Look into the strips or tiles of a TIFF whose header can be read.
+
+    Raises:
+        BrokenPhotoError: one is damaged.
+    """
+    with Meter(path) as stream:
+        layout = ifd.read_layout(stream)
+        directory = ifd.read_directory(stream, layout, layout.first)
+        pieces = _find_pieces(stream, layout, directory, _read_description(stream, layout, directory))
+    pieces.verify(path)
 
 
 def read_first_page(path: Path) -> bytes | None:
