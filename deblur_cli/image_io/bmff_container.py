@@ -57,6 +57,7 @@ def read_header(stream: BinaryIO, file_format: str) -> Header:
         bits=max(depths),
         turned=turned,
         grey=grey,
+        alpha=any(name in _ALPHA for name in _find_helpers(items)),
         limited_grey=grey and not _has_full_range(stream, items),
         metadata=metadata,
         left_out=_find_left_out(stream, items),
@@ -181,15 +182,19 @@ def _read_about_photo(stream: BinaryIO, items: Items, kind: tuple[bytes, bytes])
     return read_content(stream, items, min(ranked, key=lambda pair: pair[0])[1]) or None if ranked else None
 
 
-def _find_left_out(stream: BinaryIO, items: Items) -> tuple[str, ...]:
-    """What the file holds beside the photo and its alpha channel, in words: none of it fits the new pixels."""
-    kinds = {kind for kind, _, _ in walk_file(stream)}
-    helpers = {
+def _find_helpers(items: Items) -> set[bytes]:
+    """The types of the auxiliary pictures of the photo."""
+    return {
         box[4:].split(b"\0")[0]
         for item, targets in items.references.get(b"auxl", {}).items()
         for kind, box in items.own(item)
         if kind == b"auxC" and set(targets) & {items.primary, *items.parts(items.primary)}
     }
+
+
+def _find_left_out(stream: BinaryIO, items: Items) -> tuple[str, ...]:
+    """What the file holds beside the photo and its alpha channel, in words: none of it fits the new pixels."""
+    kinds, helpers = {kind for kind, _, _ in walk_file(stream)}, _find_helpers(items)
     maps = any(b"gainmap" in name for name in helpers) or any(kind == b"tmap" for kind, _ in items.kinds.values())
     found = [
         ("its video", b"mpvd" in kinds),

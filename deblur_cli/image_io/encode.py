@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from deblur_cli.image_io import companions, exif, jpeg_container, pixels, png_container, tiff_writer, vips, xmp
+from deblur_cli.image_io import exif, jpeg_container, pixels, png_container, tiff_writer, vips
 from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
+from deblur_cli.image_io.fitting import check_fit, leave_jpeg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 JPEG_QUALITY, WEBP_QUALITY, AVIF_QUALITY = 95, 95, 90
 # Tables of a JPEG source are never taken coarser than this: a sharper photo shows steps that the blur hid.
 JPEG_FLOOR = 90
-_MAX_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65535}
 _COLOUR_BOX = b"colrnclx"
 _HEAD_OF_EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"  # a directory of no tags
 
@@ -36,7 +36,7 @@ def encode(photo: Photo, file_format: str, quality: int | None) -> bytes:
     Raises:
         BrokenPhotoError: the format cannot hold this photo; the text names one that can.
     """
-    _check_room(photo, file_format)
+    check_fit(photo, file_format)
     coder = {
         "jpeg": _encode_jpeg,
         "png": _encode_png,
@@ -45,59 +45,8 @@ def encode(photo: Photo, file_format: str, quality: int | None) -> bytes:
         "avif": _encode_avif,
     }
     if file_format != "jpeg":
-        photo = replace(photo, metadata=_leave_jpeg(photo.metadata))
+        photo = replace(photo, metadata=leave_jpeg(photo.metadata))
     return coder[file_format](photo, quality)
-
-
-def _leave_jpeg(metadata: Metadata) -> Metadata:
-    """The metadata with one XMP packet instead of two, which claims no video that other formats cannot hold."""
-    packet = metadata.xmp
-    if packet and metadata.xmp_extended:
-        packet = xmp.join_extended(packet, metadata.xmp_extended)
-    if metadata.video:
-        packet = companions.settle_claims(packet, video=False)
-    return replace(metadata, xmp=packet, xmp_extended=None)
-
-
-def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
-    """What of this photo the format has no place for, in words for the user; empty when all of it is kept."""
-    metadata = photo.metadata
-    small, not_jpeg = file_format in ("webp", "avif"), file_format != "jpeg"
-    chunks = {kind for kind, _ in metadata.png_chunks}
-    losses = [
-        ("16 bit", photo.pixels.dtype == np.uint16 and file_format in ("jpeg", "webp", "avif")),
-        ("IPTC", small and bool(metadata.iptc or metadata.photoshop)),
-        ("comments", (small or file_format == "tiff") and bool(metadata.comments)),
-        ("the code of its colour space (CICP)", file_format not in ("png", "avif") and b"cICP" in chunks),
-        (f"JPEG segments ({', '.join(map(_name_segment, metadata.segments))})", not_jpeg and bool(metadata.segments)),
-        ("the video behind the picture", not_jpeg and bool(metadata.video)),
-        ("PNG text and colour chunks", file_format != "png" and bool(chunks - {b"cICP"})),
-    ]
-    return tuple(name for name, lost in losses if lost)
-
-
-def _name_segment(segment: tuple[int, bytes]) -> str:
-    """Such as `APP12 PictureInfo`."""
-    marker, payload = segment
-    word = payload[:20].split(b"\0")[0].decode("ascii", "replace")
-    return f"APP{marker - 0xE0} {word if word.isprintable() else ''}".strip()
-
-
-def _check_room(photo: Photo, file_format: str) -> None:
-    """Refuse what would come out wrong without anyone noticing."""
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > _MAX_SIDE.get(file_format, max(height, width)):
-        raise BrokenPhotoError(f"{width}x{height} is too large for {file_format}; choose --format png or tiff")
-    if file_format == "jpeg" and _shows_through(photo):
-        raise BrokenPhotoError("it has transparency, which JPEG cannot hold; choose --format png, tiff, webp or avif")
-    icc = photo.metadata.icc
-    stays_grey = photo.grey and (file_format != "webp") and (file_format != "avif" or photo.alpha is None)
-    if icc and icc[16:20] == b"GRAY" and not stays_grey:
-        raise BrokenPhotoError(f"its grey colour profile does not fit into {file_format}; choose --format png or tiff")
-
-
-def _shows_through(photo: Photo) -> bool:
-    return photo.alpha is not None and bool((photo.alpha != np.iinfo(photo.alpha.dtype).max).any())
 
 
 def _stack(photo: Photo, *, grey: bool, alpha: bool) -> Pixels:

@@ -96,6 +96,14 @@ def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
     return b"".join([coded[:at], *_build_segments(metadata), coded[at:]])
 
 
+def check_room(metadata: Metadata) -> None:
+    """Raises:
+    TooLongError, BrokenPhotoError: a block does not fit into a JPEG.
+    """
+    for _ in _build_segments(metadata):
+        pass
+
+
 def _check_kind(marker: int, bits: int, channels: int) -> None:
     if channels == 4:
         raise BrokenPhotoError("a CMYK JPEG is for print; convert it to RGB first")

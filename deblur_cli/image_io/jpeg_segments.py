@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly
+from deblur_cli.image_io.limits import MAX_SEGMENTS
 
 SOI = b"\xff\xd8\xff"
 _SOS, _EOI = 0xDA, 0xD9
@@ -59,6 +60,8 @@ def read_segments(stream: BinaryIO) -> Segments:
         if length < 2:
             raise BrokenPhotoError(_DAMAGED)
         found.append((marker, read_exactly(stream, length - 2)))
+        if len(found) > MAX_SEGMENTS:
+            raise BrokenPhotoError(_DAMAGED)
     raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
 
 
@@ -89,12 +92,10 @@ def _walk(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def _resume(stream: BinaryIO, seen: bytes) -> tuple[int, bytes]:
     """The next marker and what lies before it; fill bytes of 0xFF are allowed there and do not count."""
-    while block := stream.read(_BLOCK):
-        seen = seen.lstrip(b"\xff") + block if not seen.strip(b"\xff") else seen + block
+    seen = seen.lstrip(b"\xff") or b"\xff"
+    while len(seen) <= _MAX_JUNK and (block := stream.read(_BLOCK)):
+        seen += block.lstrip(b"\xff") if seen == b"\xff" else block
         if found := _MARKER.search(seen):
             stream.seek(found.end() - len(seen), 1)
             return found.group()[1], seen[: found.start()].strip(b"\xff")
-        seen = seen[-1:] if not seen.strip(b"\xff") else seen
-        if len(seen) > _MAX_JUNK + _BLOCK:
-            break
     raise BrokenPhotoError(_DAMAGED)

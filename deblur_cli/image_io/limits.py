@@ -16,9 +16,11 @@ MAX_TAGS = 2000  # of one directory of a TIFF or an EXIF blob
 MAX_DEPTH = 6  # of directories in directories, and of pictures that are derived of pictures
 MAX_PAGES = 64  # of a TIFF that are looked at: previews and masks
 MAX_RESOURCES = 10_000  # of a Photoshop block
+MAX_SEGMENTS = 10_000  # of a JPEG before its picture; 1,000 full ones are 64 MB
 MAX_PACKET = 16 << 20  # bytes of XMP that are looked into; a longer packet is carried as it is
 MAX_ELEMENTS = 100_000  # of such a packet
 
+_SMALL = 1 << 12  # reads up to this size are not worth asking where the file ends
 _TOO_MUCH = "its metadata asks for more than this tool's limits allow; export the photo again without it"
 
 
@@ -37,13 +39,14 @@ class Meter(BufferedReader):
         Raises:
             BrokenPhotoError: the file asks for too much.
         """
-        rest = max(0, self._length - self.tell())
-        wanted = rest if size is None or size < 0 else min(size, rest)
+        if size is None or size < 0 or size > _SMALL:
+            rest = max(0, self._length - self.tell())
+            size = rest if size is None or size < 0 else min(size, rest)
         self._reads_left -= 1
         if self._reads_left < 0:
             raise BrokenPhotoError(_TOO_MUCH)
-        self.spend(wanted)
-        return super().read(wanted)
+        self.spend(size)
+        return super().read(size)
 
     def __enter__(self) -> "Meter":
         return self

@@ -72,6 +72,7 @@ class Header:
         turned: the EXIF orientation that the decoder applies by itself; `width` and `height` are after that.
         palette: pixels are indices; whether it is grey is seen only after decoding.
         grey: one colour channel.
+        alpha: there is an alpha channel, or may be one.
         limited_grey: black is 16 and white 235 of 255, which decoders mind in colour photos only.
         left_out: what of the file belongs to the old pixels and has no place here, in words.
         mended: what of the file was damaged and could be put right, in words.
@@ -85,6 +86,7 @@ class Header:
     turned: int = 1
     palette: bool = False
     grey: bool = False
+    alpha: bool = False
     limited_grey: bool = False
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)

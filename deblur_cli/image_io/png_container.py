@@ -67,6 +67,7 @@ def read_header(stream: Meter) -> Header:
         orientation=exif.read_orientation(metadata.exif),
         palette=colour == 3,
         grey=colour in (0, 4),
+        alpha=colour in (4, 6) or any(kind == b"tRNS" for kind, _ in chunks),
         metadata=metadata,
         left_out=_find_left_out(chunks),
     )

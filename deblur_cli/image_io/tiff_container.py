@@ -59,6 +59,7 @@ def read_header(stream: BinaryIO) -> Header:
         orientation=_find_orientation(stream, layout, directory),
         palette=photometric == 3,
         grey=photometric in (0, 1),
+        alpha=_first(numbers, _SAMPLES, 1) in (2, 4),
         metadata=_collect(stream, layout, directory),
         encoding=Encoding(extra_sample=0 if numbers.get(_EXTRA_SAMPLES) and extra == 0 else 2),
     )

@@ -52,6 +52,15 @@ def write_tiff(planes: Pixels, metadata: Metadata, *, alpha: bool, extra_sample:
     return parts[0][:4] + struct.pack(layout.order + "I", first) + b"".join([parts[0][8:], *parts[1:]])
 
 
+def check_blob(blob: bytes | None) -> None:
+    """Refuse an EXIF blob that a TIFF cannot carry.
+
+    Raises:
+        BrokenPhotoError: it cannot be parsed.
+    """
+    _open_blob(blob)
+
+
 _Row = tuple[int, int, bytes, bool]  # kind, count, bytes, whether the bytes are already the row's own four
 
 
