@@ -162,7 +162,8 @@ def test_grey_heif_in_limited_range_becomes_full_range(tmp_path: Path, bits: int
     photo = _photo(tmp_path / "a.heif", bmff.build(b"heic", {1: item}, 1))
     white = np.iinfo(kind).max
     assert np.abs(photo.pixels[..., 0].astype(int) - RAMP.astype(int) * (white // 255)).max() <= white * 0.015
-    assert (photo.pixels.min(), photo.pixels.max()) == (0, white)
+    assert photo.pixels.min() <= white // 1000
+    assert photo.pixels.max() == white
 
 
 @pytest.mark.parametrize("codes", [(12, 13), (9, 16), (9, 18), (1, 8), (5, 4)], ids=str)
