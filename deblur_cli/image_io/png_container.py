@@ -18,7 +18,7 @@ _RAW_PROFILES = (b"exif", b"app1", b"iptc", b"8bim", b"xmp", b"icc", b"icm")
 _CARRIED = (b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 # What the specification itself knows: read elsewhere, or about how the old pixels were stored.
 _ANCILLARY = frozenset(
-    b"tIME sBIT bKGD hIST tRNS iCCP eXIf zxIf cICP mDCV cLLI gAMA cHRM sRGB acTL fcTL oFFs sTER".split()
+    b"tIME sBIT bKGD hIST tRNS iCCP eXIf zxIf cICP mDCV cLLI gAMA cHRM sRGB acTL fcTL oFFs sTER sPLT".split()
 )
 _COLOUR_ONLY = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _METRES_PER_INCH = 0.0254

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Pixels
 
 
+_OWN_ZEROS = (0, 4)  # zeros at the end are padding, but for a few that may be the picture's own last bits
+
+
 @cache
 def load_engine() -> Any:
     """The pyvips module, silenced, and without its cache: that would return old pixels of a rewritten file.
@@ -62,12 +65,24 @@ def decode(path: Path, file_format: str) -> Pixels:
 def decode_endless(path: Path) -> Pixels:
     """The pixels of a JPEG without its end marker, if nothing but that is missing.
 
+    A decoder that has all pixels does not look at what comes then, so that other bytes make no difference.
+
     Raises:
         BrokenPhotoError: pixels are missing, too.
     """
-    engine = load_engine()
-    content = path.read_bytes().rstrip(b"\xff\0") + b"\xff\xd9"
-    return _decode(lambda: engine.Image.new_from_buffer(content, "", access="sequential", fail_on="warning"))
+    engine, content = load_engine(), path.read_bytes().rstrip(b"\xff")
+
+    def end_with(tail: bytes) -> Pixels:
+        ended = bare + tail + b"\xff\xd9"
+        return _decode(lambda: engine.Image.new_from_buffer(ended, "", access="sequential", fail_on="truncated"))
+
+    for zeros in _OWN_ZEROS:
+        bare = content.rstrip(b"\xff\0")
+        bare = content[: len(bare) + zeros]
+        # In a gap the decoder sees zeros, so the other bytes begin with ones.
+        if np.array_equal(planes := end_with(b""), end_with(bytes(range(254, 0, -1)) * 8)):
+            return planes
+    raise BrokenPhotoError("the file is cut short; copy it again from its source")
 
 
 def _decode(load: Callable[[], Any]) -> Pixels:
