@@ -22,6 +22,7 @@ _SEMANTIC = "http://ns.google.com/photos/1.0/container/item/}Semantic"
 _GAIN_MAPS = ("http://ns.adobe.com/hdr-gain-map/1.0/}", "http://ns.apple.com/HDRGainMap/1.0/}")
 _GAIN_MAP_MARKS = (b"ns.adobe.com/hdr-gain-map", b"ns.apple.com/HDRGainMap", b"urn:iso:std:iso:ts:21496:")
 _MOTION = ("MotionPhoto", "MicroVideo", "OLivePhoto", "VideoLength")  # how properties of several makers begin
+_CLAIM_WORDS = (b"photos/1.0", b"hdr-gain-map", b"HDRGainMap", *(word.encode() for word in _MOTION))
 _MP_ENTRY = 0xB002
 _LARGE_THUMBNAILS = (0x010001, 0x010002)
 _MAX_PICTURES = 20
@@ -56,7 +57,7 @@ def read_tail(path: Path) -> Tail:
 
 def settle_claims(packet: bytes | None, *, video: bool) -> bytes | None:
     """The packet without claims about companions that are not written; those about the video stay if it is."""
-    document = xml_spans.parse(packet)
+    document = xml_spans.parse(packet) if packet and any(word in packet for word in _CLAIM_WORDS) else None
     if document is None:
         return packet
     kept = ("Primary", "MotionPhoto") if video else ("Primary",)

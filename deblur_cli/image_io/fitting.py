@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65535}
 _STAMP = "x" * 1500  # as long as a recipe may become
+_LONG = 60_000  # bytes of a packet that may become too long for a JPEG by the stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +114,11 @@ def _check_shape(shape: _Shape, icc: bytes | None, file_format: str) -> None:
 
 def _check_metadata(metadata: Metadata, file_format: str) -> None:
     """Build what is written later, with a stamp in it: the same code finds what has no room."""
-    stamped = replace(metadata, xmp=xmp.merge_stamp(metadata.xmp, _STAMP))
     if file_format == "jpeg":
-        jpeg_container.check_room(stamped)
-        return
-    leave_jpeg(stamped)
+        is_long = len(metadata.xmp or b"") > _LONG
+        jpeg_container.check_room(replace(metadata, xmp=xmp.merge_stamp(metadata.xmp, _STAMP)) if is_long else metadata)
+    else:
+        leave_jpeg(metadata)
     if file_format == "tiff":
         tiff_writer.check_blob(metadata.exif)
 

@@ -18,7 +18,7 @@ MAX_PAGES = 64  # of a TIFF that are looked at: previews and masks
 MAX_RESOURCES = 10_000  # of a Photoshop block
 MAX_SEGMENTS = 10_000  # of a JPEG before its picture; 1,000 full ones are 64 MB
 MAX_PACKET = 16 << 20  # bytes of XMP that are looked into; a longer packet is carried as it is
-MAX_ELEMENTS = 100_000  # of such a packet
+MAX_ELEMENTS = 50_000  # of such a packet, attributes included
 
 _SMALL = 1 << 12  # reads up to this size are not worth asking where the file ends
 _TOO_MUCH = "its metadata asks for more than this tool's limits allow; export the photo again without it"

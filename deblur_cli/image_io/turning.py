@@ -80,8 +80,8 @@ def compose(first: int, second: int) -> int:
 
 def turn_packet(packet: bytes | None, turn: Turn) -> bytes | None:
     """The packet with every place and size in it turned like the pixels; what it does not understand stays."""
-    document = xml_spans.parse(packet)
-    if document is None or turn.orientation == 1:
+    document = xml_spans.parse(packet) if turn.orientation != 1 else None
+    if document is None:
         return packet
     upright = turn.is_quarter and _are_upright(document, turn)
     edits = [edit for element in document.elements for edit in _turn_element(element, turn, upright)]

@@ -106,6 +106,7 @@ class _Reader:
         self.content, self.base = content, base
         self.elements: list[Element] = []
         self.open: list[Element] = []
+        self.left = MAX_ELEMENTS
         self.parser = expat.ParserCreate("UTF-8", "}")
         self.parser.buffer_text = True
         self.parser.ordered_attributes = True
@@ -122,7 +123,8 @@ class _Reader:
         raise _NotUnderstood
 
     def _start(self, name: str, attributes: list[str]) -> None:
-        if len(self.elements) >= MAX_ELEMENTS or len(self.open) >= _MAX_NESTING:
+        self.left -= 1 + len(attributes) // 2
+        if self.left < 0 or len(self.open) >= _MAX_NESTING:
             raise _NotUnderstood
         parent = self.open[-1] if self.open else None
         element = Element(name, parent, self.base + self.parser.CurrentByteIndex)

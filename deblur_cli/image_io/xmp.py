@@ -35,7 +35,7 @@ _EMPTY_PACKET = _OPENING + b'</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 
 def find_stamp(packet: bytes | None) -> str | None:
     """The recipe in a packet; None when there is none or the packet cannot be parsed."""
-    document = xml_spans.parse(packet)
+    document = xml_spans.parse(packet) if packet and NAMESPACE.encode() in packet else None
     text = _find(document, _PROPERTY) if document else None
     return None if text is None else _ESCAPED.sub(_unescape, text)
 
@@ -81,7 +81,7 @@ def erase(packet: bytes | None, is_doomed: Callable[[str], bool]) -> bytes | Non
 
 def settle_orientation(packet: bytes | None) -> bytes | None:
     """The packet with `tiff:Orientation` set to 1 in place, where it has one of 1-8."""
-    document = xml_spans.parse(packet)
+    document = xml_spans.parse(packet) if packet and b"Orientation" in packet else None
     if document is None:
         return packet
     values = [value for element in document.elements if (value := element.fields().get(f"{TIFF}}}Orientation"))]
