@@ -101,8 +101,8 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "4,000 prefixes": lambda: _xmp_png(
         jpeg.packet("".join(f'<r:li xmlns:p{at}="{DEBLUR}" p{at}:recipe="x"/>' for at in range(4000)))
     ),
-    "100,000 attributes": lambda: _xmp_png(_description(*(f'deblur:a{at}="1"' for at in range(100_000)))),
-    "400,000 elements": lambda: _xmp_png(_description(body="<r:li/>" * 400_000)),
+    "60,000 attributes": lambda: _xmp_png(_description(*(f'deblur:a{at}="1"' for at in range(60_000)))),
+    "60,000 elements": lambda: _xmp_png(_description(body="<r:li/>" * 60_000)),
     "200,000 levels": lambda: _xmp_png(_description(body="<a>" * 200_000 + "</a>" * 200_000)),
     "openings that never close": lambda: _xmp_png(b"<RDF " * 60_000),
     "entities of entities": lambda: _xmp_png(
