@@ -3,6 +3,7 @@
 Source: TIFF 6.0; Adobe Photoshop TIFF Technical Notes; BigTIFF.
 """
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,8 @@ _REFUSED = {
 }
 # None, CCITT, LZW, JPEG, deflate (two numbers), PackBits: what every libtiff can read.
 _COMPRESSIONS = frozenset([1, 2, 3, 4, 5, 7, 8, 32773, 32946])
+# What a decoder needs: size and kind, strips and tiles, the settings of CCITT, the predictor, palettes, JPEG tables.
+_DECODED = {*range(256, 260), 262, 266, 273, *range(277, 280), 284, 292, 293, 317, 320, *range(322, 326), 338, 339, 347}
 _MAX_PIECES = 1_000_000  # strips of one row, or tiles of 23 x 23 pixels, of the largest photo that is read
 _EVEN = "convert it to RGB of 8 or 16 bits first"
 
@@ -157,16 +160,18 @@ def verify_pieces(path: Path) -> None:
     pieces.verify(path)
 
 
-def read_first_page(path: Path) -> bytes | None:
-    """The file without the link to its previews, for a decoder that minds faults in them; None without a link."""
+def read_bare(path: Path) -> bytes:
+    """The file as one picture with no tags but those a decoder needs: it must not mind faults in all the others."""
     with Meter(path) as stream:
         layout = ifd.read_layout(stream)
-        directory = ifd.read_directory(stream, layout, layout.first)
-    if not directory.next_offset:
-        return None
+        entries = ifd.read_directory(stream, layout, layout.first).entries
     content = path.read_bytes()
-    size = 8 if layout.big else 4
-    return content[: directory.next_position] + bytes(size) + content[directory.next_position + size :]
+    width, code, step = (8, "Q", 20) if layout.big else (4, "H", 12)
+    rows = [content[entries[tag].position :][:step] for tag in sorted(_DECODED & entries.keys())]
+    place = len(content) + len(content) % 2
+    table = struct.pack(layout.order + code, len(rows)) + b"".join(rows) + bytes(width)
+    first = struct.pack(layout.order + ("Q" if layout.big else "I"), place)
+    return content[:width] + first + content[2 * width :].ljust(place - 2 * width, b"\0") + table
 
 
 def _find_orientation(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> int:

@@ -56,10 +56,10 @@ def decode(path: Path, file_format: str) -> Pixels:
     try:
         return _decode(lambda: engine.Image.new_from_file(name, **how))
     except BrokenPhotoError:
-        first_page = tiff_container.read_first_page(path) if file_format == "tiff" else None
-        if first_page is None:
+        if file_format != "tiff":
             raise
-        return _decode(lambda: engine.Image.new_from_buffer(first_page, "", **how))
+        bare = tiff_container.read_bare(path)
+        return _decode(lambda: engine.Image.new_from_buffer(bare, "", **how))
 
 
 def decode_endless(path: Path) -> Pixels:
