@@ -198,6 +198,7 @@ def _find_left_out(stream: BinaryIO, items: Items) -> tuple[str, ...]:
     maps = any(b"gainmap" in name for name in helpers) or any(kind == b"tmap" for kind, _ in items.kinds.values())
     found = [
         ("its video", b"mpvd" in kinds),
+        ("a box of another program (uuid)", b"uuid" in kinds),
         ("its gain map", maps),
         ("its depth map or mattes", any(name not in _ALPHA and b"gainmap" not in name for name in helpers)),
     ]

@@ -21,8 +21,11 @@ STRUCTURE_TAGS = frozenset(
         (273, 297, 301, 317, 700, 33421, 33422, 33723, 34377, 34675, 37724),
     )
 )
-# In camera RAW files IFD0 is full of private tags: only these describe the photo.
-RAW_TAGS = frozenset([270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD])
+# In camera RAW files IFD0 is full of private tags: only these describe the photo, the last ones in Windows' words.
+RAW_TAGS = frozenset(
+    [270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD, 18246, 18249]
+    + [*range(40091, 40096)]
+)
 _RESOLUTION_ONLY = {exif.ORIENTATION, exif.X_RESOLUTION, exif.Y_RESOLUTION, exif.RESOLUTION_UNIT}
 _POINTERS = (exif.EXIF_IFD, exif.GPS_IFD, exif.INTEROP_IFD)
 _MAX_PIN = 32 << 10
