@@ -149,6 +149,17 @@ def test_photo_that_lacks_pixels_too_is_refused(tmp_path: Path, progressive: boo
         _read(tmp_path / "a.jpg", jpeg.code(noise, progressive=progressive)[: -2 - missing])
 
 
+def test_picture_that_is_larger_than_its_bytes_can_tell_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    content = bytearray(PLAIN)
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 20_000, 24_000)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(PhotoError, match="cut short: 24000x20000 takes more bytes"):
+        image_io.probe_size(tmp_path / "a.jpg")
+    (tmp_path / "flat.jpg").write_bytes(jpeg.code(np.zeros((4000, 6000, 3), np.uint8), optimize=True, progressive=True))
+    assert image_io.probe_size(tmp_path / "flat.jpg") == (6000, 4000)
+
+
 def _packet_of(size: int) -> bytes:
     body = '<d:title>{}</d:title><d:rights r:resource="urn:r"/>'
     space = 'xmlns:d="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"'

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from deblur_cli.image_io import exif, photoshop, xmp
 from deblur_cli.image_io.companions import MPF
-from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
+from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, stream_length
 from deblur_cli.image_io.jpeg_segments import read_segments
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
@@ -33,6 +33,8 @@ _OLD_PIXELS = (
     (0xEE, b"Adobe", ""),
 )
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FIRST_ARITHMETIC = 0xC9  # the markers below are of Huffman's coding, in which
+_MOST_PIXELS = 8 * 64  # are told by a byte at most: a block of 8 x 8 takes at least a bit
 _SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}
 # fmt: off
 _ZIGZAG = (
@@ -57,6 +59,8 @@ def read_header(stream: BinaryIO) -> Header:
     marker, frame = frames[0]
     bits, height, width, channels = struct.unpack(">BHHB", frame[:6])
     _check_kind(marker, bits, channels)
+    if marker < _FIRST_ARITHMETIC and stream_length(stream) * _MOST_PIXELS < width * height:
+        raise BrokenPhotoError(f"it is cut short: {width}x{height} takes more bytes; copy it again from its source")
     metadata, left_out = _collect(segments.found)
     return Header(
         "jpeg",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Pixels
 
 
-_OWN_ZEROS = (0, 4)  # zeros at the end are padding, but for a few that may be the picture's own last bits
+_OWN_ZEROS = 4  # zeros at the end are padding, but for a few that may be the picture's own last bits
 
 
 @cache
@@ -76,9 +76,9 @@ def decode_endless(path: Path) -> Pixels:
         ended = bare + tail + b"\xff\xd9"
         return _decode(lambda: engine.Image.new_from_buffer(ended, "", access="sequential", fail_on="truncated"))
 
-    for zeros in _OWN_ZEROS:
-        bare = content.rstrip(b"\xff\0")
-        bare = content[: len(bare) + zeros]
+    least = len(content.rstrip(b"\xff\0"))
+    for size in sorted({least, min(least + _OWN_ZEROS, len(content))}):
+        bare = content[:size]
         # In a gap the decoder sees zeros, so the other bytes begin with ones.
         if np.array_equal(planes := end_with(b""), end_with(bytes(range(254, 0, -1)) * 8)):
             return planes
