@@ -149,6 +149,11 @@ def test_places_of_other_kinds_turn_too() -> None:
     assert _numbers(turned, "CropLeft", "CropTop", "CropRight", "CropBottom") == pytest.approx([0.1, 0.1, 0.8, 0.5])
 
 
+def test_numbers_with_exponents_turn_too() -> None:
+    packet = jpeg.packet('<a:A a:x="5e-02" a:y="2.5E-1"/>', 'xmlns:a="http://ns.adobe.com/xmp/sType/Area#"')
+    assert _numbers(turn_packet(packet, Turn(3, WIDTH, HEIGHT)) or b"", "a:x", "a:y") == [0.95, 0.75]
+
+
 def test_page_sizes_and_numbers_that_are_none_stay() -> None:
     body = '<p:MaxPageSize d:w="3" d:h="2"/><mwg-rs:Area a:x="left" a:y="0.5"/>'
     packet = jpeg.packet(body, MWG + ' xmlns:p="http://ns.adobe.com/xap/1.0/t/pg/"')

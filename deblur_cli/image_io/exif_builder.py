@@ -23,8 +23,10 @@ STRUCTURE_TAGS = frozenset(
 )
 # In camera RAW files IFD0 is full of private tags: only these describe the photo, the last ones in Windows' words.
 RAW_TAGS = frozenset(
-    [270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD]
-    + [18246, 18249, 40091, 40092, 40093, 40094, 40095]
+    itertools.chain(
+        (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD),
+        (18246, 18249, *range(40091, 40096)),
+    )
 )
 _RESOLUTION_ONLY = {exif.ORIENTATION, exif.X_RESOLUTION, exif.Y_RESOLUTION, exif.RESOLUTION_UNIT}
 _POINTERS = (exif.EXIF_IFD, exif.GPS_IFD, exif.INTEROP_IFD)

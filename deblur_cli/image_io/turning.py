@@ -28,7 +28,7 @@ _SWAPPED = (
     (f"{_TIFF}XResolution", f"{_TIFF}YResolution"),
     (f"{_EXIF}PixelXDimension", f"{_EXIF}PixelYDimension"),
 )
-_NUMBER = re.compile(r"\s{0,99}[+-]?\d{0,9}(?:\.\d{0,30})?\s{0,99}")
+_NUMBER = re.compile(r"\s{0,99}[+-]?\d{0,9}(?:\.\d{0,30})?(?:[eE][+-]?\d\d?)?\s{0,99}")
 _MIRRORED = (2, 4, 5, 7)
 _DEGREES = {3: 180, 4: 180, 5: 270, 6: 90, 7: 90, 8: 270}  # clockwise, after the mirror of 2, 4, 5, 7
 
