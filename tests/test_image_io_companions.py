@@ -127,6 +127,14 @@ def test_progressive_photo_ends_where_its_last_scan_ends(tmp_path: Path) -> None
     assert image_io.read_photo(tmp_path / "a.jpg").metadata.video == VIDEO
 
 
+def test_thumbnails_inside_the_packet_show_the_old_picture_and_go(tmp_path: Path) -> None:
+    body = "<v:Thumbnails><r:Alt><r:li><r:Description g:image='AAAA' g:width='9'/></r:li></r:Alt></v:Thumbnails>"
+    spaces = 'xmlns:v="http://ns.adobe.com/xap/1.0/" xmlns:g="http://ns.adobe.com/xap/1.0/g/img/" v:Rating="3"'
+    packet = _read(tmp_path / "a.jpg", packet=jpeg.packet(body, spaces)).metadata.xmp or b""
+    assert b"AAAA" not in packet
+    assert b'v:Rating="3"' in packet
+
+
 def test_claims_about_a_video_that_is_not_there_are_removed(tmp_path: Path) -> None:
     packet = jpeg.packet(_directory("Primary", "MotionPhoto"), f'{GOOGLE} G:MotionPhoto="1"')
     assert b"MotionPhoto" not in (_read(tmp_path / "a.jpg", packet=packet).metadata.xmp or b"")

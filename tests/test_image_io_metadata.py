@@ -122,6 +122,16 @@ def test_dpi_is_stored_where_pillow_finds_it(tmp_path: Path, file_format: str) -
     assert tuple(map(float, seen)) == pytest.approx((240, 120), abs=0.02)
 
 
+@pytest.mark.parametrize("file_format", factory.ALL_FORMATS)
+def test_resolution_beyond_all_reason_stops_no_format(tmp_path: Path, file_format: str) -> None:
+    blob = factory.make_exif().replace((300).to_bytes(4, "little") + b"\1\0\0\0", b"\xfe\xff\xff\xff\1\0\0\0")
+    metadata = image_io.Metadata(exif=blob)
+    factory.save_by_pillow(tmp_path / "a.png", "png", factory.make_pixels(), metadata)
+    photo = image_io.read_photo(tmp_path / "a.png")
+    assert photo.metadata.dpi is None
+    assert factory.MAKER_NOTE in (_write(photo, tmp_path / "b", file_format).metadata.exif or b"")
+
+
 @pytest.mark.parametrize("file_format", ["webp", "avif"])
 def test_dpi_joins_an_exif_without_moving_its_maker_note(tmp_path: Path, file_format: str) -> None:
     blob = factory.make_exif().replace(b"\x28\x01\x03\0", b"\x29\x01\x03\0")  # the unit becomes another tag

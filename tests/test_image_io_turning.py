@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deblur_cli import image_io
-from deblur_cli.image_io import exif, ifd, xmp
+from deblur_cli.image_io import exif, ifd, photoshop, xmp
 from deblur_cli.image_io.turning import Turn, compose, turn_packet
 
 WIDTH, HEIGHT = 96, 64
@@ -185,6 +185,22 @@ def test_subject_of_exif_turns_in_place(orientation: int, order: str, tag: int, 
     row, column = np.argwhere(np.asarray(image))[0]
     assert found[:2] == (column, row)
     assert found[2:] == (numbers[2:][::-1] if orientation >= 5 else numbers[2:])
+
+
+def test_clipping_path_of_photoshop_turns_and_its_resolutions_swap() -> None:
+    one = 1 << 24
+    knot = struct.pack(">H6i", 2, *(one // 4, one // 8) * 3)
+    count = struct.pack(">HHH", 0, 1, 0).ljust(26, b"\0")
+    block = b"8BIM\x07\xd0\x05Mask1" + struct.pack(">I", 52) + count + knot
+    block += b"8BIM\x03\xed\0\0" + struct.pack(">I", 16) + b"ABCDEFGHabcdefgh"
+    turned = photoshop.turn_resources(block, Turn(6, WIDTH, HEIGHT)) or b""
+    assert len(turned) == len(block)
+    assert struct.pack(">H6i", 2, *(one // 8, one - one // 4) * 3) in turned
+    assert count in turned
+    assert turned.endswith(b"abcdefghABCDEFGH")
+    assert photoshop.turn_resources(block, Turn(1, WIDTH, HEIGHT)) == block
+    odd = b"8BIM\x07\xd0\0\0" + struct.pack(">I", 3) + b"abc\0"
+    assert photoshop.turn_resources(odd, Turn(6, WIDTH, HEIGHT)) == odd
 
 
 @pytest.mark.parametrize("first", range(1, 9))

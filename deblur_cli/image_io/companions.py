@@ -19,10 +19,14 @@ from deblur_cli.image_io.xml_spans import Edit, Element
 MPF = b"MPF\0"
 _CONTAINER = "http://ns.google.com/photos/1.0/container/}Directory"
 _SEMANTIC = "http://ns.google.com/photos/1.0/container/item/}Semantic"
-_GAIN_MAPS = ("http://ns.adobe.com/hdr-gain-map/1.0/}", "http://ns.apple.com/HDRGainMap/1.0/}")
+_OLD_PIXELS = (
+    "http://ns.adobe.com/hdr-gain-map/1.0/}",
+    "http://ns.apple.com/HDRGainMap/1.0/}",
+    "http://ns.adobe.com/xap/1.0/}Thumbnails",
+)
 _GAIN_MAP_MARKS = (b"ns.adobe.com/hdr-gain-map", b"ns.apple.com/HDRGainMap", b"urn:iso:std:iso:ts:21496:")
 _MOTION = ("MotionPhoto", "MicroVideo", "OLivePhoto", "VideoLength")  # how properties of several makers begin
-_CLAIM_WORDS = (b"photos/1.0", b"hdr-gain-map", b"HDRGainMap", *(word.encode() for word in _MOTION))
+_CLAIM_WORDS = (b"photos/1.0", b"hdr-gain-map", b"HDRGainMap", b"Thumbnails", *(word.encode() for word in _MOTION))
 _MP_ENTRY = 0xB002
 _LARGE_THUMBNAILS = (0x010001, 0x010002)
 _MAX_PICTURES = 20
@@ -56,7 +60,10 @@ def read_tail(path: Path) -> Tail:
 
 
 def settle_claims(packet: bytes | None, *, video: bool) -> bytes | None:
-    """The packet without claims about companions that are not written; those about the video stay if it is."""
+    """The packet without claims about companions that are not written, and without the old thumbnails inside it.
+
+    Claims about the video stay if the video does.
+    """
     document = xml_spans.parse(packet) if packet and any(word in packet for word in _CLAIM_WORDS) else None
     if document is None:
         return packet
@@ -76,7 +83,7 @@ def settle_claims(packet: bytes | None, *, video: bool) -> bytes | None:
 
 def _is_claim(name: str, *, video: bool) -> bool:
     local = name.rpartition("}")[2]
-    return name.startswith(_GAIN_MAPS) or (not video and local.startswith(_MOTION) and name != _SEMANTIC)
+    return name.startswith(_OLD_PIXELS) or (not video and local.startswith(_MOTION) and name != _SEMANTIC)
 
 
 def _row_of(element: Element) -> Element | None:

@@ -101,8 +101,10 @@ def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
 
 
 def check_room(metadata: Metadata) -> None:
-    """Raises:
-    TooLongError, BrokenPhotoError: a block does not fit into a JPEG.
+    """Build all segments of the metadata and forget them.
+
+    Raises:
+        BrokenPhotoError: a block does not fit into a JPEG.
     """
     for _ in _build_segments(metadata):
         pass

@@ -15,6 +15,7 @@ from deblur_cli.image_io import (
     companions,
     exif,
     jpeg_container,
+    photoshop,
     png_container,
     tiff_container,
     webp_container,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Pixels
 
 MAX_MEGAPIXELS = 500
+_MAX_DPI = 4_000_000  # what PNG and EXIF can both write, in pixels per metre and in thousandths of a pixel per inch
 _DAMAGED = "its header is damaged; copy it again from its source"
 
 _HEADER_READERS: dict[str, Callable[[Meter], Header]] = {
@@ -188,8 +190,10 @@ def _settle(header: Header) -> Metadata:
     packet, extended = (turn_packet(part, turn) for part in (metadata.xmp, metadata.xmp_extended))
     packet = xmp.settle_orientation(packet) if is_told else packet
     packet = companions.settle_claims(packet, video=metadata.video is not None)
-    dpi = metadata.dpi[::-1] if metadata.dpi and turn.is_quarter else metadata.dpi
-    return replace(metadata, exif=blob, xmp=packet, xmp_extended=extended, dpi=dpi)
+    dpi = metadata.dpi if metadata.dpi and max(metadata.dpi) < _MAX_DPI else None
+    dpi = dpi[::-1] if dpi and turn.is_quarter else dpi
+    resources = photoshop.turn_resources(metadata.photoshop, turn)
+    return replace(metadata, exif=blob, xmp=packet, xmp_extended=extended, photoshop=resources, dpi=dpi)
 
 
 def _find_turn(header: Header) -> Turn:
