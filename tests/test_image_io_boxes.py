@@ -163,7 +163,23 @@ def test_grey_heif_in_limited_range_becomes_full_range(tmp_path: Path, bits: int
     white = np.iinfo(kind).max
     assert np.abs(photo.pixels[..., 0].astype(int) - RAMP.astype(int) * (white // 255)).max() <= white * 0.015
     assert photo.pixels.min() <= white // 1000
+    assert photo.alpha is None
     assert photo.pixels.max() == white
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_alpha_beside_grey_in_limited_range_keeps_its_full_range(tmp_path: Path, bits: int) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    planes = np.dstack([RAMP, RAMP.T]).astype(np.uint8 if bits == 8 else np.uint16) * (1 if bits == 8 else 257)
+    with (tmp_path / "a.heif").open("wb") as stream:
+        mode = "LA" if bits == 8 else "LA;16"
+        pillow_heif.encode(mode, (64, 64), planes.tobytes(), stream, quality=100, bit_depth=bits)
+    content = bytearray((tmp_path / "a.heif").read_bytes())
+    content[content.index(b"nclx") + 10] = 0  # the picture says now that its black is 16
+    photo = _photo(tmp_path / "a.heif", bytes(content))
+    assert photo.alpha is not None
+    assert (photo.alpha.min(), photo.alpha.max()) == (0, np.iinfo(planes.dtype).max)
+    assert (photo.pixels.min(), photo.pixels.max()) == (0, np.iinfo(planes.dtype).max)
 
 
 @pytest.mark.parametrize("codes", [(12, 13), (9, 16), (9, 18), (1, 8), (5, 4)], ids=str)

@@ -142,7 +142,7 @@ def _decode(path: Path, header: Header) -> tuple[Pixels, Header]:
             tiff_container.verify_pieces(path)
         planes, bits = vips.decode(path, header.file_format), header.bits if header.file_format == "avif" else 8
     if header.limited_grey:
-        pixels.stretch_range(planes)
+        pixels.stretch_range(planes, bits)
     elif 8 < bits < 16:
         planes = pixels.spread_to_16(planes, bits)
     return planes, header
