@@ -96,6 +96,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "60,000 segments": lambda: (code := jpeg.code(PIXELS))[:2] + b"\xff\xfe\0\2" * 60_000 + code[2:],
     "EXIF of 4 GB in a WebP": lambda: b"RIFF\x64\0\0\0WEBPEXIF\xfe\xff\xff\xff" + bytes(92),
     "a box of 2^63 bytes": lambda: bmff.box(b"ftyp", b"avif\0\0\0\0avif") + b"\0\0\0\1meta" + struct.pack(">Q", 2**63),
+    "millions of boxes": lambda: (
+        bmff.box(b"ftyp", b"avif\0\0\0\0avif") + bmff.full_box(b"meta", bmff.box(b"free", b"") * 1_000_000)
+    ),
     "blanks in a packet": lambda: _xmp_png(_description('deblur:a="1"', body=" " * 400_000)),
     "blanks in a tag": lambda: _xmp_png(_description('deblur:a="1"' + " " * 400_000)),
     "4,000 prefixes": lambda: _xmp_png(

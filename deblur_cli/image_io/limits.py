@@ -10,7 +10,7 @@ from pathlib import Path
 from deblur_cli.image_io.faults import BrokenPhotoError
 
 MAX_BYTES = 64 << 20  # read or unpacked for one file; the parsers hold at most three copies of it at a time
-MAX_READS = 800_000  # about a second of Python
+MAX_READS = 500_000  # less than a second of Python
 MAX_TABLE = 1 << 20  # bytes of one table of items in AVIF or HEIF
 MAX_TAGS = 2000  # of one directory of a TIFF or an EXIF blob
 MAX_DEPTH = 6  # of directories in directories, and of pictures that are derived of pictures

@@ -124,13 +124,14 @@ def _measure_lzw(block: bytes, most: int) -> int:
 
     if block[:1] == b"\0" and block[1:2] and block[1] & 1:
         return most  # the order of bits before TIFF 5.0 is taken on trust
-    padded = np.frombuffer(block + bytes(4), np.uint8).astype(np.uint32)
+    padded = np.frombuffer(block + bytes(4), np.uint8)
     at, total, end = 9, 0, 8 * len(block)
     while at + 9 <= end:
         starts, widths = _layout()
         starts = starts[: np.searchsorted(starts + widths, end - at, "right")] + at
         byte, shift = starts >> 3, 32 - (starts & 7) - widths[: len(starts)]
-        words = padded[byte] << 24 | padded[byte + 1] << 16 | padded[byte + 2] << 8 | padded[byte + 3]
+        first, second, third, fourth = (padded[byte + place].astype(np.uint32) for place in range(4))
+        words = first << 24 | second << 16 | third << 8 | fourth
         codes = (words >> shift.astype(np.uint32)) & ((1 << widths[: len(starts)]) - 1)
         stops = np.flatnonzero((codes == _CLEAR) | (codes == _END))
         if not len(stops):
