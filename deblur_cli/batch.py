@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deblur_cli.errors import BackendError
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.image_io import Photo, find_losses, read_photo, read_stamp, write_photo
+from deblur_cli.image_io import Photo, check_fit, find_losses, read_photo, read_stamp, write_photo
 from deblur_cli.leftovers import remove_dead_leftovers, remove_own_leftovers
 from deblur_cli.plan import Job, output_folders
 from deblur_cli.recipe import Recipe
@@ -163,6 +163,7 @@ class _Batch:
         piece, started = _Piece(job), time.perf_counter()
         try:
             piece.photo = read_photo(job.source)  # first: it knows how to tell a file that cannot be opened
+            check_fit(piece.photo, job.source, file_format=job.file_format)
             piece.input_sha256 = hash_file(job.source)
         except Exception as fault:  # recorded: the batch goes on with the next photo
             piece.fault = fault
@@ -226,6 +227,8 @@ class _Batch:
         job, started = piece.job, time.perf_counter()
         try:
             assert piece.photo is not None
+            for note in piece.photo.notes:
+                self._tell(Notice(job, note))
             if losses := find_losses(piece.photo, job.file_format):
                 self._tell(Notice(job, f"{job.file_format} has no place for {', '.join(losses)}"))
             job.output.parent.mkdir(parents=True, exist_ok=True)

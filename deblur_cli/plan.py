@@ -14,7 +14,7 @@ from typing import Literal
 
 from deblur_cli.errors import BackendError, InputError, PhotoError
 from deblur_cli.folders import check_writable, nearest_existing
-from deblur_cli.image_io import probe_size, read_stamp
+from deblur_cli.image_io import find_misfit, probe_size, read_stamp
 from deblur_cli.inputs import Found, FoundPhoto
 from deblur_cli.naming import Layout
 from deblur_cli.recipe import Recipe, same_recipe, stamped_input
@@ -38,6 +38,7 @@ class Job:
     action: Action
     width: int = 0  # 0 when the header cannot be read: the work will say why
     height: int = 0
+    misfit: str = ""  # why the format cannot hold the photo: known now, so that nothing is worked for it
 
     @property
     def pixels(self) -> int:
@@ -79,6 +80,7 @@ def build_plan(found: Found, layout: Layout, recipe: Recipe, *, overwrite: bool)
     check_writable({job.output.parent for job in jobs})
     _check_names(jobs)
     decided = [_measure(_decide(job, recipe, overwrite=overwrite)) for job in jobs]
+    _check_fits(decided)
     _check_space(decided)
     return Plan(jobs=tuple(decided), ignored=found.ignored)
 
@@ -185,7 +187,14 @@ def _measure(job: Job) -> Job:
         width, height = probe_size(job.source)
     except PhotoError:
         return job
-    return replace(job, width=width, height=height)
+    return replace(job, width=width, height=height, misfit=find_misfit(job.source, job.file_format) or "")
+
+
+def _check_fits(jobs: Iterable[Job]) -> None:
+    """Refuse a plan in which no photo at all fits its format; a single one fails in the work and is told before."""
+    todo = [job for job in jobs if job.action != "skip"]
+    if todo and all(job.misfit for job in todo):
+        raise InputError(_listing([f"{job.source}: {job.misfit}" for job in todo]))
 
 
 def _check_space(jobs: Iterable[Job]) -> None:

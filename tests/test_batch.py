@@ -1,5 +1,7 @@
 import os
 import threading
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +258,28 @@ def test_a_photo_that_cannot_carry_the_recipe_is_written_and_told(jobs):
     assert [event.text for event in events if isinstance(event, Notice)] == [
         "its XMP is damaged and stays as it is, without the recipe; another run will ask for --overwrite"
     ]
+
+
+def test_a_photo_that_does_not_fit_its_format_fails_before_the_network_and_the_others_are_written(jobs):
+    wide = jobs[1].source
+    Image.new("RGB", (17_000, 4)).save(wide)
+    seen = []
+
+    def count(blurry, hooks):
+        seen.append(blurry.shape[1])
+        return blurry
+
+    as_webp = [replace(job, file_format="webp") for job in jobs if job is not jobs[2]]
+    outcome, _ = run(as_webp, count)
+    assert [result.status for result in outcome.results] == ["done", "failed", "done", "done"]
+    assert outcome.results[1].error == f"{wide}: 17000x4 is too large for webp; choose --format png or tiff"
+    assert seen == [6, 6, 6]
+
+
+def test_what_was_mended_or_left_out_in_reading_is_told(jobs):
+    content = jobs[0].source.read_bytes()
+    chunk = (0).to_bytes(4, "big") + b"caBX" + zlib.crc32(b"caBX").to_bytes(4, "big")
+    jobs[0].source.write_bytes(content[:33] + chunk + content[33:])
+    _, events = run(jobs[:1])
+    notices = [event.text for event in events if isinstance(event, Notice)]
+    assert notices == ["left out, since it belongs to the old pixels: its PNG chunks caBX"]

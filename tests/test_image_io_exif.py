@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur_cli.image_io import exif, exif_builder, ifd
+from deblur_cli.image_io.turning import Turn
 
 both_orders = pytest.mark.parametrize("order", ["<", ">"])
 
@@ -26,7 +27,7 @@ def test_orientation_is_read_in_both_byte_orders(order: str, orientation: int) -
 @both_orders
 def test_settling_a_half_turn_changes_the_orientation_and_the_thumbnail_link_only(order: str) -> None:
     blob = factory.make_exif(3, order)
-    settled = exif.settle(blob, 3)
+    settled = exif.settle(blob, Turn(3, 32, 24))
     link = 8 + 2 + 7 * 12
     orientation_value = 8 + 2 + 12 + 8
     changed = _changed_bytes(blob, settled)
@@ -38,7 +39,7 @@ def test_settling_a_half_turn_changes_the_orientation_and_the_thumbnail_link_onl
 @both_orders
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_settling_a_quarter_turn_swaps_the_dimensions(order: str, orientation: int) -> None:
-    settled = exif.settle(factory.make_exif(orientation, order, size=(32, 24)), orientation)
+    settled = exif.settle(factory.make_exif(orientation, order, size=(32, 24)), Turn(orientation, 32, 24))
     stream = BytesIO(settled)
     layout = ifd.read_layout(stream)
     root = ifd.read_directory(stream, layout, layout.first)
@@ -57,14 +58,14 @@ def test_settling_a_quarter_turn_swaps_the_dimensions(order: str, orientation: i
 def test_damaged_blobs_are_left_alone(blob: bytes) -> None:
     assert exif.read_orientation(blob) == 1
     assert exif.read_dpi(blob) is None
-    assert exif.settle(blob, 6) == blob
+    assert exif.settle(blob, Turn(6, 32, 24)) == blob
 
 
 @settings(deadline=None, database=None, max_examples=60)
 @given(st.binary(max_size=120), st.integers(1, 8))
 def test_no_bytes_make_the_patcher_fail_or_change_their_length(tail: bytes, orientation: int) -> None:
     for head in (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b""):
-        assert len(exif.settle(head + tail, orientation)) == len(head + tail)
+        assert len(exif.settle(head + tail, Turn(orientation, 32, 24))) == len(head + tail)
         assert 1 <= exif.read_orientation(head + tail) <= 8
         exif.with_dpi(head + tail, (72.0, 72.0))
 

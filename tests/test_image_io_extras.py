@@ -12,7 +12,9 @@ import pytest
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import exif
+from deblur_cli.image_io import camera, exif
+from deblur_cli.image_io.limits import Meter
+from deblur_cli.image_io.turning import Turn
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_heic_is_read_with_its_metadata(tmp_path: Path, monkeypatch: pytest.Monk
     assert np.abs(photo.pixels.astype(int) - expected).mean() < (600 if deep else 3)
     assert photo.metadata.xmp == factory.XMP
     assert factory.MAKER_NOTE in (photo.metadata.exif or b"")
-    assert photo.metadata.exif == exif.settle(factory.make_exif(6), 6)  # its width is the height now
+    assert photo.metadata.exif == exif.settle(factory.make_exif(6), Turn(6, 32, 24))  # its width is the height now
     content = (tmp_path / "a.heic").read_bytes()
     (tmp_path / "a.heic").write_bytes(content[: len(content) * 3 // 4])
     with pytest.raises(PhotoError, match="cut short"):
@@ -160,3 +162,47 @@ def test_raw_that_libraw_does_not_know_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.cr2").write_bytes(b"II*\0" + bytes(200))
     with pytest.raises(PhotoError, match=r"a\.cr2: LibRaw cannot read it .*; convert it to TIFF first$"):
         image_io.read_photo(tmp_path / "a.cr2")
+
+
+def _make_dng_with(packet: bytes, iptc: bytes) -> bytes:
+    """The small RAW photo with XMP and IPTC in the tags that DNG, CR2 and NEF keep them in."""
+    content = bytearray(_make_dng())
+    at = struct.unpack_from("<I", content, 4)[0]
+    count = struct.unpack_from("<H", content, at)[0]
+    rows = [bytes(content[at + 2 + 12 * row : at + 14 + 12 * row]) for row in range(count)]
+    rows += [
+        struct.pack("<HHII", tag, kind, len(block), 0) for tag, kind, block in ((700, 1, packet), (33723, 7, iptc))
+    ]
+    values = len(content) + len(content) % 2
+    rows[-2] = rows[-2][:8] + struct.pack("<I", values)
+    rows[-1] = rows[-1][:8] + struct.pack("<I", values + len(packet))
+    table = values + len(packet) + len(iptc)
+    table += table % 2
+    rows.sort(key=lambda row: struct.unpack("<H", row[:2]))
+    body = (bytes(content) + bytes(len(content) % 2) + packet + iptc).ljust(table, b"\0")
+    return body[:4] + struct.pack("<I", table) + body[8:] + struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4)
+
+
+def test_xmp_and_iptc_of_a_raw_are_kept_and_turned(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    spaces = b'xmlns:a="http://ns.adobe.com/xmp/sType/Area#" a:x="0.25" a:y="0.125" '
+    packet = factory.XMP.replace(b"xmlns:dc=", spaces + b"xmlns:dc=").replace(b'tion="1"', b'tion="6"')
+    (tmp_path / "a.dng").write_bytes(_make_dng_with(packet, factory.IPTC))
+    photo = image_io.read_photo(tmp_path / "a.dng")
+    assert photo.metadata.iptc == factory.IPTC
+    expected = packet.replace(b'a:x="0.25" a:y="0.125"', b'a:x="0.875" a:y="0.25"').replace(b'tion="6"', b'tion="1"')
+    assert photo.metadata.xmp == expected
+    for file_format in ("tiff", "jpeg"):
+        image_io.write_photo(photo, tmp_path / "b", file_format=file_format, quality=None, stamp="r", times_of=None)
+        back = image_io.read_photo(tmp_path / "b").metadata
+        assert back.iptc == factory.IPTC
+        assert b"caf\xc3\xa9" in (back.xmp or b"")
+
+
+def test_xmp_of_a_cr3_is_found_in_its_box() -> None:
+    box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + camera._XMP_BOX + factory.XMP
+    other = struct.pack(">I4s", 24 + 9, b"uuid") + bytes(25)
+    content = struct.pack(">I4s4s", 12, b"ftyp", b"crx ") + other + box
+    assert camera._read_canon_packet(Meter(content)) == factory.XMP
+    assert camera._read_canon_packet(Meter(content[:-3])) is None
+    assert camera._read_canon_packet(Meter(b"FUJIFILMCCD-RAW ")) is None

@@ -122,6 +122,16 @@ def test_dpi_is_stored_where_pillow_finds_it(tmp_path: Path, file_format: str) -
     assert tuple(map(float, seen)) == pytest.approx((240, 120), abs=0.02)
 
 
+@pytest.mark.parametrize("file_format", factory.ALL_FORMATS)
+def test_resolution_beyond_all_reason_stops_no_format(tmp_path: Path, file_format: str) -> None:
+    blob = factory.make_exif().replace((300).to_bytes(4, "little") + b"\1\0\0\0", b"\xfe\xff\xff\xff\1\0\0\0")
+    metadata = image_io.Metadata(exif=blob)
+    factory.save_by_pillow(tmp_path / "a.png", "png", factory.make_pixels(), metadata)
+    photo = image_io.read_photo(tmp_path / "a.png")
+    assert photo.metadata.dpi is None
+    assert factory.MAKER_NOTE in (_write(photo, tmp_path / "b", file_format).metadata.exif or b"")
+
+
 @pytest.mark.parametrize("file_format", ["webp", "avif"])
 def test_dpi_joins_an_exif_without_moving_its_maker_note(tmp_path: Path, file_format: str) -> None:
     blob = factory.make_exif().replace(b"\x28\x01\x03\0", b"\x29\x01\x03\0")  # the unit becomes another tag
@@ -152,17 +162,18 @@ def test_png_text_and_colour_chunks_survive_in_png(tmp_path: Path) -> None:
     assert image_io.find_losses(photo, "jpeg") == ("PNG text and colour chunks",)
 
 
-def test_colours_that_are_no_srgb_keep_their_code_in_png_and_are_missed_elsewhere(tmp_path: Path) -> None:
+def test_colours_that_are_no_srgb_keep_their_code_in_png_and_avif_and_are_missed_elsewhere(tmp_path: Path) -> None:
     factory.save_by_pillow(tmp_path / "a.avif", "avif", factory.make_pixels())
     content = (tmp_path / "a.avif").read_bytes()
     assert image_io.read_photo(tmp_path / "a.avif").metadata.png_chunks == ()
     place = content.index(b"colrnclx") + 8
     (tmp_path / "a.avif").write_bytes(content[:place] + bytes([0, 9, 0, 16]) + content[place + 4 :])  # BT.2020, PQ
     photo = image_io.read_photo(tmp_path / "a.avif")
-    assert image_io.find_losses(photo, "avif") == ("the code of its colour space (CICP)",)
-    assert image_io.find_losses(photo, "png") == ()
+    assert image_io.find_losses(photo, "webp") == ("the code of its colour space (CICP)",)
+    assert image_io.find_losses(photo, "png") == image_io.find_losses(photo, "avif") == ()
     back = _write(photo, tmp_path / "a.png", "png")
     assert back.metadata.png_chunks == ((b"cICP", bytes([9, 16, 0, 1])),)
+    assert _write(back, tmp_path / "b.avif", "avif").metadata.png_chunks == back.metadata.png_chunks
 
 
 def test_large_icc_profile_is_split_over_jpeg_segments(tmp_path: Path) -> None:
@@ -172,24 +183,29 @@ def test_large_icc_profile_is_split_over_jpeg_segments(tmp_path: Path) -> None:
     assert factory.load_by_pillow(tmp_path / "a.jpg").info["icc_profile"] == profile
 
 
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        image_io.Metadata(exif=factory.make_exif() + bytes(66_000)),
-        image_io.Metadata(xmp=factory.XMP.replace(b"caf", b"c" * 66_000)),
-    ],
-    ids=["EXIF", "XMP"],
-)
-def test_metadata_over_64_kb_is_refused_for_jpeg_in_one_line(tmp_path: Path, metadata: image_io.Metadata) -> None:
-    photo = factory.make_photo(metadata=metadata)
+@pytest.mark.parametrize("file_format", factory.ALL_FORMATS)
+def test_metadata_over_64_kb_is_kept_by_every_format(tmp_path: Path, file_format: str) -> None:
+    packet = factory.XMP.replace(b"caf", b"c" * 66_000)
+    photo = factory.make_photo(metadata=image_io.Metadata(exif=factory.make_exif() + bytes(66_000), xmp=packet))
+    back = _write(photo, tmp_path / "a", file_format).metadata
+    assert factory.MAKER_NOTE in (back.exif or b"")
+    if file_format != "jpeg":
+        assert back.xmp == packet
+        return
+    assert len(back.exif or b"") == len(photo.metadata.exif or b"")
+    assert back.xmp_extended is not None
+    assert len(back.xmp or b"") < 65_000
+    joined = xmp.join_extended(back.xmp or b"", back.xmp_extended)
+    assert b"c" * 66_000 in joined
+    assert b'tiff:Orientation="1"' in (back.xmp or b"")  # what is short stays where everyone looks
+
+
+def test_xmp_over_64_kb_that_cannot_be_parsed_is_refused_for_jpeg_in_one_line(tmp_path: Path) -> None:
+    photo = factory.make_photo(metadata=image_io.Metadata(xmp=b"<x" + b"c" * 66_000))
     with pytest.raises(PhotoError, match=r"over JPEG's limit of 64 KB; choose --format png or tiff$") as caught:
         _write(photo, tmp_path / "a.jpg", "jpeg")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-    for file_format in ("png", "tiff", "webp", "avif"):
-        back = _write(photo, tmp_path / "a", file_format).metadata
-        assert back.xmp == metadata.xmp
-        assert metadata.exif is None or (factory.MAKER_NOTE in (back.exif or b""))
 
 
 def test_extended_xmp_survives_jpeg_to_jpeg_and_is_joined_elsewhere(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from photo_folders import photo, tree
+from PIL import Image
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
@@ -246,6 +247,17 @@ def test_a_dry_run_shows_the_plan_writes_nothing_and_loads_no_model(deblur, monk
     lines = [json.loads(line) for line in deblur("in", "-o", "out", "--dry-run", "--jsonl")[1]]
     assert [line["event"] for line in lines] == ["start", "plan", "plan", "plan", "end"]
     assert tree(".") == before
+
+
+def test_a_dry_run_names_the_photos_that_will_not_fit_their_format(deblur):
+    photo("in/a.jpg")
+    Image.new("RGBA", (12, 8), (90, 80, 70, 40)).save("in/b.png")
+    status, lines, notes = deblur("in", "-o", "out", "--format", "jpg", "--dry-run")
+    assert (status, len(lines)) == (0, 2)
+    assert [note for note in notes if "in/b.png: will fail: it has transparency" in note]
+    planned = json.loads("\n".join(deblur("in", "-o", "out", "--format", "jpg", "--dry-run", "--json")[1]))
+    assert [bool(job["misfit"]) for job in planned["plan"]] == [False, True]
+    assert deblur("in/b.png", "-o", "out", "--format", "jpg")[0] == 2
 
 
 @pytest.fixture

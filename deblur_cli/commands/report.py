@@ -226,6 +226,7 @@ def _describe_job(job: Job) -> dict[str, Any]:
         "format": job.file_format,
         "width": job.width or None,
         "height": job.height or None,
+        "misfit": job.misfit or None,
     }
 
 

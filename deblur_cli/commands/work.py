@@ -37,6 +37,9 @@ class Task:
 def show_plan(task: Task) -> None:
     """What `--dry-run` prints."""
     setting = Setting(task.recipe, task.network.tile)
+    for job in task.plan.todo:
+        if job.misfit:
+            write_note(f"{job.source}: will fail: {job.misfit}")
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
 
 

@@ -5,10 +5,11 @@ cheap: NumPy, Pillow and libvips are imported by the first call that needs them.
 """
 
 from deblur_cli.image_io.abilities import codec_report
+from deblur_cli.image_io.fitting import find_losses, find_misfit
 from deblur_cli.image_io.formats import WRITABLE_FORMATS, default_suffix, find_format, same_format
 from deblur_cli.image_io.photo import Encoding, Metadata, Photo
 from deblur_cli.image_io.reading import MAX_MEGAPIXELS, probe_size, read_photo, read_stamp
-from deblur_cli.image_io.writing import find_losses, write_photo
+from deblur_cli.image_io.writing import check_fit, write_photo
 
 __all__ = [
     "MAX_MEGAPIXELS",
@@ -16,10 +17,12 @@ __all__ = [
     "Encoding",
     "Metadata",
     "Photo",
+    "check_fit",
     "codec_report",
     "default_suffix",
     "find_format",
     "find_losses",
+    "find_misfit",
     "probe_size",
     "read_photo",
     "read_stamp",

@@ -1,33 +1,24 @@
-"""The boxes of an AVIF or HEIF file, for reading only: size, depth and metadata of the primary item.
+"""An AVIF or HEIF file, for reading only: size, depth, colour and metadata of the primary item.
 
-Source: ISO/IEC 14496-12 (boxes), ISO/IEC 23008-12 (HEIF items and properties), AV1-ISOBMFF (av1C).
+A grid and its like take from their tiles what they do not say themselves, as libheif and libavif do it.
+
+Source: ISO/IEC 23008-12 (HEIF items and properties), AV1-ISOBMFF (av1C), ISO/IEC 14496-15 (hvcC), ITU-T H.273.
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from io import BytesIO
 from typing import BinaryIO
 
 from deblur_cli.image_io import exif
+from deblur_cli.image_io.av1_sequence import is_full_range
+from deblur_cli.image_io.bmff_items import Items, read_content, read_items, walk_file
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.photo import Header, Metadata
+from deblur_cli.image_io.turning import compose
 
-_MAX_META = 64 << 20
-_WIDE_PRIMARIES = (9, 11, 12)  # BT.2020, DCI-P3, Display P3
-_OTHER_CURVES = (8, 16, 18)  # linear, PQ, HLG
-
-
-@dataclass(slots=True)
-class Items:
-    """The item table of a `meta` box; extents are (offset in the file or in `idat`, length)."""
-
-    primary: int = 0
-    kinds: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)  # item -> (type, content type)
-    extents: dict[int, tuple[int, list[tuple[int, int]]]] = field(default_factory=dict)  # item -> (method, extents)
-    properties: list[tuple[bytes, bytes]] = field(default_factory=list)
-    links: dict[int, list[int]] = field(default_factory=dict)  # item -> 1-based property numbers
-    idat: bytes = b""
+_PLAIN_PRIMARIES = (1, 2)  # BT.709, whose primaries are sRGB's, and unspecified
+_PLAIN_CURVES = (1, 2, 6, 13, 14, 15)  # BT.709 and its copies, which everyone shows as sRGB; unspecified; sRGB
+_ROTATIONS = (1, 8, 3, 6)  # of irot, counted against the clock
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:avc:2015:auxid:1")
 
 
 def read_header(stream: BinaryIO, file_format: str) -> Header:
@@ -40,48 +31,42 @@ def read_header(stream: BinaryIO, file_format: str) -> Header:
     """
     _check_still(stream)
     items = read_items(stream)
-    wanted = dict(_own_properties(items))
+    wanted = dict(items.own(items.primary))
     if len(wanted.get(b"ispe", b"")) < 12:
         raise BrokenPhotoError("the file names no picture; copy it again from its source")
     _check_extents(stream, items)
     width, height = _crop(struct.unpack(">II", wanted[b"ispe"][4:12]), wanted.get(b"clap", b""))
-    quarter_turned = bool(wanted.get(b"irot", b"\0")[0] & 1)
-    if quarter_turned:
+    turned = _find_turn(items)
+    if turned >= 5:
         width, height = height, width
-    codec = wanted.get(b"av1C", b"\0\0\0\0").ljust(4, b"\0")
-    channels = wanted[b"pixi"][5:] if len(wanted.get(b"pixi", b"")) > 5 else bytes([_codec_depth(codec)])
+    depths = _channel_depths(items)
+    grey = _is_grey(items)
     blob = _read_exif(stream, items)
-    icc, packet = _find_icc(items), _read_content(stream, items, _is_xmp)
-    chunks = () if icc else _find_colour_code(items)
-    metadata = Metadata(exif=blob, icc=icc, xmp=packet, dpi=exif.read_dpi(blob), png_chunks=chunks)
+    icc, packet = _find_icc(items), _read_about_photo(stream, items, _XMP)
+    metadata = Metadata(
+        exif=blob,
+        icc=icc,
+        xmp=packet,
+        dpi=exif.read_dpi(blob),
+        png_chunks=() if icc else _find_colour_code(items),
+    )
     return Header(
         file_format,
         width,
         height,
-        bits=max(channels),
-        quarter_turned=quarter_turned,
-        grey=bool(codec[2] & 0x10),
+        bits=max(depths),
+        turned=turned,
+        grey=grey,
+        alpha=any(name in _ALPHA for name in _find_helpers(items)),
+        limited_grey=grey and not _has_full_range(stream, items),
         metadata=metadata,
+        left_out=_find_left_out(stream, items),
     )
 
 
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
-    return _read_content(stream, read_items(stream), _is_xmp)
-
-
-def read_items(stream: BinaryIO) -> Items:
-    """Parse the `meta` box.
-
-    Raises:
-        BrokenPhotoError: it is missing or damaged.
-    """
-    stream.seek(0)
-    for kind, start, size in _walk(stream, stream_length(stream)):
-        if kind == b"meta" and size < _MAX_META:
-            stream.seek(start)
-            return _parse_meta(read_exactly(stream, size))
-    raise BrokenPhotoError("the file holds no picture; copy it again from its source")
+    return _read_about_photo(stream, read_items(stream), _XMP)
 
 
 def _check_still(stream: BinaryIO) -> None:
@@ -107,143 +92,114 @@ def _crop(size: tuple[int, int], aperture: bytes) -> tuple[int, int]:
     return width // width_divisor, height // height_divisor
 
 
-def _walk(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, start of the payload, size of the payload) of the boxes from here to `end`."""
-    at = stream.tell()
-    while at + 8 <= end:
-        stream.seek(at)
-        size, kind = struct.unpack(">I4s", read_exactly(stream, 8))
-        head = 8
-        if size == 1:
-            size, head = int.from_bytes(read_exactly(stream, 8), "big"), 16
-        size = size or end - at
-        if size < head or at + size > end:
-            raise BrokenPhotoError("the file is cut short or damaged; copy it again from its source")
-        yield kind, at + head, size - head
-        at += size
+def _find_turn(items: Items) -> int:
+    """What the decoder does to the coded pixels, as an EXIF orientation; properties apply in their order."""
+    turned = 1
+    for kind, box in items.own(items.primary):
+        if kind == b"irot":
+            turned = compose(turned, _ROTATIONS[box[0] & 3])
+        elif kind == b"imir":
+            turned = compose(turned, 2 if box[0] & 1 else 4)
+    return turned
 
 
-def _boxes(block: bytes) -> list[tuple[bytes, bytes]]:
-    return [(kind, block[at : at + size]) for kind, at, size in _walk(BytesIO(block), len(block))]
-
-
-def _parse_meta(block: bytes) -> Items:
-    items = Items()
-    for kind, payload in _boxes(block[4:]):
-        if kind == b"pitm":
-            items.primary = int.from_bytes(payload[4:6] if payload[0] == 0 else payload[4:8], "big")
-        elif kind == b"iinf":
-            items.kinds = dict(_parse_infe(infe) for infe in _item_infos(payload))
-        elif kind == b"iloc":
-            items.extents = _parse_iloc(payload)
-        elif kind == b"idat":
-            items.idat = payload
-        elif kind == b"iprp":
-            _parse_properties(payload, items)
-    return items
-
-
-def _item_infos(payload: bytes) -> list[bytes]:
-    return [box for kind, box in _boxes(payload[6 if payload[0] == 0 else 8 :]) if kind == b"infe" and box[0] >= 2]
-
-
-def _parse_infe(box: bytes) -> tuple[int, tuple[bytes, bytes]]:
-    width = 2 if box[0] == 2 else 4
-    at = 4 + width
-    kind = box[at + 2 : at + 6]
-    content = box[at + 6 :].split(b"\0")[1:2] if kind == b"mime" else []
-    return int.from_bytes(box[4:at], "big"), (kind, content[0] if content else b"")
-
-
-def _parse_iloc(payload: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
-    version = payload[0]
-    stream = BytesIO(payload[4:])
-
-    def number(width: int) -> int:
-        return int.from_bytes(read_exactly(stream, width), "big")
-
-    sizes = number(2)
-    offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
-    index_size = sizes & 15 if version else 0
-    found = {}
-    for _ in range(number(2 if version < 2 else 4)):
-        item = number(2 if version < 2 else 4)
-        method = number(2) & 15 if version else 0
-        number(2)  # data reference: always this file
-        base = number(base_size)
-        extents = []
-        for _ in range(number(2)):
-            number(index_size)
-            extents.append((base + number(offset_size), number(length_size)))
-        found[item] = (method, extents)
-    return found
-
-
-def _parse_properties(payload: bytes, items: Items) -> None:
-    for kind, box in _boxes(payload):
-        if kind == b"ipco":
-            items.properties = _boxes(box)
-        elif kind == b"ipma":
-            items.links.update(_parse_ipma(box))
-
-
-def _parse_ipma(box: bytes) -> dict[int, list[int]]:
-    stream = BytesIO(box[4:])
-    item_width, link_width = (4 if box[0] else 2), (2 if box[3] & 1 else 1)
-    mask = 0x7FFF if link_width == 2 else 0x7F
-    found = {}
-    for _ in range(int.from_bytes(read_exactly(stream, 4), "big")):
-        item = int.from_bytes(read_exactly(stream, item_width), "big")
-        count = read_exactly(stream, 1)[0]
-        found[item] = [int.from_bytes(read_exactly(stream, link_width), "big") & mask for _ in range(count)]
-    return found
-
-
-def _own_properties(items: Items) -> list[tuple[bytes, bytes]]:
-    numbers = items.links.get(items.primary, [])
-    return [items.properties[number - 1] for number in numbers if 0 < number <= len(items.properties)]
+def _channel_depths(items: Items) -> bytes:
+    pixi, av1 = items.find(b"pixi"), items.find(b"av1C")
+    if pixi and len(pixi[0]) > 5:
+        return pixi[0][5:]
+    return bytes([_codec_depth(av1[0].ljust(4, b"\0")) if av1 else 8])
 
 
 def _codec_depth(codec: bytes) -> int:
     return (12 if codec[2] & 0x20 else 10) if codec[2] & 0x40 else 8
 
 
+def _is_grey(items: Items) -> bool:
+    """Whether the codec stores one channel."""
+    av1, hevc = items.find(b"av1C"), items.find(b"hvcC")
+    if av1:
+        return bool(av1[0].ljust(4, b"\0")[2] & 0x10)
+    return bool(hevc) and len(hevc[0]) > 16 and hevc[0][16] & 3 == 0
+
+
+def _codes(items: Items) -> list[bytes]:
+    """The payloads of the nclx boxes that count for the primary item."""
+    return [box[4:] for box in items.find(b"colr") if box[:4] == b"nclx" and len(box) >= 11]
+
+
+def _has_full_range(stream: BinaryIO, items: Items) -> bool:
+    """Whether black is 0: the nclx box says it, else the coded picture itself, else MIAF's default: it is."""
+    if codes := _codes(items):
+        return bool(codes[0][6] & 0x80)
+    if not items.find(b"av1C"):
+        return True
+    coded = items.sources(items.primary)[-1]
+    _, extents = items.extents.get(coded, (0, []))
+    if not extents:
+        return True
+    stream.seek(extents[0][0])
+    return is_full_range(items.find(b"av1C")[0][4:] + stream.read(min(extents[0][1], 4096)))
+
+
 def _find_icc(items: Items) -> bytes | None:
-    profiles = [box[4:] for kind, box in _own_properties(items) if kind == b"colr" and box[:4] in (b"prof", b"rICC")]
+    profiles = [box[4:] for box in items.find(b"colr") if box[:4] in (b"prof", b"rICC")]
     return profiles[0] if profiles else None
 
 
 def _find_colour_code(items: Items) -> tuple[tuple[bytes, bytes], ...]:
     """The code points of colours that nobody may take for sRGB, as PNG's cICP chunk (ITU-T H.273, tables 2 and 3)."""
-    codes = [box[4:] for kind, box in _own_properties(items) if kind == b"colr" and box[:4] == b"nclx"]
-    if not codes or len(codes[0]) < 4:
-        return ()
-    primaries, transfer = struct.unpack(">HH", codes[0][:4])
-    if primaries not in _WIDE_PRIMARIES and transfer not in _OTHER_CURVES:
-        return ()
-    return ((b"cICP", bytes([primaries & 0xFF, transfer & 0xFF, 0, 1])),)
+    for code in _codes(items)[:1]:
+        primaries, transfer = struct.unpack(">HH", code[:4])
+        if primaries not in _PLAIN_PRIMARIES or transfer not in _PLAIN_CURVES:
+            return ((b"cICP", bytes([primaries & 0xFF, transfer & 0xFF, 0, 1])),)
+    return ()
 
 
-def _is_xmp(kind: tuple[bytes, bytes]) -> bool:
-    return kind == (b"mime", b"application/rdf+xml")
+_EXIF = (b"Exif", b"")
+_XMP = (b"mime", b"application/rdf+xml")
 
 
 def _read_exif(stream: BinaryIO, items: Items) -> bytes | None:
-    block = _read_content(stream, items, lambda kind: kind[0] == b"Exif")
+    block = _read_about_photo(stream, items, _EXIF)
     if not block or len(block) < 4:
         return None
     return exif.trim_prefix(block[4 + int.from_bytes(block[:4], "big") :])
 
 
-def _read_content(stream: BinaryIO, items: Items, wanted: Callable[[tuple[bytes, bytes]], bool]) -> bytes | None:
-    for item, kind in items.kinds.items():
-        method, extents = items.extents.get(item, (0, []))
-        if wanted(kind) and extents:
-            source: BinaryIO = BytesIO(items.idat) if method == 1 else stream
-            return b"".join(_read_extent(source, *extent) for extent in extents)
-    return None
+def _read_about_photo(stream: BinaryIO, items: Items, kind: tuple[bytes, bytes]) -> bytes | None:
+    """The first item of a kind that describes the photo: the primary item, or what it is derived of.
+
+    One that describes nothing at all is the photo's too; one that describes a gain map or a thumbnail is not.
+    """
+    about, parts = items.references.get(b"cdsc", {}), items.parts(items.primary)
+    ranked = []
+    for item in (item for item, found in items.kinds.items() if found == kind):
+        targets = set(about.get(item, ()))
+        known = targets & items.kinds.keys()
+        rank = 0 if items.primary in targets else 1 if targets & parts else 2 if not known else 3
+        if rank < 3 and item in items.extents:
+            ranked.append((rank, item))
+    return read_content(stream, items, min(ranked, key=lambda pair: pair[0])[1]) or None if ranked else None
 
 
-def _read_extent(source: BinaryIO, offset: int, length: int) -> bytes:
-    source.seek(offset)
-    return read_exactly(source, length)
+def _find_helpers(items: Items) -> set[bytes]:
+    """The types of the auxiliary pictures of the photo."""
+    return {
+        box[4:].split(b"\0")[0]
+        for item, targets in items.references.get(b"auxl", {}).items()
+        for kind, box in items.own(item)
+        if kind == b"auxC" and set(targets) & {items.primary, *items.parts(items.primary)}
+    }
+
+
+def _find_left_out(stream: BinaryIO, items: Items) -> tuple[str, ...]:
+    """What the file holds beside the photo and its alpha channel, in words: none of it fits the new pixels."""
+    kinds, helpers = {kind for kind, _, _ in walk_file(stream)}, _find_helpers(items)
+    maps = any(b"gainmap" in name for name in helpers) or any(kind == b"tmap" for kind, _ in items.kinds.values())
+    found = [
+        ("its video", b"mpvd" in kinds),
+        ("a box of another program (uuid)", b"uuid" in kinds),
+        ("its gain map", maps),
+        ("its depth map or mattes", any(name not in _ALPHA and b"gainmap" not in name for name in helpers)),
+    ]
+    return tuple(name for name, there in found if there)

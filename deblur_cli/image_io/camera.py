@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-from io import BytesIO
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from deblur_cli.image_io import exif_builder, ifd, jpeg_container
-from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io import bmff_items, exif_builder, ifd, jpeg_container, tiff_container
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError, read_exactly
+from deblur_cli.image_io.limits import Meter
 from deblur_cli.image_io.photo import Header, Metadata
 
 if TYPE_CHECKING:
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 HEIF_HINT = "pip install 'deblur-cli[heif]'"
 RAW_HINT = "pip install 'deblur-cli[raw]'"
 _SRGB_CURVE = (2.4, 12.92)
+_FLIPS = {3: 3, 5: 8, 6: 6}  # LibRaw's numbers of what it turns, as EXIF orientations
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # Adobe XMP Specification Part 3, §1.2.7
 
 
-def decode_heif(path: Path) -> Pixels:
-    """(H, W, 3-4), uint8, or uint16 over the full range for 10 and 12 bit; the file's own turns are applied.
+def decode_heif(path: Path) -> tuple[Pixels, int]:
+    """(H, W, 1-4), uint8, or uint16 left-aligned for 10 and 12 bit, and the bits; the file's own turns are applied.
 
     Raises:
         BrokenPhotoError: damaged, or pillow-heif is not installed.
@@ -39,14 +41,11 @@ def decode_heif(path: Path) -> Pixels:
     try:
         image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
         bits = int(image.info.get("bit_depth", 8))
-        planes: Pixels = np.asarray(image)
+        planes: Pixels = np.array(image)  # a copy: the library's own bytes may not be written to
     except (ValueError, OSError, EOFError, RuntimeError, SyntaxError) as fault:
         reason = f"it is damaged or cut short ({fault}); copy it again from its source"
         raise BrokenPhotoError(reason) from fault
-    if planes.dtype == np.uint16:
-        spread: Pixels = planes | planes >> np.uint16(max(bits, 10))
-        return spread
-    return planes[..., np.newaxis] if planes.ndim == 2 else planes
+    return planes[..., np.newaxis] if planes.ndim == 2 else planes, max(bits, 10) if planes.dtype == np.uint16 else 8
 
 
 def open_raw(path: Path) -> Any:
@@ -86,34 +85,51 @@ def decode_raw(path: Path) -> tuple[NDArray[np.uint16], bytes]:
 
 
 def read_raw_header(stream: BinaryIO, path: Path) -> Header:
-    """Size as developed, and the EXIF; the pixels come out of LibRaw turned, so orientation is 1."""
+    """Size as developed, and the metadata; the pixels come out of LibRaw turned, so orientation is 1."""
     with open_raw(path) as raw:
         sizes = raw.sizes
-        quarter_turned = sizes.flip in (5, 6)
-        width, height = (sizes.iwidth, sizes.iheight)[:: -1 if quarter_turned else 1]
-        blob = _read_tiff_like(stream) or _read_preview(raw)
-    metadata = Metadata(exif=blob, dpi=None)
-    return Header("raw", width, height, bits=16, quarter_turned=quarter_turned, metadata=metadata)
+        turned = _FLIPS.get(sizes.flip, 1)
+        width, height = (sizes.iwidth, sizes.iheight)[:: -1 if turned >= 5 else 1]
+        metadata = _read_tiff_like(stream)
+        preview = _read_preview(raw) if metadata.exif is None else Metadata()
+    metadata = replace(
+        metadata,
+        exif=metadata.exif or preview.exif,
+        xmp=metadata.xmp or preview.xmp or _read_canon_packet(stream),
+        iptc=metadata.iptc or preview.iptc,
+    )
+    return Header("raw", width, height, bits=16, turned=turned, metadata=metadata)
 
 
-def _read_tiff_like(stream: BinaryIO) -> bytes | None:
-    """The EXIF of a RAW file that is built like a TIFF; None for the others."""
+def _read_tiff_like(stream: BinaryIO) -> Metadata:
+    """The metadata of a RAW file that is built like a TIFF; empty for the others."""
     try:
         layout = ifd.read_layout(stream)
         directory = ifd.read_directory(stream, layout, layout.first)
-        return exif_builder.build_blob(stream, layout, directory, raw=True)
-    except (BrokenPhotoError, struct.error):
-        return None
+        blob = exif_builder.build_blob(stream, layout, directory, raw=True)
+        return replace(tiff_container.read_words(stream, layout, directory), exif=blob)
+    except (BrokenPhotoError, *PARSER_FAULTS):
+        return Metadata()
 
 
-def _read_preview(raw: Any) -> bytes | None:
-    """The EXIF of the embedded JPEG preview; cameras that do not build TIFFs put it there."""
+def _read_preview(raw: Any) -> Metadata:
+    """That of the embedded JPEG preview; cameras that do not build TIFFs put it there."""
     import rawpy
 
-    with contextlib.suppress(rawpy.LibRawError, BrokenPhotoError):
+    with contextlib.suppress(rawpy.LibRawError, BrokenPhotoError, *PARSER_FAULTS):
         preview = raw.extract_thumb()
         if preview.format == rawpy.ThumbFormat.JPEG:
-            return jpeg_container.read_header(BytesIO(preview.data)).metadata.exif
+            return jpeg_container.read_header(Meter(preview.data)).metadata
+    return Metadata()
+
+
+def _read_canon_packet(stream: BinaryIO) -> bytes | None:
+    """The XMP of a CR3, which is built like a film: a box of its own, known by its UUID."""
+    with contextlib.suppress(BrokenPhotoError, *PARSER_FAULTS):
+        for kind, start, size in bmff_items.walk_file(stream):
+            stream.seek(start)
+            if kind == b"uuid" and read_exactly(stream, 16) == _XMP_BOX:
+                return read_exactly(stream, size - 16).rstrip(b"\0") or None
     return None
 
 

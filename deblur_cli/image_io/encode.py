@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from deblur_cli.image_io import exif, jpeg_container, pixels, png_container, tiff_writer, vips, xmp
+from deblur_cli.image_io import exif, jpeg_container, pixels, png_container, tiff_writer, vips
 from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
+from deblur_cli.image_io.fitting import check_fit, leave_jpeg
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from deblur_cli.image_io.photo import Photo, Pixels
+    from deblur_cli.image_io.photo import Metadata, Photo, Pixels
 
 JPEG_QUALITY, WEBP_QUALITY, AVIF_QUALITY = 95, 95, 90
 # Tables of a JPEG source are never taken coarser than this: a sharper photo shows steps that the blur hid.
 JPEG_FLOOR = 90
-_MAX_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65535}
+_COLOUR_BOX = b"colrnclx"
 _HEAD_OF_EXIF = b"II*\0\x08\0\0\0\0\0\0\0\0\0"  # a directory of no tags
 
 
@@ -35,7 +36,7 @@ def encode(photo: Photo, file_format: str, quality: int | None) -> bytes:
     Raises:
         BrokenPhotoError: the format cannot hold this photo; the text names one that can.
     """
-    _check_room(photo, file_format)
+    check_fit(photo, file_format)
     coder = {
         "jpeg": _encode_jpeg,
         "png": _encode_png,
@@ -43,42 +44,9 @@ def encode(photo: Photo, file_format: str, quality: int | None) -> bytes:
         "webp": _encode_webp,
         "avif": _encode_avif,
     }
-    metadata = photo.metadata
-    if file_format != "jpeg" and metadata.xmp and metadata.xmp_extended:
-        packet = xmp.join_extended(metadata.xmp, metadata.xmp_extended)
-        photo = replace(photo, metadata=replace(metadata, xmp=packet, xmp_extended=None))
+    if file_format != "jpeg":
+        photo = replace(photo, metadata=leave_jpeg(photo.metadata))
     return coder[file_format](photo, quality)
-
-
-def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
-    """What of this photo the format has no place for, in words for the user; empty when all of it is kept."""
-    metadata = photo.metadata
-    small, chunks = file_format in ("webp", "avif"), {kind for kind, _ in metadata.png_chunks}
-    losses = [
-        ("16 bit", photo.pixels.dtype == np.uint16 and file_format in ("jpeg", "webp", "avif")),
-        ("IPTC", small and bool(metadata.iptc or metadata.photoshop)),
-        ("comments", (small or file_format == "tiff") and bool(metadata.comments)),
-        ("the code of its colour space (CICP)", file_format != "png" and b"cICP" in chunks),
-        ("PNG text and colour chunks", file_format != "png" and bool(chunks - {b"cICP"})),
-    ]
-    return tuple(name for name, lost in losses if lost)
-
-
-def _check_room(photo: Photo, file_format: str) -> None:
-    """Refuse what would come out wrong without anyone noticing."""
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > _MAX_SIDE.get(file_format, max(height, width)):
-        raise BrokenPhotoError(f"{width}x{height} is too large for {file_format}; choose --format png or tiff")
-    if file_format == "jpeg" and _shows_through(photo):
-        raise BrokenPhotoError("it has transparency, which JPEG cannot hold; choose --format png, tiff, webp or avif")
-    icc = photo.metadata.icc
-    stays_grey = photo.grey and (file_format != "webp") and (file_format != "avif" or photo.alpha is None)
-    if icc and icc[16:20] == b"GRAY" and not stays_grey:
-        raise BrokenPhotoError(f"its grey colour profile does not fit into {file_format}; choose --format png or tiff")
-
-
-def _shows_through(photo: Photo) -> bool:
-    return photo.alpha is not None and bool((photo.alpha != np.iinfo(photo.alpha.dtype).max).any())
 
 
 def _stack(photo: Photo, *, grey: bool, alpha: bool) -> Pixels:
@@ -128,7 +96,8 @@ def _encode_jpeg(photo: Photo, quality: int | None) -> bytes:
         options["quality"] = JPEG_QUALITY if quality is None else quality
     if photo.metadata.dpi:
         options["dpi"] = tuple(min(round(value), 65535) for value in photo.metadata.dpi)
-    return jpeg_container.insert_metadata(_save(image, "JPEG", **options), photo.metadata)
+    coded = jpeg_container.insert_metadata(_save(image, "JPEG", **options), photo.metadata)
+    return coded + (photo.metadata.video or b"")
 
 
 def _choose_tables(photo: Photo) -> list[list[int]]:
@@ -180,7 +149,18 @@ def _encode_avif(photo: Photo, quality: int | None) -> bytes:
         icc_profile=photo.metadata.icc or b"",
         xmp=photo.metadata.xmp or b"",
     )
-    return _swap_in(coded, stand_in, blob) if blob else coded
+    coded = _swap_in(coded, stand_in, blob) if blob else coded
+    return _put_colour_code(coded, photo.metadata)
+
+
+def _put_colour_code(coded: bytes, metadata: Metadata) -> bytes:
+    """Primaries and transfer curve into the nclx box; matrix and range stay those of the coder."""
+    code = next((data for kind, data in metadata.png_chunks if kind == b"cICP" and len(data) == 4), None)
+    at = coded.find(_COLOUR_BOX, 0, coded.find(b"mdat"))
+    if code is None or metadata.icc or at < 0:
+        return coded
+    at += len(_COLOUR_BOX)
+    return coded[:at] + bytes([0, code[0], 0, code[1]]) + coded[at + 4 :]
 
 
 def _stand_in(blob: bytes) -> bytes:

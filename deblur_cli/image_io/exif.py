@@ -9,11 +9,13 @@ from io import BytesIO
 from typing import BinaryIO
 
 from deblur_cli.image_io import ifd
-from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
+from deblur_cli.image_io.turning import Turn, turn_subject
 
 ORIENTATION, X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
 IMAGE_WIDTH, IMAGE_LENGTH = 0x0100, 0x0101
 EXIF_IFD, GPS_IFD, INTEROP_IFD = 0x8769, 0x8825, 0xA005
+SUBJECT_AREA, SUBJECT_LOCATION = 0x9214, 0xA214
 MAKER_NOTE, PIXEL_X_DIMENSION, PIXEL_Y_DIMENSION = 0x927C, 0xA002, 0xA003
 PREFIX = b"Exif\0\0"
 _UNITS_PER_INCH = {2: 1.0, 3: 2.54}
@@ -31,7 +33,7 @@ def read_orientation(exif: bytes | None) -> int:
     try:
         stream, layout, directory = _open_blob(exif)
         values = ifd.read_numbers(stream, layout, directory.entries.get(ORIENTATION))
-    except (BrokenPhotoError, struct.error):
+    except (BrokenPhotoError, *PARSER_FAULTS):
         return 1
     return values[0] if values and 1 <= values[0] <= 8 else 1
 
@@ -42,7 +44,7 @@ def read_dpi(exif: bytes | None) -> tuple[float, float] | None:
         stream, layout, directory = _open_blob(exif)
         unit = ifd.read_numbers(stream, layout, directory.entries.get(RESOLUTION_UNIT))
         return parse_dpi(stream, layout, directory, unit[0] if unit else 2)
-    except (BrokenPhotoError, struct.error):
+    except (BrokenPhotoError, *PARSER_FAULTS):
         return None
 
 
@@ -60,23 +62,28 @@ def parse_dpi(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, un
     return found[0], found[1]
 
 
-def settle(exif: bytes, orientation: int) -> bytes:
-    """The blob of a photo whose pixels were turned from `orientation` to 1.
+def settle(exif: bytes, turn: Turn) -> bytes:
+    """The blob of a photo whose pixels were turned upright.
 
-    Changed in place: Orientation becomes 1; a quarter turn swaps the widths with the heights and the x with
-    the y resolution; the link to the thumbnail directory becomes 0, because that thumbnail shows the old
-    picture.
+    Changed in place: Orientation becomes 1; the place of the subject turns; a quarter turn swaps the widths with
+    the heights and the x with the y resolution; the link to the thumbnail directory becomes 0, because that
+    thumbnail shows the old picture.
     """
     try:
         stream, layout, directory = _open_blob(exif)
         blob = bytearray(exif)
         _set_orientation(blob, layout, directory)
-        if orientation >= 5:
+        if turn.is_quarter:
             _swap(blob, directory, IMAGE_WIDTH, IMAGE_LENGTH)
             _swap(blob, directory, X_RESOLUTION, Y_RESOLUTION)
-            _swap_dimensions(blob, stream, layout, directory)
+        below = _read_below(stream, layout, directory)
+        if turn.is_quarter and below:
+            _swap(blob, below, PIXEL_X_DIMENSION, PIXEL_Y_DIMENSION)
+        for place in (below, directory):
+            if place and turn.orientation != 1:
+                _turn_subject(blob, stream, layout, place, turn)
         blob[directory.next_position : directory.next_position + 4] = bytes(4)
-    except (BrokenPhotoError, struct.error):
+    except (BrokenPhotoError, *PARSER_FAULTS):
         return exif
     return bytes(blob[: len(exif)])
 
@@ -91,7 +98,7 @@ def with_dpi(exif: bytes | None, dpi: tuple[float, float] | None) -> bytes | Non
     blob = exif or b"II*\0\x08\0\0\0\0\0\0\0\0\0"
     try:
         _, layout, directory = _open_blob(blob)
-    except (BrokenPhotoError, struct.error):
+    except (BrokenPhotoError, *PARSER_FAULTS):
         return exif
     rows = {tag: blob[entry.position : entry.position + 12] for tag, entry in directory.entries.items()}
     start = len(blob) + len(blob) % 2
@@ -133,10 +140,22 @@ def _set_orientation(blob: bytearray, layout: ifd.Layout, directory: ifd.Directo
     struct.pack_into(layout.order + code, blob, entry.offset, 1)
 
 
-def _swap_dimensions(blob: bytearray, stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory) -> None:
+def _read_below(stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory) -> ifd.Directory | None:
+    """The Exif directory; None when there is none, or it is damaged."""
     pointer = ifd.read_numbers(stream, layout, directory.entries.get(EXIF_IFD))
-    if pointer:
-        _swap(blob, ifd.read_directory(stream, layout, pointer[0]), PIXEL_X_DIMENSION, PIXEL_Y_DIMENSION)
+    try:
+        return ifd.read_directory(stream, layout, pointer[0]) if pointer else None
+    except BrokenPhotoError:
+        return None
+
+
+def _turn_subject(blob: bytearray, stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory, turn: Turn) -> None:
+    for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
+        entry = directory.entries.get(tag)
+        numbers = ifd.read_numbers(stream, layout, entry, most=4)
+        if entry and entry.kind == ifd.SHORT and len(numbers) >= 2:
+            turned = [min(max(number, 0), 0xFFFF) for number in turn_subject(list(numbers), turn)]
+            struct.pack_into(f"{layout.order}{len(turned)}H", blob, entry.offset, *turned)
 
 
 def _swap(blob: bytearray, directory: ifd.Directory, first: int, second: int) -> None:

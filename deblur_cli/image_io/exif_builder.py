@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from deblur_cli.image_io import exif, ifd
-from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
+from deblur_cli.image_io.limits import MAX_DEPTH
 
 # Structure of the stored picture, its previews and layers, plus what other fields of the metadata hold.
 STRUCTURE_TAGS = frozenset(
@@ -20,8 +21,13 @@ STRUCTURE_TAGS = frozenset(
         (273, 297, 301, 317, 700, 33421, 33422, 33723, 34377, 34675, 37724),
     )
 )
-# In camera RAW files IFD0 is full of private tags: only these describe the photo.
-RAW_TAGS = frozenset([270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD])
+# In camera RAW files IFD0 is full of private tags: only these describe the photo, the last ones in Windows' words.
+RAW_TAGS = frozenset(
+    itertools.chain(
+        (270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, exif.EXIF_IFD, exif.GPS_IFD),
+        (18246, 18249, *range(40091, 40096)),
+    )
+)
 _RESOLUTION_ONLY = {exif.ORIENTATION, exif.X_RESOLUTION, exif.Y_RESOLUTION, exif.RESOLUTION_UNIT}
 _POINTERS = (exif.EXIF_IFD, exif.GPS_IFD, exif.INTEROP_IFD)
 _MAX_PIN = 32 << 10
@@ -52,12 +58,14 @@ def build_blob(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, *
     return _Writer(layout.order, _gather(stream, layout, kept, notes), notes).write()
 
 
-def _gather(stream: BinaryIO, layout: ifd.Layout, entries: dict[int, ifd.Entry], notes: list[int]) -> _Block:
+def _gather(
+    stream: BinaryIO, layout: ifd.Layout, entries: dict[int, ifd.Entry], notes: list[int], depth: int = 0
+) -> _Block:
     """Copy a directory and those below it; the offset of a MakerNote is added to `notes`."""
     block = _Block()
     for tag, entry in sorted(entries.items()):
         if tag in _POINTERS:
-            below = _gather_below(stream, layout, entry, notes)
+            below = _gather_below(stream, layout, entry, notes, depth + 1)
             if below:
                 block.below[tag] = below
         elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
@@ -67,17 +75,21 @@ def _gather(stream: BinaryIO, layout: ifd.Layout, entries: dict[int, ifd.Entry],
     return block
 
 
-def _gather_below(stream: BinaryIO, layout: ifd.Layout, entry: ifd.Entry, notes: list[int]) -> _Block | None:
-    """The directory that a pointer names; None when it is damaged."""
+def _gather_below(
+    stream: BinaryIO, layout: ifd.Layout, entry: ifd.Entry, notes: list[int], depth: int
+) -> _Block | None:
+    """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
+    if depth > MAX_DEPTH:
+        return None
     try:
         offset = ifd.read_numbers(stream, layout, entry)
         found = ifd.read_directory(stream, layout, offset[0]) if offset else None
-    except (BrokenPhotoError, struct.error):
+    except (BrokenPhotoError, *PARSER_FAULTS):
         return None
     if found is None:
         return None
     deeper = {tag: below for tag, below in found.entries.items() if tag not in (exif.EXIF_IFD, exif.GPS_IFD)}
-    return _gather(stream, layout, deeper, notes)
+    return _gather(stream, layout, deeper, notes, depth)
 
 
 class _Writer:

@@ -1,6 +1,11 @@
 """What the parsers of this package raise, without a path: `reading` and `writing` make it a PhotoError."""
 
+import struct
+import zlib
 from typing import BinaryIO
+
+# What Python itself raises at numbers, offsets and names in a file that no writer meant.
+PARSER_FAULTS = (struct.error, zlib.error, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
 class BrokenPhotoError(Exception):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.limits import MAX_TAGS
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
 TYPE_SIZES = {
@@ -83,7 +84,7 @@ def read_directory(stream: BinaryIO, layout: Layout, offset: int) -> Directory:
     """Read the IFD at `offset`; tags whose value lies outside the file are left out.
 
     Raises:
-        BrokenPhotoError: the IFD itself lies outside the file.
+        BrokenPhotoError: the IFD itself lies outside the file, or claims more tags than any writer has.
     """
     length = stream_length(stream)
     if not 8 <= offset < length:
@@ -91,6 +92,8 @@ def read_directory(stream: BinaryIO, layout: Layout, offset: int) -> Directory:
     stream.seek(offset)
     width, code, step = (8, "Q", 20) if layout.big else (2, "H", 12)
     count = struct.unpack(layout.order + code, read_exactly(stream, width))[0]
+    if count > MAX_TAGS:
+        raise BrokenPhotoError(f"its directory of {count} tags is damaged; export the photo again")
     start = offset + width
     table = read_exactly(stream, count * step)
     entries = [_parse_entry(table[at * step : (at + 1) * step], start + at * step, layout) for at in range(count)]
@@ -107,9 +110,9 @@ def read_value(stream: BinaryIO, entry: Entry) -> bytes:
     return read_exactly(stream, entry.size)
 
 
-def read_numbers(stream: BinaryIO, layout: Layout, entry: Entry | None) -> tuple[int, ...]:
-    """The whole numbers of a value; empty when the tag is absent or of another type."""
-    if entry is None or entry.kind not in _NUMBER_CODES:
+def read_numbers(stream: BinaryIO, layout: Layout, entry: Entry | None, most: int = 64) -> tuple[int, ...]:
+    """The whole numbers of a value; empty when the tag is absent, of another type or of more than `most` numbers."""
+    if entry is None or entry.kind not in _NUMBER_CODES or entry.count > most:
         return ()
     return struct.unpack(f"{layout.order}{entry.count}{_NUMBER_CODES[entry.kind]}", read_value(stream, entry))
 

@@ -1,7 +1,7 @@
-"""The segments of a JPEG file: read those before the picture, put metadata into a coded one. Decodes nothing.
+"""The metadata of a JPEG file: read it, put it into a coded one. Decodes nothing.
 
-Carried: EXIF, XMP and its extension, ICC, Photoshop/IPTC, comments. Left behind because they describe the old
-    pixels: multi-picture indices, gain maps after the picture, content credentials.
+Carried: EXIF, XMP and its extension, ICC, Photoshop/IPTC, comments, and every application segment that does not
+    describe the old pixels.
 
 Source: ITU-T T.81 Annex B; CIPA DC-008 §4.7; ICC.1 Annex B.4; Adobe XMP Specification Part 3 §1.1.
 """
@@ -11,15 +11,30 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from deblur_cli.image_io import exif, photoshop, xmp
-from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, read_exactly
+from deblur_cli.image_io.companions import MPF
+from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, stream_length
+from deblur_cli.image_io.jpeg_segments import read_segments
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
-_PHOTOSHOP = b"Photoshop 3.0\0"
 _ROOM = 65533  # a segment's length field counts itself
-_APP0, _APP1, _APP2, _APP13, _APP14, _COM, _DQT, _SOS = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE, 0xDB, 0xDA
+_APP0, _APP1, _APP2, _APP13, _APP15, _COM, _DQT = 0xE0, 0xE1, 0xE2, 0xED, 0xEF, 0xFE, 0xDB
+# Application segments about the old pixels, and what is said about them; all others are kept. Without a word: what the
+# coder writes anew, thumbnails, and what `companions` tells.
+_OLD_PIXELS = (
+    (0xE0, b"JFXX\0", ""),
+    (0xE2, MPF, ""),
+    (0xE2, b"urn:iso:std:iso:ts:21496:", ""),
+    (0xE4, b"SCALADO", "its index of coded blocks (APP4)"),
+    (0xE8, b"SPIFF\0", ""),
+    (0xEB, b"JP", "its content credentials (APP11)"),
+    (0xEB, b"HDR_RI", "its HDR layer (APP11)"),
+    (0xEE, b"Adobe", ""),
+)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FIRST_ARITHMETIC = 0xC9  # the markers below are of Huffman's coding, in which
+_MOST_PIXELS = 8 * 64  # are told by a byte at most: a block of 8 x 8 takes at least a bit
 _SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0"}
 # fmt: off
 _ZIGZAG = (
@@ -31,45 +46,22 @@ _ZIGZAG = (
 # fmt: on
 
 
-def read_segments(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, payload) of each segment before the coded picture.
-
-    Raises:
-        BrokenPhotoError: the file ends, or is no JPEG, before the picture begins.
-    """
-    stream.seek(2)
-    while True:
-        if read_exactly(stream, 1) != b"\xff":
-            raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
-        marker = 0xFF
-        while marker == 0xFF:
-            marker = read_exactly(stream, 1)[0]
-        if marker == _SOS:
-            return
-        if marker == 0xD9:
-            raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
-        if marker == 1 or 0xD0 <= marker <= 0xD8:
-            continue
-        length = int.from_bytes(read_exactly(stream, 2), "big")
-        if length < 2:
-            raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
-        yield marker, read_exactly(stream, length - 2)
-
-
 def read_header(stream: BinaryIO) -> Header:
     """Size, metadata and coding of a JPEG.
 
     Raises:
         BrokenPhotoError: damaged, or a kind that is refused (CMYK, 12 bit, lossless).
     """
-    segments = list(read_segments(stream))
-    frames = [(marker, payload) for marker, payload in segments if marker in _FRAMES]
+    segments = read_segments(stream)
+    frames = [(marker, payload) for marker, payload in segments.found if marker in _FRAMES]
     if not frames or len(frames[0][1]) < 9:
         raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
     marker, frame = frames[0]
     bits, height, width, channels = struct.unpack(">BHHB", frame[:6])
     _check_kind(marker, bits, channels)
-    metadata = _collect(segments)
+    if marker < _FIRST_ARITHMETIC and stream_length(stream) * _MOST_PIXELS < width * height:
+        raise BrokenPhotoError(f"it is cut short: {width}x{height} takes more bytes; copy it again from its source")
+    metadata, left_out = _collect(segments.found)
     return Header(
         "jpeg",
         width,
@@ -77,13 +69,15 @@ def read_header(stream: BinaryIO) -> Header:
         orientation=exif.read_orientation(metadata.exif),
         grey=channels == 1,
         metadata=metadata,
-        encoding=_read_encoding(segments, frame, channels),
+        encoding=_read_encoding(segments.found, frame, channels),
+        left_out=left_out,
+        mended=("its JPEG segments are damaged and were put right",) if segments.mended else (),
     )
 
 
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
-    for marker, payload in read_segments(stream):
+    for marker, payload in read_segments(stream).found:
         if marker == _APP1 and payload.startswith(xmp.PREFIX):
             return payload[len(xmp.PREFIX) :]
     return None
@@ -91,7 +85,7 @@ def read_xmp(stream: BinaryIO) -> bytes | None:
 
 def read_tables(coded: BinaryIO) -> dict[int, tuple[int, ...]]:
     """Quantisation tables by number, 64 steps each in natural order."""
-    return _parse_tables(read_segments(coded))
+    return _parse_tables(read_segments(coded).found)
 
 
 def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
@@ -106,44 +100,75 @@ def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
     return b"".join([coded[:at], *_build_segments(metadata), coded[at:]])
 
 
+def check_room(metadata: Metadata) -> None:
+    """Build all segments of the metadata and forget them.
+
+    Raises:
+        BrokenPhotoError: a block does not fit into a JPEG.
+    """
+    for _ in _build_segments(metadata):
+        pass
+
+
 def _check_kind(marker: int, bits: int, channels: int) -> None:
     if channels == 4:
         raise BrokenPhotoError("a CMYK JPEG is for print; convert it to RGB first")
     if channels not in (1, 3):
         raise BrokenPhotoError(f"a JPEG of {channels} channels is not supported; convert it to RGB first")
     if bits != 8 or marker in (0xC3, 0xC7, 0xCB, 0xCF):
-        raise BrokenPhotoError(f"a lossless or {bits}-bit JPEG is not supported; convert it to TIFF first")
+        kind = f"{bits}-bit" if bits != 8 else "lossless"
+        raise BrokenPhotoError(f"a {kind} JPEG is not supported; convert it to TIFF first")
 
 
-def _collect(segments: list[tuple[int, bytes]]) -> Metadata:
-    blob = packet = dpi = None
-    icc, resources, comments, pieces = {}, [], [], []
+def _collect(segments: list[tuple[int, bytes]]) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata, and what of the segments is left out, in words."""
+    blobs: list[list[bytes]] = []
+    packet = dpi = None
+    icc, resources, comments, pieces, others, left_out = {}, [], [], [], [], []
     for marker, payload in segments:
-        if marker == _APP0 and payload.startswith(b"JFIF\0") and dpi is None:
-            dpi = _parse_density(payload)
+        if marker == _APP0 and payload.startswith(b"JFIF\0"):
+            dpi = dpi or _parse_density(payload)
         elif marker == _APP1 and payload.startswith(exif.PREFIX):
-            blob = blob or exif.trim_prefix(payload)
-        elif marker == _APP1 and payload.startswith(xmp.PREFIX):
-            packet = packet or payload[len(xmp.PREFIX) :]
+            _add_exif(blobs, payload[len(exif.PREFIX) :])
+        elif marker == _APP1 and payload.startswith(xmp.PREFIX) and packet is None:
+            packet = payload[len(xmp.PREFIX) :]
         elif marker == _APP1 and payload.startswith(_EXTENSION):
             pieces.append(payload[len(_EXTENSION) :])
         elif marker == _APP2 and payload.startswith(_ICC) and len(payload) > 14:
             icc[payload[12]] = payload[14:]
-        elif marker == _APP13 and payload.startswith(_PHOTOSHOP):
-            resources.append(payload[len(_PHOTOSHOP) :])
+        elif marker == _APP13 and payload.startswith(photoshop.PREFIX):
+            resources.append(payload[len(photoshop.PREFIX) :])
         elif marker == _COM:
             comments.append(payload)
-    iptc, others = photoshop.split_resources(b"".join(resources))
-    return Metadata(
+        elif _APP0 <= marker <= _APP15:
+            old = next((word for kind, head, word in _OLD_PIXELS if kind == marker and payload.startswith(head)), None)
+            left_out += [old] if old else []
+            others += [(marker, payload)] if old is None else []
+    iptc, resources_left = photoshop.split_resources(b"".join(resources))
+    extended = _assemble(pieces, xmp.find_extended_guid(packet))
+    left_out += ["an extended XMP that is incomplete"] if pieces and extended is None else []
+    left_out += ["a second EXIF block"] if len(blobs) > 1 else []
+    blob = b"".join(blobs[0]) or None if blobs else None
+    metadata = Metadata(
         exif=blob,
         icc=b"".join(icc[number] for number in sorted(icc)) or None,
         xmp=packet,
-        xmp_extended=_assemble(pieces, xmp.find_extended_guid(packet)),
+        xmp_extended=extended,
         iptc=iptc,
-        photoshop=others,
+        photoshop=resources_left,
         dpi=dpi or exif.read_dpi(blob),
         comments=tuple(comments),
+        segments=tuple(others),
     )
+    return metadata, tuple(dict.fromkeys(left_out))
+
+
+def _add_exif(blobs: list[list[bytes]], piece: bytes) -> None:
+    """A blob over 64 KB goes on in further segments; what begins like a blob of its own is one."""
+    if blobs and not piece.startswith((b"II*\0", b"MM\0*")):
+        blobs[-1].append(piece)
+    else:
+        blobs.append([piece])
 
 
 def _parse_density(payload: bytes) -> tuple[float, float] | None:
@@ -165,7 +190,7 @@ def _assemble(pieces: list[bytes], guid: bytes | None) -> bytes | None:
     return whole if complete else None
 
 
-def _parse_tables(segments: Iterator[tuple[int, bytes]]) -> dict[int, tuple[int, ...]]:
+def _parse_tables(segments: list[tuple[int, bytes]]) -> dict[int, tuple[int, ...]]:
     tables = {}
     for marker, payload in segments:
         at = 0
@@ -184,7 +209,7 @@ def _parse_tables(segments: Iterator[tuple[int, bytes]]) -> dict[int, tuple[int,
 
 
 def _read_encoding(segments: list[tuple[int, bytes]], frame: bytes, channels: int) -> Encoding:
-    tables = _parse_tables(iter(segments))
+    tables = _parse_tables(segments)
     parts = [frame[6 + 3 * at : 9 + 3 * at] for at in range(channels)]
     if any(len(part) < 3 for part in parts):
         raise BrokenPhotoError("its JPEG segments are damaged; copy it again from its source")
@@ -197,14 +222,15 @@ def _read_encoding(segments: list[tuple[int, bytes]], frame: bytes, channels: in
 
 
 def _build_segments(metadata: Metadata) -> Iterator[bytes]:
-    if metadata.exif:
-        yield _segment(_APP1, exif.PREFIX + metadata.exif, "EXIF")
-    if metadata.xmp:
-        yield _segment(_APP1, xmp.PREFIX + xmp.trim_padding(metadata.xmp, _ROOM - len(xmp.PREFIX)), "XMP")
-    guid = xmp.find_extended_guid(metadata.xmp)
-    if metadata.xmp_extended and guid:
-        full = struct.pack(">I", len(metadata.xmp_extended))
-        for offset, piece in _cut(metadata.xmp_extended, 65400):
+    for _, piece in _cut(metadata.exif or b"", _ROOM - len(exif.PREFIX)):
+        yield _segment(_APP1, exif.PREFIX + piece, "EXIF")
+    packet, extended = fit_packet(metadata)
+    if packet:
+        yield _segment(_APP1, xmp.PREFIX + packet, "XMP")
+    guid = xmp.find_extended_guid(packet)
+    if extended and guid:
+        full = struct.pack(">I", len(extended))
+        for offset, piece in _cut(extended, 65400):
             yield _segment(_APP1, _EXTENSION + guid + full + struct.pack(">I", offset) + piece, "XMP")
     if metadata.icc:
         pieces = list(_cut(metadata.icc, _ROOM - 14))
@@ -215,10 +241,25 @@ def _build_segments(metadata: Metadata) -> Iterator[bytes]:
         for number, (_, piece) in enumerate(pieces, 1):
             yield _segment(_APP2, _ICC + bytes([number, len(pieces)]) + piece, "ICC")
     resources = photoshop.join_resources(metadata.iptc, metadata.photoshop)
-    for _, piece in _cut(resources or b"", _ROOM - len(_PHOTOSHOP)):
-        yield _segment(_APP13, _PHOTOSHOP + piece, "IPTC")
+    for _, piece in _cut(resources or b"", _ROOM - len(photoshop.PREFIX)):
+        yield _segment(_APP13, photoshop.PREFIX + piece, "IPTC")
+    for marker, payload in metadata.segments:
+        yield _segment(marker, payload, "APP")
     for comment in metadata.comments:
         yield _segment(_COM, comment, "comment")
+
+
+def fit_packet(metadata: Metadata) -> tuple[bytes | None, bytes | None]:
+    """The packet and the extended packet: properties move from the one to the other until the first fits a segment.
+
+    Raises:
+        BrokenPhotoError: it is too long and cannot be parsed.
+    """
+    room = _ROOM - len(xmp.PREFIX)
+    packet, extended = metadata.xmp, metadata.xmp_extended
+    if packet is None or len(trimmed := xmp.trim_padding(packet, room)) <= room:
+        return (trimmed if packet else None), extended
+    return xmp.split_extended(xmp.join_extended(packet, extended) if extended else packet, room)
 
 
 def _cut(block: bytes, size: int) -> Iterator[tuple[int, bytes]]:

@@ -26,7 +26,9 @@ class Metadata:
         photoshop: the other Photoshop image resources, without thumbnails.
         dpi: pixels per inch, (x, y).
         comments: free comments (JPEG COM, PNG `Comment`), bytes as stored.
-        png_chunks: (type, data) of PNG text and colour chunks that no other field holds.
+        png_chunks: (type, data) of PNG chunks that no other field holds, and the colour code of AVIF.
+        segments: (marker, payload) of a JPEG's application segments that no other field holds.
+        video: what lies behind the picture of a motion photo, which its XMP counts from the end of the file.
     """
 
     exif: bytes | None = None
@@ -38,6 +40,8 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     comments: tuple[bytes, ...] = ()
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    segments: tuple[tuple[int, bytes], ...] = ()
+    video: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,13 @@ class Header:
         width, height: as stored, before `orientation` is applied.
         bits: per channel.
         orientation: EXIF 1-8 that still has to be applied to the decoded pixels.
-        quarter_turned: the decoder turns the pixels by a quarter itself; `width` and `height` are after that.
+        turned: the EXIF orientation that the decoder applies by itself; `width` and `height` are after that.
         palette: pixels are indices; whether it is grey is seen only after decoding.
         grey: one colour channel.
+        alpha: there is an alpha channel, or may be one.
+        limited_grey: black is 16 and white 235 of 255, which decoders mind in colour photos only.
+        left_out: what of the file belongs to the old pixels and has no place here, in words.
+        mended: what of the file was damaged and could be put right, in words.
     """
 
     file_format: str
@@ -75,11 +83,15 @@ class Header:
     height: int
     bits: int = 8
     orientation: int = 1
-    quarter_turned: bool = False
+    turned: int = 1
     palette: bool = False
     grey: bool = False
+    alpha: bool = False
+    limited_grey: bool = False
     metadata: Metadata = field(default_factory=Metadata)
     encoding: Encoding = field(default_factory=Encoding)
+    left_out: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -98,6 +110,7 @@ class Photo:
         grey: stored as one channel; the three channels of `pixels` are then equal, and their rounded mean is
             written back as one channel.
         file_format: `jpeg`, `png`, `tiff`, `webp`, `avif`, `heif` or `raw`, by content and not by suffix.
+        notes: what its owner should know about how it was read.
     """
 
     pixels: Pixels
@@ -106,3 +119,4 @@ class Photo:
     metadata: Metadata
     file_format: str
     encoding: Encoding = field(default_factory=Encoding)
+    notes: tuple[str, ...] = ()

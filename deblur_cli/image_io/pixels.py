@@ -45,6 +45,22 @@ def spread_to_16(planes: Pixels, bits: int) -> Pixels:
     return spread
 
 
+def stretch_range(planes: Pixels, bits: int) -> None:
+    """Black from 16/255 to 0 and white from 235/255 to full, in place; a last channel of 2 or 4 is alpha.
+
+    Values of 9-15 bits are left-aligned in 16; alpha, which has no limited range, is spread like them elsewhere.
+    """
+    full = int(np.iinfo(planes.dtype).max)
+    unit = (full + 1) >> 8  # the steps of limited range are those of 8 bit, shifted
+    values = np.arange(full + 1, dtype=np.int64)
+    table = ((values - 16 * unit) * full / (219 * unit)).round().clip(0, full).astype(planes.dtype)
+    colours = planes.shape[2] - (planes.shape[2] + 1) % 2
+    for channel in range(colours):
+        planes[..., channel] = table[planes[..., channel]]
+    if bits > 8:
+        planes[..., colours:] |= planes[..., colours:] >> bits
+
+
 def to_grey(pixels: Pixels) -> Pixels:
     """(H, W, 3) to (H, W): the mean of the three channels, rounded to nearest."""
     total = pixels[..., 0].astype(np.uint32) + pixels[..., 1] + pixels[..., 2]

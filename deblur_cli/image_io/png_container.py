@@ -3,44 +3,49 @@
 Source: W3C PNG Specification, third edition; the "Raw profile type" text chunks are ImageMagick's habit.
 """
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from deblur_cli.image_io import exif, photoshop, xmp
-from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly
+from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.limits import Meter
 from deblur_cli.image_io.photo import Header, Metadata
 
 _XMP_KEY = b"XML:com.adobe.xmp"
 _RAW_PREFIX = b"Raw profile type "
-_MAX_TEXT = 256 << 20  # more than this out of one compressed chunk is a bomb
+_RAW_PROFILES = (b"exif", b"app1", b"iptc", b"8bim", b"xmp", b"icc", b"icm")
 _CARRIED = (b"tEXt", b"zTXt", b"iTXt", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+# What the specification itself knows: read elsewhere, or about how the old pixels were stored.
+_ANCILLARY = frozenset(
+    b"tIME sBIT bKGD hIST tRNS iCCP eXIf zxIf cICP mDCV cLLI gAMA cHRM sRGB acTL fcTL oFFs sTER sPLT".split()
+)
 _COLOUR_ONLY = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _METRES_PER_INCH = 0.0254
 
 
-def read_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(type, data) of each chunk up to IEND; the picture's own IDAT and PLTE come without their data.
+def read_chunks(stream: Meter) -> Iterator[tuple[bytes, bytes]]:
+    """(type, data) of each chunk up to IEND; without their data those of the picture and of old pixels.
 
     Raises:
         BrokenPhotoError: the file ends before IEND.
     """
-    stream.seek(8)
-    kind = b""
+    at, kind, end = 8, b"", stream_length(stream)
     while kind != b"IEND":
+        stream.seek(at)
         length, kind = struct.unpack(">I4s", read_exactly(stream, 8))
-        if kind in (b"IDAT", b"fdAT", b"PLTE"):
-            stream.seek(length, 1)
-            data = b""
-        else:
-            data = read_exactly(stream, length)
-        read_exactly(stream, 4)
+        data = read_exactly(stream, length) if _is_wanted(kind) else b""
+        at += length + 12
+        if at > end:
+            raise BrokenPhotoError("the file is cut short; copy it again from its source")
         yield kind, data
 
 
-def read_header(stream: BinaryIO) -> Header:
+def _is_wanted(kind: bytes) -> bool:
+    return kind == b"IHDR" or kind in _ANCILLARY or _is_safe_to_copy(kind)
+
+
+def read_header(stream: Meter) -> Header:
     """Size, depth and metadata of a PNG.
 
     Raises:
@@ -53,7 +58,7 @@ def read_header(stream: BinaryIO) -> Header:
     width, height, bits, colour = struct.unpack(">IIBB", ihdr[:10])
     if any(kind == b"acTL" for kind, _ in chunks):
         raise BrokenPhotoError("an animated PNG is not a photo; export one frame of it")
-    metadata = _collect(chunks)
+    metadata = _collect(stream, chunks)
     return Header(
         "png",
         width,
@@ -62,14 +67,23 @@ def read_header(stream: BinaryIO) -> Header:
         orientation=exif.read_orientation(metadata.exif),
         palette=colour == 3,
         grey=colour in (0, 4),
+        alpha=colour in (4, 6) or any(kind == b"tRNS" for kind, _ in chunks),
         metadata=metadata,
+        left_out=_find_left_out(chunks),
     )
 
 
-def read_xmp(stream: BinaryIO) -> bytes | None:
+def _find_left_out(chunks: list[tuple[bytes, bytes]]) -> tuple[str, ...]:
+    """The kinds of private chunks that belong to the old pixels."""
+    kinds = {kind for kind, _ in chunks if kind[0] & 0x20 and not _is_safe_to_copy(kind)}
+    names = sorted(kind.decode("latin-1") for kind in kinds - _ANCILLARY)
+    return (f"its PNG chunks {', '.join(names)}",) if names else ()
+
+
+def read_xmp(stream: Meter) -> bytes | None:
     """The XMP packet alone."""
     return next(
-        (_text_value(kind, data) for kind, data in read_chunks(stream) if _text_key(kind, data) == _XMP_KEY),
+        (_text_value(stream, kind, data) for kind, data in read_chunks(stream) if _text_key(kind, data) == _XMP_KEY),
         None,
     )
 
@@ -81,7 +95,7 @@ def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
     return b"".join([head, *_build_chunks(metadata), coded[stop:]])
 
 
-def _collect(chunks: list[tuple[bytes, bytes]]) -> Metadata:
+def _collect(stream: Meter, chunks: list[tuple[bytes, bytes]]) -> Metadata:
     fields: dict[str, bytes | None] = {}
     profiles: dict[bytes, bytes] = {}
     comments, carried = [], []
@@ -90,32 +104,46 @@ def _collect(chunks: list[tuple[bytes, bytes]]) -> Metadata:
         key = _text_key(kind, data)
         if kind == b"eXIf":
             fields["exif"] = exif.trim_prefix(data)
+        elif kind == b"zxIf":  # ExifTool's compressed twin of eXIf: a byte of zero, the length, the blob
+            profiles[b"exif"] = _inflate(stream, data[5:])
         elif kind == b"iCCP":
-            fields["icc"] = _inflate(data.partition(b"\0")[2][1:])
+            fields["icc"] = _inflate(stream, data.partition(b"\0")[2][1:])
         elif kind == b"pHYs" and len(data) == 9:
             dpi = _parse_density(data)
         elif key == _XMP_KEY:
-            fields["xmp"] = _text_value(kind, data) or None
-        elif key.startswith(_RAW_PREFIX):
-            profiles[key[len(_RAW_PREFIX) :].lower()] = _parse_raw_profile(_text_value(kind, data))
-        elif key == b"Comment" and _text_value(kind, data):
-            comments.append(_text_value(kind, data))
-        elif kind in _CARRIED:
+            fields["xmp"] = _text_value(stream, kind, data) or None
+        elif _is_raw_profile(key) and (profile := _parse_raw_profile(_text_value(stream, kind, data))):
+            profiles.setdefault(key[len(_RAW_PREFIX) :].lower(), profile)
+        elif key == b"Comment" and (comment := _text_value(stream, kind, data)):
+            comments.append(comment)
+        elif kind in _CARRIED or _is_safe_to_copy(kind):
             carried.append((kind, data))
-    block = profiles.get(b"iptc") or profiles.get(b"8bim") or b""
-    iptc, others = photoshop.split_resources(block)
-    if block[:1] == b"\x1c":
-        iptc = block
+    blocks = [_unwrap_iptc(profiles.get(name, b"")) for name in (b"iptc", b"8bim")]
     fields.setdefault("exif", exif.trim_prefix(profiles.get(b"exif") or _app1(profiles, exif.PREFIX)))
     fields.setdefault("xmp", profiles.get(b"xmp") or _app1(profiles, xmp.PREFIX)[len(xmp.PREFIX) :] or None)
+    fields.setdefault("icc", profiles.get(b"icc") or profiles.get(b"icm"))
     return Metadata(
-        **fields,
-        iptc=iptc,
-        photoshop=others,
+        exif=fields["exif"],
+        icc=fields["icc"],
+        xmp=fields["xmp"],
+        iptc=blocks[0][0] or blocks[1][0],
+        photoshop=blocks[0][1] or blocks[1][1],
         dpi=dpi or exif.read_dpi(fields["exif"]),
         comments=tuple(comments),
         png_chunks=tuple(carried),
     )
+
+
+def _is_safe_to_copy(kind: bytes) -> bool:
+    """Whether the specification lets a program that does not know a chunk keep it when the pixels change."""
+    return len(kind) == 4 and bool(kind[0] & 0x20 and kind[3] & 0x20)
+
+
+def _unwrap_iptc(block: bytes) -> tuple[bytes | None, bytes | None]:
+    """(IPTC records, other resources): some writers store the records alone, others Photoshop's block around them."""
+    if block[:1] == b"\x1c":
+        return block, None
+    return photoshop.split_resources(block.removeprefix(photoshop.PREFIX))
 
 
 def _app1(profiles: dict[bytes, bytes], prefix: bytes) -> bytes:
@@ -133,34 +161,49 @@ def _text_key(kind: bytes, data: bytes) -> bytes:
     return data.partition(b"\0")[0] if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
 
 
-def _text_value(kind: bytes, data: bytes) -> bytes:
+def _text_value(stream: Meter, kind: bytes, data: bytes) -> bytes:
     """The text of a chunk as bytes: Latin-1 in tEXt and zTXt, UTF-8 in iTXt."""
     rest = data.partition(b"\0")[2]
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
-        return _inflate(rest[1:])
+        return _inflate(stream, rest[1:])
     text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-    return _inflate(text) if rest[:1] == b"\1" else text
+    return _inflate(stream, text) if rest[:1] == b"\1" else text
 
 
-def _inflate(block: bytes) -> bytes:
-    """Decompress a chunk; empty when it is damaged or a bomb."""
+def _inflate(stream: Meter, block: bytes) -> bytes:
+    """Decompress a chunk; empty when it is damaged.
+
+    Raises:
+        BrokenPhotoError: it is a bomb, alone or with the others.
+    """
     try:
         engine = zlib.decompressobj()
-        text = engine.decompress(block, _MAX_TEXT)
+        text = engine.decompress(block, stream.bytes_left + 1)
     except zlib.error:
         return b""
+    stream.spend(len(text))
     return text if engine.eof else b""
 
 
+def _is_raw_profile(key: bytes) -> bool:
+    return key.startswith(_RAW_PREFIX) and key[len(_RAW_PREFIX) :].lower() in _RAW_PROFILES
+
+
 def _parse_raw_profile(text: bytes) -> bytes:
-    """The bytes of "\\nname\\n  length\\nhex..."; empty when damaged."""
-    found = re.fullmatch(rb"\s*\w+\s+(\d+)\s+([0-9a-fA-F\s]*)", text)
-    if found is None:
+    """The bytes of a line or two of words, a line with the length, and lines of hex; empty when damaged.
+
+    The words are `iptc` with ImageMagick, `IPTC profile` with ExifTool, and may be missing.
+    """
+    for _ in range(4):
+        line, _, text = text.partition(b"\n")
+        if line.strip().isdigit():
+            break
+    else:
         return b""
     try:
-        return bytes.fromhex(found.group(2).decode("ascii"))[: int(found.group(1))]
+        return bytes.fromhex(text.decode("ascii"))[: int(line[:20])]
     except ValueError:
         return b""
 

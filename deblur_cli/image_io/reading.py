@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import (
     bmff_container,
     camera,
+    companions,
     exif,
     jpeg_container,
+    photoshop,
     png_container,
     tiff_container,
     webp_container,
     xmp,
 )
-from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
 from deblur_cli.image_io.formats import sniff_format
+from deblur_cli.image_io.limits import Meter
 from deblur_cli.image_io.photo import Header, Metadata, Photo
+from deblur_cli.image_io.turning import Turn, compose, turn_packet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Pixels
 
 MAX_MEGAPIXELS = 500
+_MAX_DPI = 4_000_000  # what PNG and EXIF can both write, in pixels per metre and in thousandths of a pixel per inch
+_DAMAGED = "its header is damaged; copy it again from its source"
 
-_HEADER_READERS: dict[str, Callable[[BinaryIO], Header]] = {
+_HEADER_READERS: dict[str, Callable[[Meter], Header]] = {
     "jpeg": jpeg_container.read_header,
     "png": png_container.read_header,
     "tiff": tiff_container.read_header,
@@ -39,7 +44,7 @@ _HEADER_READERS: dict[str, Callable[[BinaryIO], Header]] = {
     "avif": partial(bmff_container.read_header, file_format="avif"),
     "heif": partial(bmff_container.read_header, file_format="heif"),
 }
-_XMP_READERS: dict[str, Callable[[BinaryIO], bytes | None]] = {
+_XMP_READERS: dict[str, Callable[[Meter], bytes | None]] = {
     "jpeg": jpeg_container.read_xmp,
     "png": png_container.read_xmp,
     "tiff": tiff_container.read_xmp,
@@ -52,8 +57,8 @@ _XMP_READERS: dict[str, Callable[[BinaryIO], bytes | None]] = {
 def read_photo(path: Path) -> Photo:
     """Read a photo the right way up, at the depth it has, with all its metadata.
 
-    The orientation is applied to the pixels and set to 1 in EXIF and XMP, byte for byte in place. 8 bit stays
-    8 bit; 9 to 16 bit become uint16 over the full range.
+    The orientation is applied to the pixels and set to 1 in EXIF and XMP, byte for byte in place, and what names a
+    place in the picture turns with it. 8 bit stays 8 bit; 9 to 16 bit become uint16 over the full range.
 
     Raises:
         PhotoError: missing, no photo, damaged, cut short, of a refused kind, over 500 megapixels, or an extra
@@ -61,10 +66,12 @@ def read_photo(path: Path) -> Photo:
     """
     header = read_header(path)
     try:
-        planes, metadata = _decode(path, header)
+        planes, header = _decode(path, header)
+        return _to_photo(planes, header)
+    except PARSER_FAULTS as fault:
+        raise PhotoError(f"{path}: {_DAMAGED}") from fault
     except (BrokenPhotoError, OSError) as fault:
         raise PhotoError(f"{path}: {_reason(fault)}") from fault
-    return _to_photo(planes, replace(header, metadata=metadata))
 
 
 def probe_size(path: Path) -> tuple[int, int]:
@@ -78,7 +85,7 @@ def probe_size(path: Path) -> tuple[int, int]:
 
 def read_stamp(path: Path) -> str | None:
     """The recipe that `write_photo` stamped into a file; None when absent or unreadable. Decodes no pixel."""
-    with suppress(BrokenPhotoError, struct.error, OSError, ValueError, IndexError), path.open("rb") as stream:
+    with suppress(BrokenPhotoError, OSError, *PARSER_FAULTS), Meter(path) as stream:
         reader = _XMP_READERS.get(sniff_format(stream.read(32), path) or "")
         return xmp.find_stamp(reader(stream)) if reader else None
     return None
@@ -91,10 +98,10 @@ def read_header(path: Path) -> Header:
         PhotoError: as `read_photo`, as far as the header shows it.
     """
     try:
-        with path.open("rb") as stream:
+        with Meter(path) as stream:
             header = _parse_header(stream, path)
-    except (struct.error, ValueError, IndexError) as fault:
-        raise PhotoError(f"{path}: its header is damaged; copy it again from its source") from fault
+    except PARSER_FAULTS as fault:
+        raise PhotoError(f"{path}: {_DAMAGED}") from fault
     except (BrokenPhotoError, OSError) as fault:
         raise PhotoError(f"{path}: {_reason(fault)}") from fault
     if header.width * header.height > MAX_MEGAPIXELS * 1_000_000:
@@ -106,7 +113,7 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def _parse_header(stream: BinaryIO, path: Path) -> Header:
+def _parse_header(stream: Meter, path: Path) -> Header:
     head = stream.read(32)
     if not head:
         raise BrokenPhotoError("the file is empty; copy it again from its source")
@@ -119,19 +126,39 @@ def _parse_header(stream: BinaryIO, path: Path) -> Header:
     return header
 
 
-def _decode(path: Path, header: Header) -> tuple[Pixels, Metadata]:
-    """Pixels (H, W, C) as the decoder gives them, and the metadata that belongs to them."""
-    if header.file_format == "raw":
-        planes, icc = camera.decode_raw(path)
-        return planes, replace(header.metadata, icc=icc)
-    if header.file_format == "heif":
-        return camera.decode_heif(path), header.metadata
+def _decode(path: Path, header: Header) -> tuple[Pixels, Header]:
+    """Pixels (H, W, C) as the decoder gives them, and the header with what is known only now."""
     from deblur_cli.image_io import pixels, vips
 
-    decoded = vips.decode(path)
-    if header.file_format == "avif" and 8 < header.bits < 16:
-        return pixels.spread_to_16(decoded, header.bits), header.metadata
-    return decoded, header.metadata
+    if header.file_format == "raw":
+        planes, icc = camera.decode_raw(path)
+        return planes, replace(header, metadata=replace(header.metadata, icc=icc))
+    if header.file_format == "jpeg":
+        return _decode_jpeg(path, header)
+    if header.file_format == "heif":
+        planes, bits = camera.decode_heif(path)
+    else:
+        if header.file_format == "tiff":
+            tiff_container.verify_pieces(path)
+        planes, bits = vips.decode(path, header.file_format), header.bits if header.file_format == "avif" else 8
+    if header.limited_grey:
+        pixels.stretch_range(planes, bits)
+    elif 8 < bits < 16:
+        planes = pixels.spread_to_16(planes, bits)
+    return planes, header
+
+
+def _decode_jpeg(path: Path, header: Header) -> tuple[Pixels, Header]:
+    from deblur_cli.image_io import vips
+
+    tail = companions.read_tail(path)
+    if tail.complete:
+        planes, mended = vips.decode(path, "jpeg"), header.mended
+    else:
+        planes, mended = vips.decode_endless(path), (*header.mended, "its end marker is missing")
+    left_out = (*header.left_out, *tail.left_out)
+    metadata = replace(header.metadata, video=tail.video)
+    return planes, replace(header, metadata=metadata, left_out=left_out, mended=mended)
 
 
 def _to_photo(planes: Pixels, header: Header) -> Photo:
@@ -149,19 +176,36 @@ def _to_photo(planes: Pixels, header: Header) -> Photo:
         metadata=_settle(header),
         file_format=header.file_format,
         encoding=header.encoding,
+        notes=_describe_notes(header),
     )
 
 
 def _settle(header: Header) -> Metadata:
     """Metadata of the turned photo; XMP stays when it alone names an orientation: nobody applied it."""
     metadata = header.metadata
+    turn = _find_turn(header)
     said = exif.read_orientation(metadata.exif)
-    turned = header.file_format in ("heif", "avif", "raw") or said != 1
-    applied = said if header.quarter_turned else header.orientation
-    blob = exif.settle(metadata.exif, applied) if metadata.exif else None
-    packet = xmp.settle_orientation(metadata.xmp) if turned or header.orientation != 1 else metadata.xmp
-    dpi = metadata.dpi[::-1] if metadata.dpi and applied >= 5 else metadata.dpi
-    return replace(metadata, exif=blob, xmp=packet, dpi=dpi)
+    is_told = header.file_format in ("heif", "avif", "raw") or said != 1 or turn.orientation != 1
+    blob = exif.settle(metadata.exif, turn) if metadata.exif else None
+    packet, extended = (turn_packet(part, turn) for part in (metadata.xmp, metadata.xmp_extended))
+    packet = xmp.settle_orientation(packet) if is_told else packet
+    packet = companions.settle_claims(packet, video=metadata.video is not None)
+    dpi = metadata.dpi if metadata.dpi and max(metadata.dpi) < _MAX_DPI else None
+    dpi = dpi[::-1] if dpi and turn.is_quarter else dpi
+    resources = photoshop.turn_resources(metadata.photoshop, turn)
+    return replace(metadata, exif=blob, xmp=packet, xmp_extended=extended, photoshop=resources, dpi=dpi)
+
+
+def _find_turn(header: Header) -> Turn:
+    """All that happened to the coded pixels, and their size before it."""
+    size = (header.width, header.height)[:: -1 if header.turned >= 5 else 1]
+    return Turn(compose(header.turned, header.orientation), *size)
+
+
+def _describe_notes(header: Header) -> tuple[str, ...]:
+    words = ", ".join(header.left_out)
+    left_out = (f"left out, since it belongs to the old pixels: {words}",) if words else ()
+    return (*header.mended, *left_out)
 
 
 def _is_rgb_profile(icc: bytes | None) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.image_io import exif, ifd, photoshop, tiff_container
 from deblur_cli.image_io.exif_builder import STRUCTURE_TAGS
-from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
+from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError, TooLongError
 
 if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Metadata, Pixels
@@ -52,6 +52,15 @@ def write_tiff(planes: Pixels, metadata: Metadata, *, alpha: bool, extra_sample:
     return parts[0][:4] + struct.pack(layout.order + "I", first) + b"".join([parts[0][8:], *parts[1:]])
 
 
+def check_blob(blob: bytes | None) -> None:
+    """Refuse an EXIF blob that a TIFF cannot carry.
+
+    Raises:
+        BrokenPhotoError: it cannot be parsed.
+    """
+    _open_blob(blob)
+
+
 _Row = tuple[int, int, bytes, bool]  # kind, count, bytes, whether the bytes are already the row's own four
 
 
@@ -66,7 +75,7 @@ def _open_blob(blob: bytes | None) -> tuple[bytes, ifd.Layout, dict[int, _Row]]:
         stream = BytesIO(blob)
         layout = ifd.read_layout(stream)
         entries = ifd.read_directory(stream, layout, layout.first).entries
-    except (BrokenPhotoError, struct.error) as fault:
+    except (BrokenPhotoError, *PARSER_FAULTS) as fault:
         raise BrokenPhotoError("its EXIF is damaged and a TIFF cannot carry it; choose --format png or jpeg") from fault
     rows = {}
     for tag, entry in entries.items():

@@ -7,17 +7,22 @@ itself.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deblur_cli.image_io import tiff_container
 from deblur_cli.image_io.faults import BrokenPhotoError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from deblur_cli.image_io.photo import Pixels
+
+
+_OWN_ZEROS = 4  # zeros at the end are padding, but for a few that may be the picture's own last bits
 
 
 @cache
@@ -36,15 +41,54 @@ def load_engine() -> Any:
     return pyvips
 
 
-def decode(path: Path) -> Pixels:
+def decode(path: Path, file_format: str) -> Pixels:
     """All pixels of a file as stored, (H, W, 1-4) uint8 or uint16; EXIF orientation is not applied.
 
     Raises:
         BrokenPhotoError: damaged or cut short.
     """
+    # The errors of libtiff are real; those of libjpeg are what every viewer forgives.
+    how = {"access": "sequential", "fail_on": "error" if file_format == "tiff" else "truncated"}
+    engine, name = load_engine(), str(path)
+    # Names that libvips would read as options, or cannot spell, go by way of memory.
+    if name.endswith("]") or not name.isprintable():
+        return _decode(lambda: engine.Image.new_from_buffer(path.read_bytes(), "", **how))
+    try:
+        return _decode(lambda: engine.Image.new_from_file(name, **how))
+    except BrokenPhotoError:
+        if file_format != "tiff":
+            raise
+        bare = tiff_container.read_bare(path)
+        return _decode(lambda: engine.Image.new_from_buffer(bare, "", **how))
+
+
+def decode_endless(path: Path) -> Pixels:
+    """The pixels of a JPEG without its end marker, if nothing but that is missing.
+
+    A decoder that has all pixels does not look at what comes then, so that other bytes make no difference.
+
+    Raises:
+        BrokenPhotoError: pixels are missing, too.
+    """
+    engine, content = load_engine(), path.read_bytes().rstrip(b"\xff")
+
+    def end_with(tail: bytes) -> Pixels:
+        ended = bare + tail + b"\xff\xd9"
+        return _decode(lambda: engine.Image.new_from_buffer(ended, "", access="sequential", fail_on="truncated"))
+
+    least = len(content.rstrip(b"\xff\0"))
+    for size in sorted({least, min(least + _OWN_ZEROS, len(content))}):
+        bare = content[:size]
+        # In a gap the decoder sees zeros, so the other bytes begin with ones.
+        if np.array_equal(planes := end_with(b""), end_with(bytes(range(254, 0, -1)) * 8)):
+            return planes
+    raise BrokenPhotoError("the file is cut short; copy it again from its source")
+
+
+def _decode(load: Callable[[], Any]) -> Pixels:
     engine = load_engine()
     try:
-        image = _open(engine, path)
+        image = load()
         if image.format not in ("uchar", "ushort"):
             raise BrokenPhotoError(f"pixels of type {image.format} are not supported; convert it to 8 or 16 bit first")
         block = image.write_to_memory()
@@ -54,15 +98,6 @@ def decode(path: Path) -> Pixels:
         ) from fault
     planes = np.frombuffer(block, np.uint8 if image.format == "uchar" else np.uint16)
     return planes.reshape(image.height, image.width, image.bands)
-
-
-def _open(engine: Any, path: Path) -> Any:
-    """The image of a file; names that libvips would read as options, or cannot spell, go by way of memory."""
-    name = str(path)
-    how = {"access": "sequential", "fail_on": "truncated"}
-    if name.endswith("]") or not name.isprintable():
-        return engine.Image.new_from_buffer(path.read_bytes(), "", **how)
-    return engine.Image.new_from_file(name, **how)
 
 
 def encode_png(planes: Pixels) -> bytes:

@@ -11,6 +11,7 @@ from deblur_cli.image_io import exif
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
+_KNOWN = frozenset([b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"])
 _METADATA = (b"VP8X", b"ICCP", b"EXIF", b"XMP ")
 
 
@@ -54,7 +55,9 @@ def read_header(stream: BinaryIO) -> Header:
         width,
         height,
         orientation=exif.read_orientation(blob),
+        alpha=_may_have_alpha(chunks),
         metadata=metadata,
+        left_out=_find_left_out(chunks),
         encoding=Encoding(lossless=b"VP8L" in chunks),
     )
 
@@ -62,6 +65,17 @@ def read_header(stream: BinaryIO) -> Header:
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
     return next((data for kind, data in read_chunks(stream) if kind == b"XMP "), None)
+
+
+def _may_have_alpha(chunks: dict[bytes, bytes]) -> bool:
+    flags, lossless = chunks.get(b"VP8X", b"\0"), chunks.get(b"VP8L", b"")
+    return bool(flags[:1] and flags[0] & 0x10) or (len(lossless) >= 5 and bool(lossless[4] & 0x10))
+
+
+def _find_left_out(chunks: dict[bytes, bytes]) -> tuple[str, ...]:
+    """The kinds of chunks that no specification knows: what they mean for new pixels cannot be told."""
+    names = sorted(kind.decode("latin-1").strip() for kind in chunks.keys() - _KNOWN)
+    return (f"its WebP chunks {', '.join(names)}",) if names else ()
 
 
 def _read_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import xmp
+from deblur_cli.image_io import fitting, xmp
 from deblur_cli.image_io.atomic import write_atomically
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.formats import WRITABLE_FORMATS
@@ -51,8 +51,13 @@ def write_photo(
     write_atomically(path, content, times_of)
 
 
-def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
-    """What of this photo `file_format` has no place for, such as `16 bit` or `IPTC`."""
-    from deblur_cli.image_io import encode
+def check_fit(photo: Photo, source: Path, *, file_format: str) -> None:
+    """Before any work is done on a photo: whether `write_photo` will be able to write it.
 
-    return encode.find_losses(photo, file_format)
+    Raises:
+        PhotoError: the format cannot hold the photo that was read from `source`; one line.
+    """
+    try:
+        fitting.check_fit(photo, file_format)
+    except BrokenPhotoError as fault:
+        raise PhotoError(f"{source}: {fault}") from fault

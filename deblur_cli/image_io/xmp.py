@@ -6,44 +6,38 @@ that is not well-formed XML is never touched. Knows no container.
 Source: ISO 16684-1:2019 (XMP part 1), Adobe XMP Specification Part 3, §1.1.3 (extended XMP in JPEG).
 """
 
+import hashlib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from deblur_cli.image_io import xml_spans
 from deblur_cli.image_io.faults import BrokenPhotoError
-
-if TYPE_CHECKING:
-    from xml.etree import ElementTree
+from deblur_cli.image_io.xml_spans import Document, Edit, Element
 
 PREFIX = b"http://ns.adobe.com/xap/1.0/\0"  # of the segment of a JPEG that holds a packet
 NAMESPACE = "https://deblur-cli.dev/ns/1.0/"
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_TIFF = b"http://ns.adobe.com/tiff/1.0/"
-_NOTE = b"http://ns.adobe.com/xmp/note/"
-_PROPERTY = f"{{{NAMESPACE}}}recipe"
-_NAME = rb"[A-Za-z_][\w.-]*"
-_CLOSE = re.compile(rb"</(?:" + _NAME + rb":)?RDF\s*>")
-_OPEN = re.compile(rb"<(?:(" + _NAME + rb"):)?RDF\b[^>]*?(/?)>")
-_ABOUT = re.compile(rb"\s(?:" + _NAME + rb":)?about\s*=\s*(\"[^\"<]*\"|'[^'<]*')")
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DESCRIPTION = f"{RDF}}}Description"
+TIFF = "http://ns.adobe.com/tiff/1.0/"
+_ABOUT = f"{RDF}}}about"
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_PROPERTY = f"{NAMESPACE}}}recipe"
+_EXTENDED = f"{_NOTE}}}HasExtendedXMP"
 _UNSAFE = re.compile(r"[^\t\n\r\x20-\x5b\x5d-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_ESCAPED = re.compile(r"\\(\\|u\{([0-9a-f]+)\})")
+_ESCAPED = re.compile(r"\\(\\|u\{([0-9a-f]{1,6})\})")
 _ENTITIES = {ord(character): f"&#{ord(character)};" for character in '&<>"\t\n\r'}
-_EMPTY_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{_RDF}"></rdf:RDF></x:xmpmeta>\n'
-    '<?xpacket end="w"?>'
+_OPENING = (
+    f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+    f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}">'
 ).encode()
+_EMPTY_PACKET = _OPENING + b'</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
 
 
 def find_stamp(packet: bytes | None) -> str | None:
     """The recipe in a packet; None when there is none or the packet cannot be parsed."""
-    root = _parse(packet)
-    if root is None:
-        return None
-    for element in root.iter():
-        text = element.text if element.tag == _PROPERTY else element.get(_PROPERTY)
-        if text is not None:
-            return _ESCAPED.sub(_unescape, text)
-    return None
+    document = xml_spans.parse(packet) if packet and NAMESPACE.encode() in packet else None
+    text = _find(document, _PROPERTY) if document else None
+    return None if text is None else _ESCAPED.sub(_unescape, text)
 
 
 def merge_stamp(packet: bytes | None, recipe: str) -> bytes:
@@ -53,36 +47,49 @@ def merge_stamp(packet: bytes | None, recipe: str) -> bytes:
     bytes are worth more. Any string survives: what XML cannot hold is written as `\u{hex}`, a backslash as
     `\\`.
     """
-    if packet and _parse(packet) is None:
-        return packet
     bare = erase_stamp(packet) or _EMPTY_PACKET
-    merged = _insert(bare, _describe(recipe, bare))
+    document = xml_spans.parse(bare)
+    if document is None:
+        return bare
+    merged = _insert(document, _describe(recipe, document))
     return merged if find_stamp(merged) == recipe else (packet or merged)
 
 
 def erase_stamp(packet: bytes | None) -> bytes | None:
     """The packet without `deblur:recipe`, whoever wrote it last; None for a packet that held nothing else."""
-    if not packet or NAMESPACE.encode() not in packet or _parse(packet) is None:
+    ours = packet and NAMESPACE.encode() in packet
+    bare = erase(packet, lambda name: name == _PROPERTY) if ours else packet
+    return None if bare == _EMPTY_PACKET else bare
+
+
+def erase(packet: bytes | None, is_doomed: Callable[[str], bool]) -> bytes | None:
+    """The packet without the properties of some names, and without Descriptions that held nothing else."""
+    document = xml_spans.parse(packet)
+    if document is None:
         return packet
-    bare = _own_description().sub(b"", packet)
-    for prefix in _find_prefixes(bare, NAMESPACE.encode()):
-        name = re.escape(prefix) + b":recipe"
-        bare = re.sub(rb"\s+" + name + rb"\s*=\s*(\"[^\"<]*\"|'[^'<]*')", b"", bare)
-        bare = re.sub(rb"<" + name + rb"\s*>[^<]*</" + name + rb"\s*>", b"", bare)
-    if bare == _EMPTY_PACKET:
-        return None
-    return bare if _parse(bare) is not None else packet
+    edits: list[Edit] = []
+    for element in document.elements:
+        doomed = [name for name in element.values if is_doomed(name)]
+        gone = [child for child in element.children if is_doomed(child.name)]
+        rest = set(element.values) - {*doomed, _ABOUT}
+        if element.name == DESCRIPTION and (doomed or gone) and not rest and len(gone) == len(element.children):
+            edits.append((element.start, element.end, b""))
+        edits += [(*element.wholes[name], b"") for name in doomed]
+        edits += [(child.start, child.end, b"") for child in gone]
+    return document.edit(edits)
 
 
 def settle_orientation(packet: bytes | None) -> bytes | None:
     """The packet with `tiff:Orientation` set to 1 in place, where it has one of 1-8."""
-    if not packet:
+    document = xml_spans.parse(packet) if packet and b"Orientation" in packet else None
+    if document is None:
         return packet
-    for prefix in _find_prefixes(packet, _TIFF):
-        name = re.escape(prefix) + b":Orientation"
-        packet = re.sub(rb"(\s" + name + rb"\s*=\s*[\"']\s*)[1-8](\s*[\"'])", rb"\g<1>1\2", packet)
-        packet = re.sub(rb"(<" + name + rb"\s*>\s*)[1-8](\s*</)", rb"\g<1>1\2", packet)
-    return packet
+    values = [value for element in document.elements if (value := element.fields().get(f"{TIFF}}}Orientation"))]
+    return document.edit(
+        (value.start, value.stop, document.content[value.start : value.stop].replace(value.text.strip().encode(), b"1"))
+        for value in values
+        if value.text.strip() in set("12345678")
+    )
 
 
 def trim_padding(packet: bytes, room: int) -> bytes:
@@ -104,74 +111,125 @@ def join_extended(packet: bytes, extended: bytes) -> bytes:
     Raises:
         BrokenPhotoError: the two cannot be joined without rewriting them.
     """
-    opening, closings = _OPEN.search(extended), list(_CLOSE.finditer(extended))
-    if opening is None or not closings:
+    first, second = xml_spans.parse(erase(packet, lambda name: name == _EXTENDED)), xml_spans.parse(extended)
+    body = _find_body(second)
+    if second is None or body is None:
         raise BrokenPhotoError("its extended XMP is damaged; choose --format jpeg, which carries it as it is")
-    body = extended[opening.end() : closings[-1].start()]
-    for prefix in _find_prefixes(packet, _NOTE):
-        name = re.escape(prefix) + b":HasExtendedXMP"
-        packet = re.sub(rb"\s+" + name + rb"\s*=\s*(\"[^\"<]*\"|'[^'<]*')", b"", packet)
-        packet = re.sub(rb"<" + name + rb"\s*>[^<]*</" + name + rb"\s*>", b"", packet)
-    joined = _insert(packet, body)
-    if _parse(joined) is None:
+    joined = _insert(first, second.content[body.inside : body.close]) if first else packet
+    if first is None or xml_spans.parse(joined) is None:
         raise BrokenPhotoError(
             "its extended XMP does not fit one packet; choose --format jpeg, which carries it as it is"
         )
     return joined
 
 
+def split_extended(packet: bytes, room: int) -> tuple[bytes, bytes]:
+    """The reverse: the longest properties move out until what stays fits into `room` bytes.
+
+    Raises:
+        BrokenPhotoError: the packet cannot be parsed, or no property can be moved.
+    """
+    document = xml_spans.parse(packet)
+    if document is None or _find_body(document) is None:
+        raise BrokenPhotoError("its XMP is damaged and over JPEG's limit of 64 KB; choose --format png or tiff")
+    moved, excess = [], len(trim_padding(packet, 0)) + 200 - room  # 200 for the note that names the other packet
+    for size, owner, span in sorted(_movable(document), key=lambda piece: -piece[0]):
+        if excess <= 0:
+            break
+        moved.append((owner, span))
+        excess -= size
+    if excess > 0:
+        raise BrokenPhotoError("its XMP is over JPEG's limit of 64 KB; choose --format png or tiff")
+    rows = b"".join(_wrap(document, owner, span) for owner, span in moved)
+    extended = _OPENING[_OPENING.index(b"<x:") :] + rows + b"</rdf:RDF></x:xmpmeta>"
+    rest = xml_spans.parse(trim_padding(document.edit((*span, b"") for _, span in moved), 0))
+    guid = hashlib.md5(extended, usedforsecurity=False).hexdigest().upper()
+    if rest is None or xml_spans.parse(extended) is None:
+        raise BrokenPhotoError("its XMP is over JPEG's limit of 64 KB; choose --format png or tiff")
+    return _insert(rest, _description(rest, f'xmlns:xmpNote="{_NOTE}" xmpNote:HasExtendedXMP="{guid}"')), extended
+
+
 def find_extended_guid(packet: bytes | None) -> bytes | None:
     """The 32 hex digits with which a JPEG's packet names its extended packet."""
-    found = re.search(rb"HasExtendedXMP\s*(?:=\s*[\"']|>)\s*([0-9A-Fa-f]{32})", packet or b"")
+    if not packet or b"HasExtendedXMP" not in packet:
+        return None
+    found = re.search(rb"HasExtendedXMP\s{0,9}(?:=\s{0,9}[\"']|>)\s{0,9}([0-9A-Fa-f]{32})", packet)
     return found.group(1) if found else None
 
 
-def _parse(packet: bytes | None) -> "ElementTree.Element | None":
-    """The packet as a tree; None when absent or malformed. A DOCTYPE is refused: it could be a bomb."""
-    if not packet or b"<!DOCTYPE" in packet:
-        return None
-    from xml.etree import ElementTree
-
-    try:
-        return ElementTree.fromstring(packet.strip(b"\0 \t\r\n").removeprefix(b"\xef\xbb\xbf"))
-    except (ElementTree.ParseError, ValueError, LookupError):
-        return None
+def _find(document: Document, name: str) -> str | None:
+    for element in document.elements:
+        value = element.fields().get(name)
+        if value is not None:
+            return value.text
+    return None
 
 
-def _describe(recipe: str, packet: bytes) -> bytes:
-    """Our Description, about the same thing as the packet's others: readers refuse two subjects."""
-    about = _ABOUT.search(packet)
-    subject = about.group(1) if about else b'""'
-    value = _UNSAFE.sub(_escape, recipe).translate(_ENTITIES).encode()
-    return (
-        b"<rdf:Description rdf:about=" + subject + b' xmlns:rdf="' + _RDF.encode() + b'"'
-        b' xmlns:deblur="' + NAMESPACE.encode() + b'" deblur:recipe="' + value + b'"/>'
+def _movable(document: Document) -> list[tuple[int, Element, tuple[int, int]]]:
+    """(size, its Description, where it lies) of each property of the packet that is long enough to matter."""
+    found = []
+    for owner in document.named(DESCRIPTION):
+        if owner.parent is None or owner.parent.name != f"{RDF}}}RDF":
+            continue
+        spans = [span for name, span in owner.wholes.items() if not name.startswith(RDF) and name != _PROPERTY]
+        spans += [(child.start, child.end) for child in owner.children]
+        found += [(stop - start, owner, (start, stop)) for start, stop in spans if stop - start > 200]
+    return found
+
+
+def _wrap(document: Document, owner: Element, span: tuple[int, int]) -> bytes:
+    """A property of a Description as a Description of its own, with every prefix that may occur in it."""
+    prefixes: dict[bytes, bytes] = {}
+    above: Element | None = owner
+    while above:
+        prefixes = above.declared | prefixes
+        above = above.parent
+    prefixes[b"xmlns:rdf"] = prefixes.get(b"xmlns:rdf", RDF.encode())
+    head = (
+        b"<rdf:Description rdf:about="
+        + _subject(document)
+        + b"".join(b" " + name + b'="' + value + b'"' for name, value in prefixes.items())
     )
+    piece = document.content[slice(*span)]
+    return head + (piece + b"/>" if piece[:1] != b"<" else b">" + piece + b"</rdf:Description>")
 
 
-def _own_description() -> re.Pattern[bytes]:
-    return re.compile(
-        rb"<rdf:Description rdf:about=(?:\"[^\"<]*\"|'[^'<]*') xmlns:rdf=\"" + re.escape(_RDF.encode()) + rb"\""
-        rb" xmlns:deblur=\"" + re.escape(NAMESPACE.encode()) + rb"\" deblur:recipe=(?:\"[^\"<]*\"|'[^'<]*')/>"
-    )
+def _subject(document: Document) -> bytes:
+    """What the packet is about, in its quotes: readers refuse two subjects."""
+    for element in document.elements:
+        about = next((name for name in element.values if name in (_ABOUT, "about")), None)
+        if about is not None:
+            value = element.values[about]
+            return document.content[value.start - 1 : value.stop + 1]
+    return b'""'
 
 
-def _insert(packet: bytes, description: bytes) -> bytes:
-    """Put a Description before the last closing RDF tag, or into an RDF element that closes itself."""
-    closings = list(_CLOSE.finditer(packet))
-    if closings:
-        at = closings[-1].start()
-        return packet[:at] + description + packet[at:]
-    opening = _OPEN.search(packet)
-    if opening is None or not opening.group(2):
-        return packet
-    prefix = opening.group(1)
-    closing = b"</" + (prefix + b":" if prefix else b"") + b"RDF>"
-    return packet[: opening.end() - 2] + b">" + description + closing + packet[opening.end() :]
+def _describe(recipe: str, document: Document) -> bytes:
+    value = _UNSAFE.sub(_escape, recipe).translate(_ENTITIES)
+    return _description(document, f'xmlns:deblur="{NAMESPACE}" deblur:recipe="{value}"')
 
 
-def _find_prefixes(packet: bytes, namespace: bytes) -> set[bytes]:
-    return set(re.findall(rb"xmlns:(" + _NAME + rb")\s*=\s*[\"']" + re.escape(namespace) + rb"[\"']", packet))
+def _description(document: Document, properties: str) -> bytes:
+    head = b"<rdf:Description rdf:about=" + _subject(document) + f' xmlns:rdf="{RDF}" '.encode()
+    return head + properties.encode() + b"/>"
+
+
+def _find_body(document: Document | None) -> Element | None:
+    """The last RDF element: everything is said in it."""
+    bodies = list(document.named(f"{RDF}}}RDF")) if document else []
+    return bodies[-1] if bodies else None
+
+
+def _insert(document: Document, description: bytes) -> bytes:
+    """Put a Description before the closing RDF tag, or into an RDF element that closes itself."""
+    body = _find_body(document)
+    if body is None:
+        return document.content
+    if not body.closes_itself:
+        return document.edit([(body.close, body.close, description)])
+    slash = document.content.rindex(b"/", body.start, body.inside)
+    name = document.content[body.start + 1 : body.inside].split(None, 1)[0].rstrip(b"/>")
+    return document.edit([(slash, body.inside, b">" + description + b"</" + name + b">")])
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -180,4 +238,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def _unescape(found: re.Match[str]) -> str:
-    return "\\" if found.group(2) is None else chr(int(found.group(2), 16))
+    if found.group(2) is None:
+        return "\\"
+    code = int(found.group(2), 16)
+    return chr(code) if code < 0x110000 else found.group()
