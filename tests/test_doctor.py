@@ -118,4 +118,8 @@ def test_the_size_of_the_cache_counts_files_once(tmp_path):
 
 
 def test_the_real_manifest_names_bundled_models():
-    assert "bundled" in weights.read_manifest().models
+    manifest = weights.read_manifest()
+    assert {"standard", "best", "quick"} <= set(manifest.models)
+    assert manifest.has_model("bundled")
+    kinds = {file.kind for name in ("standard", "best", "quick") for file in manifest.models[name].files.values()}
+    assert kinds == {"bundled"}
