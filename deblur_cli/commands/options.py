@@ -79,7 +79,7 @@ SuffixOption = Annotated[
 ]
 NameOption = Annotated[
     str | None,
-    option("Files", "--name", "Name of the results, from {stem}, {model} and {ext}.", metavar="TEMPLATE"),
+    option("Files", "--name", "Name of the results, from {stem}, {type}, {model}, {ext}.", metavar="TEMPLATE"),
 ]
 OverwriteOption = Annotated[
     bool,

@@ -148,7 +148,7 @@ def run(
 
     from deblur_cli.commands.work import Task, show_plan, work
 
-    task = Task(plan, recipe, network, quality, manner)
+    task = Task(plan, recipe, network, quality, overwrite, manner)
     if dry_run:
         show_plan(task)
     else:

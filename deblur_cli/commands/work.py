@@ -31,27 +31,32 @@ class Task:
     recipe: Recipe
     network: "Network"
     quality: int | None
+    overwrite: bool
     manner: "Manner"
 
 
 def show_plan(task: Task) -> None:
     """What `--dry-run` prints."""
     setting = Setting(task.recipe, task.network.tile)
+    _tell_left_out(task)
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+    _raise_failures(task, Outcome((), 0.0))
 
 
 def work(task: Task) -> None:
     """Restore and write what the plan says, tell it, and raise what the exit status must show.
 
     Raises:
-        BatchFailed: at least one photo failed.
+        BatchFailed: at least one photo failed, or a folder could not be listed.
         BackendError, WeightsError: the machine or the weights gave up.
         KeyboardInterrupt, SystemExit: a signal ended the work.
     """
+    _tell_left_out(task)
     _tell_skipped(task)
     teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     if not task.plan.todo:
         _do_nothing(task, teller)
+        _raise_failures(task, Outcome((), 0.0))
         return
     keep_freed_memory()
     started = time.perf_counter()
@@ -63,9 +68,8 @@ def work(task: Task) -> None:
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             restore = _build_restore(backend, task.network)
-            outcome = run_batch(
-                task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, task.manner.fail_fast)
-            )
+            manner = task.manner.fail_fast, task.overwrite
+            outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
         teller.end(task.plan, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -140,6 +144,14 @@ def _do_nothing(task: Task, teller: Report) -> None:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
 
 
+def _tell_left_out(task: Task) -> None:
+    for line in task.plan.unread:
+        write_note(line)
+    if task.plan.results and not task.manner.quiet:
+        results = count(task.plan.results, "result")
+        write_note(f"{results} of this tool left out; name a file to restore it again")
+
+
 def _tell_skipped(task: Task) -> None:
     if task.manner.verbose:
         for job in task.plan.skipped:
@@ -151,7 +163,8 @@ def _tell_summary(task: Task, outcome: Outcome, setting: Setting) -> None:
     if task.manner.quiet:
         return
     parts = [f"{len(outcome.done)} written"]
-    parts += [f"{len(task.plan.skipped)} skipped"] if task.plan.skipped else []
+    skipped = len(task.plan.skipped) + len(outcome.skipped)
+    parts += [f"{skipped} skipped"] if skipped else []
     parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
     remaining = len(task.plan.todo) - len(outcome.results)
     parts += [f"{remaining} not begun or not finished"] if remaining else []
@@ -164,9 +177,12 @@ def _raise_failures(task: Task, outcome: Outcome) -> None:
         raise outcome.fault
     if outcome.failed:
         all_photos = count(len(task.plan.jobs), "photo")
-        good = outcome.done or task.plan.skipped
+        good = outcome.done or outcome.skipped or task.plan.skipped
         others = "stopped there" if task.manner.fail_fast else "the others are written" if good else "none is written"
         raise BatchFailed(f"{len(outcome.failed)} of {all_photos} failed; {others}")
+    if task.plan.unread:
+        folders = count(len(task.plan.unread), "folder")
+        raise BatchFailed(f"{folders} could not be listed; the photos there are left out")
 
 
 def count(number: int, thing: str) -> str:
