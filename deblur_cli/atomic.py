@@ -12,8 +12,8 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,12 +25,14 @@ CAREFUL = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 own_files: set[Path] = set()  # of this process, to be removed if it must end at once
 
 
-def write_whole(path: Path, write: Callable[[Path], object], times_of: os.stat_result | None = None) -> None:
-    """Let `write` fill a temporary file, flush it to the disk and rename it to `path`.
+@contextmanager
+def whole_file(path: Path, times_of: os.stat_result | None = None) -> Iterator[Path]:
+    """A temporary file to fill, which is flushed to the disk and renamed to `path` at the end of the block.
 
-    Whatever happens before, Ctrl-C too, removes it and leaves an earlier file at `path` as it was. The permissions are
-    the umask's, and the times those of `times_of` if it is given.
+    Whatever happens before, Ctrl-C too, removes it and leaves an earlier file at `path` as it was. The folder is made.
+    The permissions are the umask's, and the times those of `times_of` if it is given.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Of a long name only the beginning, four bytes a character at most: file systems end at 255 bytes.
     temporary = path.with_name(f".{path.name[:40]}.deblur-{host()}-{secrets.token_hex(8)}.tmp")
     lock = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
@@ -40,7 +42,7 @@ def write_whole(path: Path, write: Callable[[Path], object], times_of: os.stat_r
             os.close(lock)
         else:
             try_lock(lock)
-        write(temporary)
+        yield temporary
         _flush(temporary)
         if times_of is not None:
             os.utime(temporary, ns=(times_of.st_atime_ns, times_of.st_mtime_ns))

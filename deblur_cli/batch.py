@@ -280,7 +280,6 @@ class _Batch:
             assert photo is not None and origin is not None, "only what was read is written"
             if losses := find_losses(photo, file_format):
                 self._tell(Notice(job, f"{file_format} has no place for {', '.join(losses)}"))
-            job.output.parent.mkdir(parents=True, exist_ok=True)
             write_photo(
                 photo,
                 job.output,

@@ -1,7 +1,6 @@
 """Files of weights: save a network with its config, read any checkpoint without running code from it, load strictly."""
 
 import json
-import os
 import pickle
 import re
 import struct
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.errors import WeightsError
 
 PICKLED = (".pth", ".pt", ".ckpt")
@@ -46,14 +46,9 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, which then takes its place; until then nothing changes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    """Let `write` fill a file that then takes the place of `path`; until then nothing changes."""
+    with whole_file(path) as temporary:
         write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

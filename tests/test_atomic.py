@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deblur_cli import atomic
-from deblur_cli.atomic import find_leftovers, host, is_leftover_of, remove_leftovers, remove_own_files, write_whole
+from deblur_cli.atomic import find_leftovers, host, is_leftover_of, remove_leftovers, remove_own_files, whole_file
 
 HERE = host()
 posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind there")
@@ -18,14 +18,12 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind t
 _WRITER = """
 import sys, time
 from pathlib import Path
-from deblur_cli.atomic import write_whole
+from deblur_cli.atomic import whole_file
 
-def write(path):
+with whole_file(Path(sys.argv[1])) as path:
     path.write_bytes(b"half")
     print(path, flush=True)
     time.sleep(60)
-
-write_whole(Path(sys.argv[1]), write)
 """
 
 
@@ -37,6 +35,11 @@ def writer(tmp_path):
     ) as made:
         yield made, Path(made.stdout.readline().strip())
         made.kill()
+
+
+def put(target, write):
+    with whole_file(target) as path:
+        write(path)
 
 
 def later(monkeypatch, seconds):
@@ -103,10 +106,10 @@ def test_two_writers_of_one_name_never_share_a_file_though_their_numbers_are_the
     def write(path):
         names.append(path.name)
         if len(names) < 50:
-            write_whole(tmp_path / "a.jpg", write)
+            put(tmp_path / "a.jpg", write)
         path.write_bytes(b"whole")
 
-    write_whole(tmp_path / "a.jpg", write)
+    put(tmp_path / "a.jpg", write)
     assert len(set(names)) == 50
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
 
@@ -124,7 +127,7 @@ def test_own_files_go_when_the_process_ends_at_once(tmp_path):
         assert list(tmp_path.iterdir()) == []
         path.touch()
 
-    write_whole(tmp_path / "a.jpg", write)
+    put(tmp_path / "a.jpg", write)
     assert not atomic.own_files
 
 

@@ -82,7 +82,7 @@ def test_every_photo_has_a_picture_of_its_own():
 
 
 def test_a_name_that_is_no_text_keeps_its_bytes_in_the_report(tmp_path):
-    report_files.write_whole(tmp_path / "report.csv", "photo,psnr\nm\udcffller.png,30\n")
+    report_files.write_text(tmp_path / "report.csv", "photo,psnr\nm\udcffller.png,30\n")
     assert (tmp_path / "report.csv").read_bytes() == b"photo,psnr\nm\xffller.png,30\n"
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.plan import Plan
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
-from deblur_cli.benchmark.report_files import write_whole
+from deblur_cli.benchmark.report_files import write_text
 from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
 from deblur_cli.benchmark.statistics import spread_over
 from deblur_cli.benchmark.work import Load
@@ -49,7 +50,7 @@ def keep_pictures(
             if picture.model == model and _keep(picture, restorer, folder / picture.place):
                 kept[picture.place] = picture.key
                 on_kept(picture)
-    write_whole(folder / _INDEX, json.dumps(kept, indent=1))
+    write_text(folder / _INDEX, json.dumps(kept, indent=1))
 
 
 def drop_outdated(folder: Path, keys: Keys) -> None:
@@ -94,10 +95,8 @@ def _keep(picture: Wanted, restorer: Restorer | None, path: Path) -> bool:
         pixels = _make(picture, restorer)
     except PhotoError:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(np.ascontiguousarray(to_8bit(pixels))).save(part, format="png", compress_level=3)
-    part.replace(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(to_8bit(pixels))).save(temporary, format="png", compress_level=3)
     return True
 
 

@@ -1,9 +1,9 @@
 """The report's folder: report.json, .csv, .md and .html, each whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.benchmark.page import write_page
 from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.tables import to_csv, to_markdown
@@ -26,21 +26,13 @@ def open_folder(folder: Path) -> None:
 
 def write_report(report: BenchmarkReport, folder: Path) -> None:
     """All four files."""
-    write_whole(folder / "report.json", json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
-    write_whole(folder / "report.csv", to_csv(report))
-    write_whole(folder / "report.md", to_markdown(report))
+    write_text(folder / "report.json", json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
+    write_text(folder / "report.csv", to_csv(report))
+    write_text(folder / "report.md", to_markdown(report))
     write_page(report, folder)
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """A text file that is there in full or not at all; a name that is no UTF-8 keeps the bytes it has on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

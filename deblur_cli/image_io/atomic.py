@@ -4,21 +4,22 @@ import errno
 import os
 from pathlib import Path
 
-from deblur_cli.atomic import write_whole
+from deblur_cli.atomic import whole_file
 from deblur_cli.errors import BackendError, PhotoError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_atomically(path: Path, content: bytes, times_of: os.stat_result | None) -> None:
-    """Write `content` to `path` as `atomic.write_whole` does.
+    """Write `content` to `path` as `atomic.whole_file` does.
 
     Raises:
         BackendError: the disk is full.
         PhotoError: the system refuses in another way.
     """
     try:
-        write_whole(path, lambda temporary: temporary.write_bytes(content), times_of)
+        with whole_file(path, times_of) as temporary:
+            temporary.write_bytes(content)
     except OSError as fault:
         if fault.errno in _FULL:
             raise BackendError(f"disk full: {path} was not written; free some space and run again") from fault

@@ -1,13 +1,12 @@
 """The user's own manifest: entries added and removed. It is plain TOML that may be edited by hand."""
 
-import contextlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
@@ -165,17 +164,12 @@ def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
 def _write(tables: Tables) -> None:
     """Replace the user's manifest at once, so that a fault leaves the old one."""
     path = user_manifest_path()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
     except OSError as fault:
         reason = fault.strerror or fault
         raise WeightsError(f"{path}: cannot be written ({reason}); set DEBLUR_CONFIG_HOME to another folder") from fault
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def to_toml(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.benchmark.page.error_map import colour_ramp
 from deblur_cli.benchmark.page.markup import Markup, element, join, to_script_json
 from deblur_cli.benchmark.page.payload import to_scores_table, to_viewer_table
@@ -34,12 +35,8 @@ def write_page(report: BenchmarkReport, folder: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    part = folder / f".{PAGE_NAME}.part"
-    try:
-        part.write_text(render_page(report, folder), encoding="utf-8", errors="replace")
-        part.replace(folder / PAGE_NAME)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(folder / PAGE_NAME) as temporary:
+        temporary.write_text(render_page(report, folder), encoding="utf-8", errors="replace")
 
 
 def render_page(report: BenchmarkReport, folder: Path) -> str:
