@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli import weights
-from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
@@ -126,7 +126,8 @@ def _build_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet:
         raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(_BUILDERS)}")
     config = entry.config or read_metadata(path).get("config", {})
     try:
-        return _BUILDERS[entry.network](config)
+        with limited_by(path):
+            return _BUILDERS[entry.network](config)
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {entry.network} ({fault})") from fault
 
@@ -138,7 +139,8 @@ def _add_blend(network: DenseUNet | NAFNet, path: Path, expert: str) -> Deconvol
     if wanted != expert:
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
-        whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+        with limited_by(path):
+            whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
     load_strict(whole.blend, path)

@@ -152,11 +152,8 @@ def _describe_hub(source: str) -> Tables:
 
 def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
     table: Tables = {"backend": template.backend, "network": template.network, "summary": summary}
-    optional = {
-        "checkpoint_key": template.checkpoint_key,
-        "config": dict(template.config),
-        "tiling": dict(template.tiling),
-    }
+    # Not its checkpoint_key: people's files keep their tensors elsewhere, and `load_strict` finds them.
+    optional = {"config": dict(template.config), "tiling": dict(template.tiling)}
     table["files"] = dict.fromkeys(template.files, name)
     return {**table, **{key: value for key, value in optional.items() if value}}
 
