@@ -23,7 +23,7 @@ def pairs(tmp_path):
 
 def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, monkeypatch):
     pages = []
-    monkeypatch.setattr(report_files, "write_page", lambda report, folder: pages.append((report, folder)))
+    monkeypatch.setattr(report_files, "render_page", lambda report, folder: pages.append((report, folder)) or "page")
     report, _ = run(make_plan(pairs))
     report_files.write_report(report, tmp_path)
     table = json.loads((tmp_path / "report.json").read_text())
