@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deblur_process import call, run_python
 from hub_user import stay_offline
-from test_app import HEAVY, PROBE, cpu_seconds
+from test_app import HEAVY, PROBE, count_modules
 from test_weights_manifest import BYTES, COMMIT, HUB, MODEL, SHA256
 
 from deblur_cli import weights
@@ -307,8 +307,8 @@ def test_nothing_heavy_is_imported(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["verify"]])
-def test_it_starts_at_once(arguments):
-    assert cpu_seconds(["weights", *arguments]) <= 0.4
+def test_it_loads_few_modules(arguments):
+    assert count_modules(["weights", *arguments]) <= 240
 
 
 COMMANDS = ("list", "show", "pull", "verify", "path", "add", "remove", "import")

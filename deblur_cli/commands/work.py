@@ -3,7 +3,7 @@
 import os
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
@@ -11,7 +11,7 @@ from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.signals import stop_on_signals
-from deblur_cli.commands.streams import write_note
+from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.memory import keep_freed_memory
@@ -63,16 +63,32 @@ def work(task: Task) -> None:
     backend = _load(task.network)
     setting = _describe(task, backend, time.perf_counter() - started)
     with stop_on_signals() as stop:
-        teller.start(task.plan, setting)
+        try:
+            teller.start(task.plan, setting)
+        except BrokenPipeError as fault:
+            raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             restore = _build_restore(backend, task.network)
             manner = task.manner.fail_fast, task.overwrite
             outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
-        teller.end(task.plan, outcome)
+        outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
+
+
+def _report_end(task: Task, teller: Report, outcome: Outcome) -> Outcome:
+    """Who has closed stdout is told so on stderr: the batch ends there, or only its report is lost."""
+    try:
+        if not isinstance(outcome.fault, BrokenPipeError):
+            teller.end(task.plan, outcome)
+            return outcome
+    except BrokenPipeError:
+        pass
+    left = len(task.plan.todo) - len(outcome.results)
+    what = f"{count(left, 'photo')} not begun or not finished, run again to go on" if left else "every photo was done"
+    return replace(outcome, fault=closed_output(what))
 
 
 @dataclass(frozen=True, slots=True)
