@@ -38,21 +38,12 @@ def decide(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
     Raises:
         InputError: a file is there that must not be lost, or none can be written.
     """
-    if job.output.is_dir():
-        raise InputError(f"{job.output}: is a folder, so no photo can be written there")
-    seen = _look(job.output)
-    if seen is None or job.output.stat().st_size == 0:
-        return replace(job, action="new")
-    job = replace(job, action="replace", seen=seen)
-    if overwrite:
-        return job
-    stamp = stamp_of(job.output)
-    if stamp is None:
-        raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
     try:
-        return replace(job, action="skip") if _is_current(job, stamp, recipe) else _check_replaceable(job, stamp)
-    except (OSError, PhotoError):
-        return replace(job, seen=None)  # the photo cannot be read: the work will say why, and judge again if it can
+        return _judge(job, recipe, overwrite=overwrite)
+    except InputError:
+        raise
+    except Exception:  # the photo cannot be read, whatever is the matter: the work judges again, and names it
+        return replace(job, action="replace", seen=None)
 
 
 def decide_again(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
@@ -60,14 +51,41 @@ def decide_again(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
 
     Raises:
         InputError: as `decide`; a file has come that must not be lost.
-        OSError: the photo is gone.
+        PhotoError: the photo cannot be read.
     """
     if _look(job.output) == job.seen:
         return job
+    try:
+        if _is_current(job, stamp_of(job.output), recipe):
+            return replace(job, action="skip")  # another run made it meanwhile, which counts for --overwrite, too
+        return _judge(job, recipe, overwrite=overwrite)
+    except OSError as fault:
+        reason = f"cannot be read ({fault.strerror or fault}); check the path and its permissions"
+        raise PhotoError(f"{job.source}: {reason}") from fault
+
+
+def _judge(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
+    if job.output.is_dir():
+        raise InputError(f"{job.output}: is a folder, so no photo can be written there")
+    seen = _look(job.output)
+    if seen is None or seen[1] == 0:
+        return replace(job, action="new", seen=seen)
+    job = replace(job, action="replace", seen=seen)
+    if overwrite:
+        return job
     stamp = stamp_of(job.output)
-    if stamp is not None and _is_current(job, stamp, recipe):
-        return replace(job, action="skip")  # another run made it meanwhile, which counts for --overwrite, too
-    return decide(job, recipe, overwrite=overwrite)
+    if stamp is None:
+        raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
+    if _is_current(job, stamp, recipe):
+        return replace(job, action="skip")
+    if not belongs_to(stamp, job.source):
+        raise InputError(
+            f"{job.output}: was made from another photo than {job.source}; choose another --output or --name, "
+            "or --overwrite to replace it"
+        )
+    if not is_as_written(job.output, stamp, job.source):
+        raise InputError(f"{job.output}: was changed since this tool wrote it; use --overwrite to replace it")
+    return job
 
 
 def stamp_of(path: Path) -> str | None:
@@ -86,18 +104,9 @@ def _look(path: Path) -> FileState | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _is_current(job: Job, stamp: str, recipe: Recipe) -> bool:
+def _is_current(job: Job, stamp: str | None, recipe: Recipe) -> bool:
+    if stamp is None:
+        return False
     claimed = stamped(stamp, "input_sha256")
     wanted = recipe.stamp(file_format=job.file_format, input_sha256=claimed)
     return same_recipe(stamp, wanted) and hash_file(job.source) == claimed
-
-
-def _check_replaceable(job: Job, stamp: str) -> Job:
-    if not belongs_to(stamp, job.source):
-        raise InputError(
-            f"{job.output}: was made from another photo than {job.source}; choose another --output or --name, "
-            "or --overwrite to replace it"
-        )
-    if not is_as_written(job.output, stamp, job.source):
-        raise InputError(f"{job.output}: was changed since this tool wrote it; use --overwrite to replace it")
-    return job
