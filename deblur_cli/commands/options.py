@@ -83,7 +83,7 @@ NameOption = Annotated[
 ]
 OverwriteOption = Annotated[
     bool,
-    option("Files", "--overwrite", "Do all again; replace also files not of this tool, or newer than their photo."),
+    option("Files", "--overwrite", "Do all again; replace also files not of this tool or this photo, or changed."),
 ]
 ModelOption = Annotated[
     str,
