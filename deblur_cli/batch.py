@@ -20,7 +20,8 @@ from deblur_cli.errors import BackendError
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
 from deblur_cli.image_io import Photo, find_losses, read_stamp, write_photo
 from deblur_cli.jobs import Job, decide_again
-from deblur_cli.origin import Origin, read_original
+from deblur_cli.origin import read_original
+from deblur_cli.piece import Piece
 from deblur_cli.plan import output_folders
 from deblur_cli.recipe import Recipe
 
@@ -65,9 +66,7 @@ def run_batch(jobs: Sequence[Job], work: Work) -> Outcome:
     Stops early, with the finished photos written, when `work.stop()` is true, after the first failure under
     `fail_fast`, and on a fault of the machine (`Outcome.fault`). Removes what a killed run left behind.
     """
-    folders = output_folders(jobs)
-    claims.remove_stale(folders)
-    batch = _Batch(jobs, work, remove_leftovers(find_leftovers(folders)))
+    batch = _Batch(jobs, work, clear_away(jobs))
     try:
         return batch.run()
     except BaseException:  # a second Ctrl-C: threads are left alone, half-written files are not
@@ -75,27 +74,11 @@ def run_batch(jobs: Sequence[Job], work: Work) -> Outcome:
         raise
 
 
-@dataclass(slots=True, eq=False)
-class _Piece:
-    """One photo on its way through the three stages; without a photo there is nothing to do."""
-
-    job: Job
-    photo: Photo | None = None
-    origin: Origin | None = None
-    claim: claims.Claim | None = None
-    seconds: float = 0.0
-    network_seconds: float = 0.0
-    fault: Exception | None = None
-
-    def result(self) -> Result:
-        times = (self.seconds, self.network_seconds)
-        if self.fault is not None:
-            return Result(self.job, "failed", describe_fault(self.job, self.fault), type(self.fault).__name__, *times)
-        if self.photo is None:
-            return Result(self.job, "skipped", "", "", *times)
-        height, width = self.photo.pixels.shape[:2]
-        bits = self.photo.pixels.dtype.itemsize * 8
-        return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits)
+def clear_away(jobs: Sequence[Job]) -> list[Path]:
+    """Remove what killed runs left beside these outputs; the temporary files that are too young to be sure of."""
+    folders = output_folders(jobs)
+    claims.remove_stale(folders)
+    return remove_leftovers(find_leftovers(folders))
 
 
 @dataclass(slots=True)
@@ -107,8 +90,8 @@ class _Batch:
     held: set[claims.Claim] = field(default_factory=set)
     claiming: threading.Lock = field(default_factory=threading.Lock)  # no claim is taken once the batch has ended
     fault: Exception | None = None
-    decoded: "queue.Queue[_Piece | None]" = field(default_factory=lambda: queue.Queue(1))
-    restored: "queue.Queue[_Piece | None]" = field(default_factory=lambda: queue.Queue(1))
+    decoded: "queue.Queue[Piece | None]" = field(default_factory=lambda: queue.Queue(1))
+    restored: "queue.Queue[Piece | None]" = field(default_factory=lambda: queue.Queue(1))
     ahead: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
     halt: threading.Event = field(default_factory=threading.Event)
     telling: threading.Lock = field(default_factory=threading.Lock)
@@ -147,7 +130,7 @@ class _Batch:
         except Exception as fault:  # nobody listens any more (a closed pipe); the caller raises it
             self._abort(fault)
 
-    def _finish(self, piece: _Piece) -> None:
+    def _finish(self, piece: Piece) -> None:
         result = piece.result()
         self.results.append(result)
         if piece.claim is not None:
@@ -185,7 +168,7 @@ class _Batch:
             return False
         if not self._wait_until_taken():
             return True
-        piece, started = _Piece(job), time.perf_counter()
+        piece, started = Piece(job), time.perf_counter()
         try:
             if not self._prepare(piece):
                 self.ahead.release()
@@ -196,7 +179,7 @@ class _Batch:
         self.decoded.put(piece)
         return True
 
-    def _prepare(self, piece: _Piece) -> bool:
+    def _prepare(self, piece: Piece) -> bool:
         """Read the photo and claim it, unless it is done meanwhile; False when another run was faster."""
         piece.job = self._decide_again(piece.job)
         if piece.job.action == "skip":
@@ -211,7 +194,7 @@ class _Batch:
     def _decide_again(self, job: Job) -> Job:
         return decide_again(job, self.work.recipe, overwrite=self.work.overwrite)
 
-    def _claim(self, piece: _Piece) -> bool:
+    def _claim(self, piece: Piece) -> bool:
         output = piece.job.output
         output.parent.mkdir(parents=True, exist_ok=True)
         with self.claiming:
@@ -224,7 +207,7 @@ class _Batch:
 
     # The main thread: the network.
 
-    def _next_decoded(self) -> _Piece | None:
+    def _next_decoded(self) -> Piece | None:
         while not self._is_stopping():
             try:
                 piece = self.decoded.get(timeout=_POLL)
@@ -234,7 +217,7 @@ class _Batch:
             return piece
         return None
 
-    def _restore_one(self, piece: _Piece) -> None:
+    def _restore_one(self, piece: Piece) -> None:
         if piece.photo is not None:
             self._tell(PhotoStarted(piece.job))
             self._run_network(piece, piece.photo)
@@ -245,7 +228,7 @@ class _Batch:
             if isinstance(piece.fault, BackendError):
                 self._abort(piece.fault)
 
-    def _run_network(self, piece: _Piece, photo: Photo) -> None:
+    def _run_network(self, piece: Piece, photo: Photo) -> None:
         def count(seconds: float) -> None:
             piece.network_seconds += seconds
 
@@ -273,7 +256,7 @@ class _Batch:
             self._finish(piece)
             can_write = not isinstance(piece.fault, BackendError)
 
-    def _write_one(self, piece: _Piece) -> None:
+    def _write_one(self, piece: Piece) -> None:
         job, file_format, started = piece.job, piece.job.file_format, time.perf_counter()
         try:
             photo, origin = piece.photo, piece.origin
@@ -295,17 +278,3 @@ class _Batch:
             if isinstance(fault, BackendError):
                 self._abort(fault)
         piece.seconds += time.perf_counter() - started
-
-
-def describe_fault(job: Job, fault: Exception) -> str:
-    """One line that names the photo: the fault's own text, or the kind of an unexpected one."""
-    text, source = _join_lines(str(fault)), _join_lines(str(job.source))
-    if isinstance(fault, MemoryError):
-        text = "not enough memory for this photo"
-    elif not text or type(fault).__module__ == "builtins":
-        text = f"{type(fault).__name__}: {text}" if text else type(fault).__name__
-    return text if source in text else f"{source}: {text}"
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(line for line in map(str.strip, text.splitlines()) if line)

@@ -212,3 +212,14 @@ def test_a_config_out_of_proportion_is_refused_when_it_is_added(config: Any, tmp
     before = user_manifest_path().read_bytes()
     assert run_app(["weights", "add", "whole", "folder"]) == 1
     assert user_manifest_path().read_bytes() == before
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "写" * 90, "a/" * 600 + "b"])
+def test_a_path_that_no_file_system_takes_is_one_line(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    part = {"path": path, "bytes": 3, "sha256": "0" * 64}
+    table = {"format": 1, "name": "n", "summary": "s", "backend": "expert", "files": {"expert": part}}
+    Path("folder").mkdir()
+    Path("folder/model.json").write_text(json.dumps(table))
+    assert run_app(["weights", "add", "whole", "folder"]) == 1
+    assert run_app(["weights", "add", "mine", "x" * 5000]) == 2
+    assert capsys.readouterr().err.count("\n") == 2

@@ -185,3 +185,11 @@ def test_a_broken_photo_keeps_no_claim(deblur):
     photo("in/b.jpg")
     assert deblur("in", "-o", "out", "-q")[0] == 3
     assert tree("out") == ["b.jpg"]
+
+
+def test_what_a_killed_run_left_goes_even_when_nothing_is_left_to_do(deblur):
+    photo("in/a.jpg")
+    deblur("in", "-o", "out")
+    Path("out/.a.jpg.12345678.deblur-claim").write_text(host())
+    assert deblur("in", "-o", "out")[0] == 0
+    assert tree("out") == ["a.jpg"]

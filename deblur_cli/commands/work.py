@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
+from deblur_cli.batch import Hooks, Pixels, Restore, Work, clear_away, run_batch
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
@@ -153,6 +153,7 @@ def _describe(task: Task, backend: "Backend", load_seconds: float) -> Setting:
 
 
 def _do_nothing(task: Task, teller: Report) -> None:
+    clear_away(task.plan.jobs)
     outcome = Outcome((), 0.0)
     teller.start(task.plan, Setting(task.recipe, task.network.tile))
     teller.end(task.plan, outcome)

@@ -50,8 +50,8 @@ def read_small_file(repository: str, revision: str, name: str) -> tuple[str, byt
         raise WeightsError(f"{wanted.origin}: not on this machine, and nothing is fetched offline; go online first")
     hub.prepare_client()
     try:
-        commit = hub.insist(lambda: _find_commit(wanted))
-        return commit, hub.insist(lambda: _read(wanted, commit))
+        commit, size = hub.insist(lambda: _find_commit(wanted))
+        return commit, hub.insist(lambda: _read(wanted, commit, size))
     except (OSError, hub.http_error()) as fault:
         raise _explain_reading(fault, wanted) from fault
 
@@ -113,7 +113,8 @@ def _bars(wanted: bool) -> Iterator[None]:
         enable_progress_bars()
 
 
-def _find_commit(file: WeightsFile) -> str:
+def _find_commit(file: WeightsFile) -> tuple[str, int]:
+    """The full commit, and how many bytes the file may have there."""
     from huggingface_hub import file_download, hf_hub_url
 
     answer = file_download.get_hf_file_metadata(hf_hub_url(file.repository, file.name, revision=file.revision))
@@ -122,13 +123,13 @@ def _find_commit(file: WeightsFile) -> str:
         raise WeightsError(f"{file.origin}: has {answer.size} bytes, over the limit of {SMALL}; it is no {file.name}")
     if not is_revision(commit):
         raise WeightsError(f"{file.origin}: {hub.endpoint()} does not say at which commit it is; name the full commit")
-    return str(commit)
+    return str(commit), SMALL if answer.size is None else answer.size
 
 
-def _read(file: WeightsFile, commit: str) -> bytes:
+def _read(file: WeightsFile, commit: str, most: int) -> bytes:
     from huggingface_hub import hf_hub_download
 
-    silent = hub.bar_class(file, lambda *_: None, SMALL)
+    silent = hub.bar_class(file, lambda *_: None, most)
     path = hf_hub_download(file.repository, file.name, revision=commit, library_name="deblur", tqdm_class=silent)
     return Path(path).read_bytes()
 

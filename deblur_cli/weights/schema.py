@@ -1,5 +1,6 @@
 """Tables of TOML -> entries of a manifest; the first fault is one line that names its entry. Reads no files."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -46,7 +47,9 @@ def is_inside(value: Any) -> bool:
     """Whether it is a relative path that stays where it is put."""
     if not isinstance(value, str) or not value or "\\" in value or ":" in value:
         return False
-    return not PurePosixPath(value).is_absolute() and ".." not in PurePosixPath(value).parts
+    parts = PurePosixPath(value).parts
+    is_short = len(value) <= _LONGEST // 4 and all(len(os.fsencode(part)) <= 255 for part in parts)
+    return is_short and not PurePosixPath(value).is_absolute() and ".." not in parts
 
 
 def _is_text(value: Any) -> bool:

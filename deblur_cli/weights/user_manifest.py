@@ -1,6 +1,7 @@
 """The user's own manifest: entries added and removed. It is plain TOML that may be edited by hand."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,7 +43,7 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     """
     tables = read_user_tables()
     _check_free(name, tables)
-    if Path(source).expanduser().is_dir() or _HUB_REPOSITORY.fullmatch(source):
+    if os.path.isdir(Path(source).expanduser()) or _HUB_REPOSITORY.fullmatch(source):  # noqa: PTH112 - as below
         files, model = _describe_folder(name, source, like, details)
     else:
         files, model = _describe_one(name, source, like or "bundled-expert", details)
@@ -131,7 +132,7 @@ def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
     if source.startswith("hf://"):
         return {**_describe_hub(source), **told, **({"sha256": sha256} if sha256 else {})}
     path = Path(source).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises on a long name
         raise InputError(f"{source}: no such file; name a file, a folder with a model.json, or hf://OWNER/REPOSITORY")
     found = hash_file(path)
     if sha256 not in (None, found):
