@@ -167,6 +167,11 @@ def test_a_network_within_its_file_is_built_and_the_limit_ends_with_the_block() 
     nn.Linear(1000, 1000)
 
 
+def test_a_file_that_is_not_there_is_told_by_who_reads_it() -> None:
+    with pytest.raises(WeightsError, match="nowhere"), limited_by(Path("nowhere.safetensors")):
+        read_metadata(Path("nowhere.safetensors"))
+
+
 BIG = 1 << 20
 MANIFESTS: list[tuple[str, Callable[[], str]]] = [
     ("huge", lambda: "a = 1\n" * BIG),
