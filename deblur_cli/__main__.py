@@ -1,5 +1,12 @@
 """Entry point of `deblur` and of `python -m deblur_cli`."""
 
+import os
+import signal
+
+# Ctrl-C while the modules are still being loaded: nothing is begun that would have to be ended properly.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 import gc
 from typing import NoReturn
 

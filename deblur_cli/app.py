@@ -15,7 +15,7 @@ import typer
 
 from deblur_cli import __version__
 from deblur_cli.commands.quick_help import prepare_help
-from deblur_cli.commands.streams import write_note
+from deblur_cli.commands.streams import is_told, write_note
 from deblur_cli.errors import DeblurError, ExitStatus
 
 # Typer's usage faults have no public name of their own; the base of BadParameter is it in every release.
@@ -84,7 +84,11 @@ def main() -> NoReturn:
     _open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         status = run_app(sys.argv[1:])
+    except KeyboardInterrupt:  # between two lines of those
+        status = ExitStatus.INTERRUPTED
     finally:  # one more signal, while Python takes its modules down, would show as a traceback of one of them
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -101,9 +105,9 @@ def run_app(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
-    except BrokenPipeError:
+    except BrokenPipeError as fault:
         _silence_stdout()
-        return ExitStatus.FAILURE
+        return _explain(fault, ExitStatus.FAILURE) if is_told(fault) else ExitStatus.FAILURE
     except OSError as fault:
         if fault.errno != errno.ENOSPC:
             raise

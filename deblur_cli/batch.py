@@ -9,17 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from deblur_cli import claims
+from deblur_cli.atomic import find_leftovers, is_leftover_of, remove_leftovers, remove_own_files
 from deblur_cli.errors import BackendError
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.image_io import Photo, check_fit, find_losses, read_photo, read_stamp, write_photo
-from deblur_cli.leftovers import remove_dead_leftovers, remove_own_leftovers
-from deblur_cli.plan import Job, output_folders
+from deblur_cli.image_io import Photo, check_fit, find_losses, read_stamp, write_photo
+from deblur_cli.jobs import Job, decide_again
+from deblur_cli.origin import read_original
+from deblur_cli.piece import Piece
+from deblur_cli.plan import output_folders
 from deblur_cli.recipe import Recipe
-from deblur_cli.weights import hash_file
 
 Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
 
@@ -53,6 +57,7 @@ class Work:
     stop: Callable[[], bool]
     quality: int | None = None
     fail_fast: bool = False
+    overwrite: bool = False
 
 
 def run_batch(jobs: Sequence[Job], work: Work) -> Outcome:
@@ -61,46 +66,32 @@ def run_batch(jobs: Sequence[Job], work: Work) -> Outcome:
     Stops early, with the finished photos written, when `work.stop()` is true, after the first failure under
     `fail_fast`, and on a fault of the machine (`Outcome.fault`). Removes what a killed run left behind.
     """
-    folders = output_folders(jobs)
-    remove_dead_leftovers(folders)
-    batch = _Batch(jobs, work)
+    batch = _Batch(jobs, work, clear_away(jobs))
     try:
         return batch.run()
     except BaseException:  # a second Ctrl-C: threads are left alone, half-written files are not
-        remove_own_leftovers(folders)
+        remove_own_files()
         raise
 
 
-@dataclass(slots=True)
-class _Piece:
-    """One photo on its way through the three stages."""
-
-    job: Job
-    photo: Photo | None = None
-    input_sha256: str = ""
-    seconds: float = 0.0
-    network_seconds: float = 0.0
-    fault: Exception | None = None
-
-    def result(self) -> Result:
-        if self.fault is not None:
-            line, kind = describe_fault(self.job, self.fault), type(self.fault).__name__
-            return Result(self.job, "failed", line, kind, self.seconds, self.network_seconds)
-        assert self.photo is not None
-        height, width = self.photo.pixels.shape[:2]
-        bits = self.photo.pixels.dtype.itemsize * 8
-        times = (self.seconds, self.network_seconds)
-        return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits)
+def clear_away(jobs: Sequence[Job]) -> list[Path]:
+    """Remove what killed runs left beside these outputs; the temporary files that are too young to be sure of."""
+    folders = output_folders(jobs)
+    claims.remove_stale(folders)
+    return remove_leftovers(find_leftovers(folders))
 
 
 @dataclass(slots=True)
 class _Batch:
     jobs: Sequence[Job]
     work: Work
+    leftovers: list[Path]  # too young to be removed by another than who has claimed the photo
     results: list[Result] = field(default_factory=list)
+    held: set[claims.Claim] = field(default_factory=set)
+    claiming: threading.Lock = field(default_factory=threading.Lock)  # no claim is taken once the batch has ended
     fault: Exception | None = None
-    decoded: "queue.Queue[_Piece | None]" = field(default_factory=lambda: queue.Queue(1))
-    restored: "queue.Queue[_Piece | None]" = field(default_factory=lambda: queue.Queue(1))
+    decoded: "queue.Queue[Piece | None]" = field(default_factory=lambda: queue.Queue(1))
+    restored: "queue.Queue[Piece | None]" = field(default_factory=lambda: queue.Queue(1))
     ahead: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
     halt: threading.Event = field(default_factory=threading.Event)
     telling: threading.Lock = field(default_factory=threading.Lock)
@@ -117,7 +108,10 @@ class _Batch:
             while writer.is_alive():
                 writer.join(_POLL)
         finally:
-            self.halt.set()
+            with self.claiming:
+                self.halt.set()
+                for claim in tuple(self.held):
+                    claim.release()
         order = {job.source: index for index, job in enumerate(self.jobs)}
         results = sorted(self.results, key=lambda result: order[result.job.source])
         return Outcome(tuple(results), time.perf_counter() - started, self.fault)
@@ -136,9 +130,12 @@ class _Batch:
         except Exception as fault:  # nobody listens any more (a closed pipe); the caller raises it
             self._abort(fault)
 
-    def _finish(self, piece: _Piece) -> None:
+    def _finish(self, piece: Piece) -> None:
         result = piece.result()
         self.results.append(result)
+        if piece.claim is not None:
+            self.held.discard(piece.claim)
+            piece.claim.release()
         if piece.fault is not None and self.work.fail_fast:
             self.halt.set()
         self._tell(PhotoFinished(result, piece.fault))
@@ -146,10 +143,10 @@ class _Batch:
     # The reader thread: one decoded photo waits at most, for memory's sake.
 
     def _read_all(self) -> None:
-        for job in self.jobs:
-            if not self._wait_until_taken():
-                return
-            self.decoded.put(self._read_one(job))
+        left = [job for job in self.jobs if not self._read_one(job)]
+        for job in left:
+            while not (self._is_stopping() or self._read_one(job)):
+                self._wait_for_other(job)
         if self._wait_until_taken():
             self.decoded.put(None)
 
@@ -159,20 +156,59 @@ class _Batch:
                 return False
         return True
 
-    def _read_one(self, job: Job) -> _Piece:
-        piece, started = _Piece(job), time.perf_counter()
+    def _wait_for_other(self, job: Job) -> None:
+        """Until the run that has claimed this photo has finished it, or is dead."""
+        self._tell(Notice(job, "another run is at work on this photo; waiting for it"))
+        while claims.is_taken(job.output) and not self.halt.wait(_POLL) and not self._is_stopping():
+            pass
+
+    def _read_one(self, job: Job) -> bool:
+        """Read a photo for the network; False while another run is at work on it."""
+        if claims.is_taken(job.output):
+            return False
+        if not self._wait_until_taken():
+            return True
+        piece, started = Piece(job), time.perf_counter()
         try:
-            piece.photo = read_photo(job.source)  # first: it knows how to tell a file that cannot be opened
-            check_fit(piece.photo, job.source, file_format=job.file_format)
-            piece.input_sha256 = hash_file(job.source)
+            if not self._prepare(piece):
+                self.ahead.release()
+                return False
         except Exception as fault:  # recorded: the batch goes on with the next photo
-            piece.fault = fault
+            piece.photo, piece.fault = None, fault
         piece.seconds = time.perf_counter() - started
-        return piece
+        self.decoded.put(piece)
+        return True
+
+    def _prepare(self, piece: Piece) -> bool:
+        """Read the photo and claim it, unless it is done meanwhile; False when another run was faster."""
+        piece.job = self._decide_again(piece.job)
+        if piece.job.action == "skip":
+            return True
+        photo, piece.origin = read_original(piece.job.source)
+        check_fit(photo, piece.job.source, file_format=piece.job.file_format)
+        if not self._claim(piece):
+            return False
+        piece.job = self._decide_again(piece.job)
+        piece.photo = photo if piece.job.action != "skip" else None
+        return True
+
+    def _decide_again(self, job: Job) -> Job:
+        return decide_again(job, self.work.recipe, overwrite=self.work.overwrite)
+
+    def _claim(self, piece: Piece) -> bool:
+        output = piece.job.output
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with self.claiming:
+            piece.claim = None if self.halt.is_set() else claims.take(output)
+            if piece.claim is None:
+                return False
+            self.held.add(piece.claim)
+        remove_leftovers([path for path in self.leftovers if is_leftover_of(path, output)], age=0)
+        return True
 
     # The main thread: the network.
 
-    def _next_decoded(self) -> _Piece | None:
+    def _next_decoded(self) -> Piece | None:
         while not self._is_stopping():
             try:
                 piece = self.decoded.get(timeout=_POLL)
@@ -182,20 +218,18 @@ class _Batch:
             return piece
         return None
 
-    def _restore_one(self, piece: _Piece) -> None:
-        if piece.fault is None:
+    def _restore_one(self, piece: Piece) -> None:
+        if piece.photo is not None:
             self._tell(PhotoStarted(piece.job))
-            self._run_network(piece)
-        if piece.fault is None:
+            self._run_network(piece, piece.photo)
+        if piece.photo is not None and piece.fault is None:
             self.restored.put(piece)
         elif not self._is_stopping():  # a photo that was interrupted has not failed
             self._finish(piece)
             if isinstance(piece.fault, BackendError):
                 self._abort(piece.fault)
 
-    def _run_network(self, piece: _Piece) -> None:
-        assert piece.photo is not None
-
+    def _run_network(self, piece: Piece, photo: Photo) -> None:
         def count(seconds: float) -> None:
             piece.network_seconds += seconds
 
@@ -207,7 +241,7 @@ class _Batch:
         )
         started = time.perf_counter()
         try:
-            piece.photo = replace(piece.photo, pixels=self.work.restore(piece.photo.pixels, hooks))
+            piece.photo = replace(photo, pixels=self.work.restore(photo.pixels, hooks))
         except Exception as fault:  # recorded: the batch goes on with the next photo
             piece.fault = fault
         piece.seconds += time.perf_counter() - started
@@ -223,22 +257,22 @@ class _Batch:
             self._finish(piece)
             can_write = not isinstance(piece.fault, BackendError)
 
-    def _write_one(self, piece: _Piece) -> None:
-        job, started = piece.job, time.perf_counter()
+    def _write_one(self, piece: Piece) -> None:
+        job, file_format, started = piece.job, piece.job.file_format, time.perf_counter()
         try:
-            assert piece.photo is not None
-            for note in piece.photo.notes:
+            photo, origin = piece.photo, piece.origin
+            assert photo is not None and origin is not None, "only what was read is written"
+            for note in photo.notes:
                 self._tell(Notice(job, note))
-            if losses := find_losses(piece.photo, job.file_format):
-                self._tell(Notice(job, f"{job.file_format} has no place for {', '.join(losses)}"))
-            job.output.parent.mkdir(parents=True, exist_ok=True)
+            if losses := find_losses(photo, file_format):
+                self._tell(Notice(job, f"{file_format} has no place for {', '.join(losses)}"))
             write_photo(
-                piece.photo,
+                photo,
                 job.output,
-                file_format=job.file_format,
+                file_format=file_format,
                 quality=self.work.quality,
-                stamp=self.work.recipe.stamp(file_format=job.file_format, input_sha256=piece.input_sha256),
-                times_of=job.source,
+                stamp=self.work.recipe.stamp(file_format=file_format, **origin.proofs),
+                times_of=origin.times,
             )
             if read_stamp(job.output) is None:
                 self._tell(Notice(job, _UNSTAMPED))
@@ -247,17 +281,3 @@ class _Batch:
             if isinstance(fault, BackendError):
                 self._abort(fault)
         piece.seconds += time.perf_counter() - started
-
-
-def describe_fault(job: Job, fault: Exception) -> str:
-    """One line that names the photo: the fault's own text, or the kind of an unexpected one."""
-    text, source = _join_lines(str(fault)), _join_lines(str(job.source))
-    if isinstance(fault, MemoryError):
-        text = "not enough memory for this photo"
-    elif not text or type(fault).__module__ == "builtins":
-        text = f"{type(fault).__name__}: {text}" if text else type(fault).__name__
-    return text if source in text else f"{source}: {text}"
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(line for line in map(str.strip, text.splitlines()) if line)

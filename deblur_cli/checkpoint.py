@@ -1,13 +1,13 @@
 """Files of weights: save a network with its config, read any checkpoint without running code from it, load strictly."""
 
 import json
-import os
 import pickle
 import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.errors import WeightsError
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
+_FLATTENED = ("params", "params_ema", "state_dict")  # tables side by side, once they are one flat file
+_LONGEST = 1 << 20  # characters of one entry of a header
 _FRAMEWORK = "format"  # which diffusers and transformers put into every header, as plain text
 
 # What the parsers of torch, zipfile and pickle raise on bytes that are not what they expect.
@@ -46,14 +53,9 @@ def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str,
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, which then takes its place; until then nothing changes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    """Let `write` fill a file that then takes the place of `path`; until then nothing changes."""
+    with whole_file(path) as temporary:
         write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -65,26 +67,84 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             told = file.metadata() or {}
-            return {key: json.loads(value) for key, value in told.items() if key != _FRAMEWORK}
-    except (OSError, SafetensorError, json.JSONDecodeError) as fault:
+            return {key: _read_value(value) for key, value in told.items() if key != _FRAMEWORK}
+    except (OSError, SafetensorError, ValueError, RecursionError) as fault:
         raise WeightsError(f"{path}: not a weights file of this tool ({fault})") from fault
+
+
+def _read_value(text: str) -> Any:
+    if len(text) > _LONGEST:
+        raise ValueError(f"an entry of its header has over {_LONGEST} characters")
+    return json.loads(text)
+
+
+@contextmanager
+def limited_by(*files: Path) -> Iterator[None]:
+    """While a network is built from what its files say of it: no more of it than they could fill.
+
+    Raises:
+        ValueError: the network would have more weights than the files have bytes, or cannot be built at all.
+    """
+    # A weight takes a byte at least. A file that is not there has none, and whoever reads it says so.
+    room = sum(file.stat().st_size for file in files if file.is_file())
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal room
+        room -= 1 if parameter is None else max(1, parameter.numel())
+        if room < 0:
+            raise ValueError("it describes more weights than the file has bytes")
+
+    handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch warns of layers without width, which then fit no file
+            yield
+    except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, IndexError) as fault:
+        raise ValueError(_shorten(fault)) from fault
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def load_strict(network: nn.Module, path: Path, key: str | None = None) -> None:
     """Copy the file's tensors into `network`; every key and every shape must match.
 
     Args:
-        key: where in the file the tensors lie; None for the file itself.
+        key: where in the file the tensors lie; None for the one table in it that has the network's names.
     Raises:
         WeightsError: the file is missing or damaged, could run code, or its keys or shapes are not the network's.
     """
-    content = read_content(path)
-    if key is not None:
-        content = _find_table(content, key, path)
+    content, names = read_content(path), network.state_dict().keys()
+    table = find_weights(content, names) if key is None else _find_table(content, key, path)
     try:
-        network.load_state_dict(check_tensors(content, path), strict=True)
+        network.load_state_dict(check_tensors(table, path), strict=True)
     except RuntimeError as fault:
         raise WeightsError(f"{path}: weights do not fit the network: {_shorten(fault)}") from fault
+
+
+def find_weights(content: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    """The table of these names: the content itself or one in it, perhaps with a prefix before all of its names.
+
+    People bring bare state dicts, those that BasicSR keeps under `params` and `params_ema`, Lightning under
+    `state_dict`, DataParallel with `module.` before each name, and all of these flattened to safetensors. Averaged
+    weights are preferred, as by the tests of BasicSR. Where none has the names, the most likely table comes back, for
+    the message to compare.
+    """
+    averaged = sorted((key for key in content if isinstance(content[key], dict)), key=lambda key: "ema" not in key)
+    tables = [content, *(content[key] for key in averaged)]
+    for table in tables:
+        for prefix in sorted(_find_prefixes(table, names), key=lambda prefix: ("ema" not in prefix, len(prefix))):
+            found = {key.removeprefix(prefix): value for key, value in table.items() if key.startswith(prefix)}
+            if found.keys() == set(names) and (len(found) == len(table) or prefix.split(".")[0] in _FLATTENED):
+                return found
+    wanted = [table for table in tables[1:] if any(isinstance(value, Tensor) for value in table.values())]
+    return wanted[0] if wanted and not any(isinstance(value, Tensor) for value in content.values()) else content
+
+
+def _find_prefixes(table: Mapping[str, Any], names: Collection[str]) -> set[str]:
+    """What may stand before the names: whatever stands before the first of them."""
+    first = next(iter(names), "")
+    ends = (key for key in table if isinstance(key, str) and (key == first or key.endswith(f".{first}")))
+    return {key.removesuffix(first) for key in ends}
 
 
 def read_content(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@
     ├── WeightsError   1   unknown name, checksum differs, keys do not match, offline and not cached
     ├── BackendError   1   out of memory, the asked device is missing, disk full
     ├── PhotoError     3   this one photo cannot be read or written; a batch notes it and goes on
-    └── BatchFailed    3   at least one photo failed in the work; the others are written
+    └── BatchFailed    3   at least one photo failed, or a folder could not be listed; the others are written
 
 Libraries raise these; only `app.py` prints them and exits.
 """
@@ -51,6 +51,6 @@ class PhotoError(DeblurError):
 
 
 class BatchFailed(DeblurError):
-    """At least one photo failed in the work; each was already named on its own line."""
+    """At least one photo failed, or a folder could not be listed; each was already named on its own line."""
 
     exit_status = ExitStatus.BATCH_FAILED

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from deblur_cli.plan import Job
+from deblur_cli.jobs import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,11 @@ class Outcome:
     def done(self) -> tuple[Result, ...]:
         """The photos that were written."""
         return tuple(result for result in self.results if result.status == "done")
+
+    @property
+    def skipped(self) -> tuple[Result, ...]:
+        """The photos that another run made meanwhile."""
+        return tuple(result for result in self.results if result.status == "skipped")
 
     @property
     def failed(self) -> tuple[Result, ...]:

@@ -1,10 +1,22 @@
-"""Folders that results will go to: asked before the work whether it can be done."""
+"""Folders: whether results can be written there, and whether photos are kept there."""
 
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from deblur_cli.errors import InputError
+
+# Thumbnails, snapshots and deleted files of Synology, QNAP, Windows, macOS, netatalk and unpackers, in lower case.
+_OF_OTHER_PROGRAMS = frozenset(
+    {"@eadir", "@tmp", "@__thumb", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin"}
+    | {"#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled", "system volume information", "__macosx"}
+    | {"network trash folder", "temporary items"}
+)
+
+
+def is_no_place_for_photos(name: str) -> bool:
+    """Whether a folder is hidden, or holds what other programs made of photos; it is only entered when named."""
+    return name.startswith(".") or name.casefold() in _OF_OTHER_PROGRAMS
 
 
 def check_writable(folders: Iterable[Path]) -> None:

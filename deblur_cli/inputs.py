@@ -1,16 +1,28 @@
 """Files, folders, globs and lists -> the photos they name. Reads no photo, only names."""
 
+import codecs
 import glob
 import os
 import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deblur_cli.errors import InputError
+from deblur_cli.folders import is_no_place_for_photos
+from deblur_cli.globs import expand_glob
 from deblur_cli.image_io import find_format
+
+# The mark with which a list begins, and what it is then written in; that of UTF-32 begins like that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +40,7 @@ class Found:
 
     photos: tuple[FoundPhoto, ...]
     ignored: int  # files in folders and globs that are no photos
+    unread: tuple[str, ...] = ()  # a line for each sub-folder that could not be listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,17 @@ class Search:
 
     recursive: bool
     excluded: Path | None  # the output folder: never scanned when it lies inside an input folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """One search under way, and the folders below a named one that it could not list."""
+
+    search: Search
+    unread: dict[Path, str]
+
+    def note(self, folder: Path, fault: OSError) -> None:
+        self.unread[folder] = f"{folder}: cannot list this folder ({fault.strerror}); its photos are left out"
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:
@@ -51,25 +75,30 @@ def find_photos(arguments: Sequence[str], listed: Sequence[str], search: Search)
     keeps its folders; any other named file keeps its name only.
 
     Raises:
-        InputError: a path is missing, a glob matches nothing, a named file has no photo suffix.
+        InputError: a path is missing, a glob matches nothing, a named file has no photo suffix, a named folder
+            cannot be listed.
     """
-    candidates = [candidate for text in arguments for candidate in _expand(text, search)]
-    candidates += [candidate for line in listed for candidate in _expand_listed(line, search)]
+    walk = _Walk(search, {})
+    candidates = [candidate for text in arguments for candidate in _expand(text, walk)]
+    candidates += [candidate for line in listed for candidate in _expand_listed(line, walk)]
     photos: dict[str, FoundPhoto] = {}
     ignored: set[str] = set()
     for candidate in candidates:
         key = os.path.abspath(candidate.path)  # noqa: PTH100 - Path.absolute() keeps "..", resolve() follows links
         if _is_photo(candidate):
-            photos.setdefault(key, candidate)
+            first = photos.setdefault(key, candidate)
+            photos[key] = replace(first, named=first.named or candidate.named)
         elif candidate.named:
             raise InputError(f"{candidate.path}: no photo format; 'deblur doctor' lists what can be read")
         else:
             ignored.add(key)
-    return Found(photos=tuple(photos.values()), ignored=len(ignored))
+    return Found(tuple(photos.values()), len(ignored), tuple(walk.unread.values()))
 
 
 def read_list(source: str) -> list[str]:
     """Paths from a text file, or from standard input for "-"; separated by NUL if one occurs, else by lines.
+
+    Windows writes lists in UTF-16, and begins those in UTF-8 with a mark; neither is part of a path.
 
     Raises:
         InputError: the list cannot be read.
@@ -78,6 +107,10 @@ def read_list(source: str) -> list[str]:
         content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as fault:
         raise InputError(f"--files-from {source}: {fault.strerror or fault}") from fault
+    try:
+        content = _to_bytes_of_paths(content)
+    except UnicodeError as fault:
+        raise InputError(f"--files-from {source}: is neither UTF-8 nor UTF-16; save it as UTF-8") from fault
     separator = b"\0" if b"\0" in content else b"\n"
     entries = content.split(separator)
     if separator == b"\n":
@@ -85,26 +118,42 @@ def read_list(source: str) -> list[str]:
     return [os.fsdecode(entry) for entry in entries if entry]
 
 
+def _to_bytes_of_paths(content: bytes) -> bytes:
+    for mark, encoding in _MARKS:
+        if content.startswith(mark):
+            rest = content[len(mark) :]
+            return rest if encoding == "utf-8" else os.fsencode(rest.decode(encoding))
+    for encoding, high in (("utf-16-le", content[1::2]), ("utf-16-be", content[::2])):
+        # Without a mark it shows by its line ends; a list with NUL between the paths has none of this kind.
+        if len(content) % 2 == 0 and not high.strip(b"\0") and "\n".encode(encoding) in content:
+            return os.fsencode(content.decode(encoding))
+    return content
+
+
 def _is_photo(candidate: FoundPhoto) -> bool:
     hidden = candidate.path.name.startswith(".")  # "._photo.jpg" is what macOS leaves on foreign disks
     return find_format(candidate.path) is not None and (candidate.named or not hidden)
 
 
-def _expand(text: str, search: Search) -> Iterator[FoundPhoto]:
+def _expand(text: str, walk: _Walk) -> Iterator[FoundPhoto]:
     if not text:
         raise InputError("an INPUT is empty; is a variable of the script unset?")
     path = Path(text)
     mode = _file_mode(path)
     if mode is not None:
-        return _expand_path(path, mode, search)
+        return _expand_path(path, mode, walk)
     if glob.has_magic(text):
-        return _expand_glob(text, search)
+        return _expand_glob(text, walk)
     raise InputError(f"{text}: no such file or folder")
 
 
-def _expand_path(path: Path, mode: int, search: Search) -> Iterator[FoundPhoto]:
+def _expand_path(path: Path, mode: int, walk: _Walk) -> Iterator[FoundPhoto]:
     if stat.S_ISDIR(mode):
-        return _scan_folder(path, Path(), search)
+        try:
+            os.scandir(path).close()
+        except OSError as fault:
+            raise InputError(f"{path}: cannot list this folder ({fault.strerror})") from fault
+        return _scan_folder(path, Path(), walk)
     return iter([_name_file(path, Path(path.name), mode)])
 
 
@@ -114,13 +163,13 @@ def _name_file(path: Path, relative: Path, mode: int) -> FoundPhoto:
     return FoundPhoto(path, relative, named=True)
 
 
-def _expand_listed(line: str, search: Search) -> Iterator[FoundPhoto]:
+def _expand_listed(line: str, walk: _Walk) -> Iterator[FoundPhoto]:
     path = Path(line)
     mode = _file_mode(path)
     if mode is None:
         raise InputError(f"{line}: no such file or folder (named by --files-from)")
     if stat.S_ISDIR(mode) or path.is_absolute() or ".." in path.parts:
-        return _expand_path(path, mode, search)
+        return _expand_path(path, mode, walk)
     return iter([_name_file(path, path, mode)])
 
 
@@ -133,27 +182,20 @@ def _file_mode(path: Path) -> int | None:
         raise InputError(f"{path}: {fault.strerror}") from fault
 
 
-def _expand_glob(pattern: str, search: Search) -> Iterator[FoundPhoto]:
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+def _expand_glob(pattern: str, walk: _Walk) -> Iterator[FoundPhoto]:
+    root, matches = expand_glob(pattern, walk.note)
     if not matches:
         raise InputError(f"{pattern}: nothing matches")
-    root = _fixed_part(pattern)
-    deep = "**" in Path(pattern).parts
-    for path in map(Path, matches):
+    for path in matches:
         relative = path.relative_to(root)
-        if _lies_in_output(path, root, search) or (deep and _passes_a_link(root, relative)):
+        if _lies_in_output(path, root, walk.search):
             continue
         mode = _peek_mode(path)
         if stat.S_ISDIR(mode):
-            if search.recursive:
-                yield from _scan_folder(path, relative, search)
+            if walk.search.recursive:
+                yield from _scan_folder(path, relative, walk)
         elif _may_be_a_photo(mode):
             yield FoundPhoto(path, relative, named=False)
-
-
-def _passes_a_link(root: Path, relative: Path) -> bool:
-    """Whether a linked folder lies between; `**` follows them no more than --recursive, they may lead in a circle."""
-    return any((root / folder).is_symlink() for folder in list(relative.parents)[:-1])
 
 
 def _peek_mode(path: Path) -> int:
@@ -180,33 +222,24 @@ def _resolve(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve() raises on a link that leads to itself
 
 
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a glob before the first part with a wildcard."""
-    fixed = Path()
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed /= part
-    return fixed
-
-
-def _scan_folder(folder: Path, relative: Path, search: Search) -> Iterator[FoundPhoto]:
+def _scan_folder(folder: Path, relative: Path, walk: _Walk) -> Iterator[FoundPhoto]:
     """Photos and other visible files of a folder in the order of their names."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as fault:
-        raise InputError(f"{folder}: cannot list this folder ({fault.strerror})") from fault
+        walk.note(folder, fault)
+        return
     for entry in entries:
         path = folder / entry.name
         mode = _peek_mode(path)
-        if stat.S_ISDIR(mode):
-            if search.recursive and _is_worth_scanning(entry, path, search):
-                yield from _scan_folder(path, relative / entry.name, search)
+        if stat.S_ISDIR(mode) or (mode == 0 and entry.is_dir(follow_symlinks=False)):
+            if walk.search.recursive and _is_worth_scanning(entry, path, walk.search):
+                yield from _scan_folder(path, relative / entry.name, walk)
         elif _may_be_a_photo(mode):
             yield FoundPhoto(path, relative / entry.name, named=False)
 
 
 def _is_worth_scanning(entry: os.DirEntry[str], folder: Path, search: Search) -> bool:
-    if entry.name.startswith(".") or entry.is_symlink():
+    if is_no_place_for_photos(entry.name) or entry.is_symlink():
         return False
     return search.excluded is None or _resolve(folder) != _resolve(search.excluded)

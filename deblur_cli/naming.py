@@ -2,14 +2,14 @@
 
 import os
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deblur_cli.errors import InputError
 from deblur_cli.image_io import default_suffix, find_format, same_format
 from deblur_cli.inputs import FoundPhoto
 
-NAME_FIELDS = ("stem", "model", "ext")
+NAME_FIELDS = ("stem", "type", "model", "ext")  # `type`: the suffix of the photo itself, without its dot
 WRITABLE = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "webp": "webp", "avif": "avif"}  # --format -> format
 
 # `-o sharp.gif` means a file that cannot be made, not a folder of that name.
@@ -38,11 +38,19 @@ class Layout:
             return self.output, self._format_of_file()
         file_format = same_format(source_format) if self.file_format == "same" else WRITABLE[self.file_format]
         suffix = photo.path.suffix if file_format == source_format else default_suffix(file_format)
-        name = self.name.format(stem=photo.path.stem, model=self.model, ext=suffix)
+        own = photo.path.suffix.removeprefix(".")
+        name = self.name.format(stem=photo.path.stem, type=own, model=self.model, ext=suffix)
         output = self.output / photo.relative.with_name(name)
         if find_format(output) != file_format:
             raise InputError(f"--name {self.name}: {name} is no {file_format} file; end it in {{ext}}")
         return output, file_format
+
+    def telling_types_apart(self) -> "Layout | None":
+        """The same with {type} in its names; None where no name is made, or it is there."""
+        if self.is_file or "{type}" in self.name:
+            return None
+        name = self.name.replace("{stem}", "{stem}_{type}", 1) if "{stem}" in self.name else "{stem}_{type}{ext}"
+        return replace(self, name=name)
 
     def _format_of_file(self) -> str:
         found = find_format(self.output)

@@ -10,40 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from deblur_cli.errors import BackendError, InputError, PhotoError
 from deblur_cli.folders import check_writable, nearest_existing
-from deblur_cli.image_io import find_misfit, probe_size, read_stamp
+from deblur_cli.image_io import find_misfit, probe_size
 from deblur_cli.inputs import Found, FoundPhoto
+from deblur_cli.jobs import Job, decide, stamp_of
 from deblur_cli.naming import Layout
-from deblur_cli.recipe import Recipe, same_recipe, stamped_input
-from deblur_cli.weights import hash_file
-
-Action = Literal["new", "replace", "skip"]
+from deblur_cli.recipe import Recipe
 
 # The least that a photo takes on the disk, bytes per pixel: only a clear lack of space is refused.
 _LEAST_BYTES = {"jpeg": 0.1, "webp": 0.05, "avif": 0.03, "png": 0.5, "tiff": 0.5}
 _LISTED = 3  # pairs named in one message
-_CLOCK = 2.0  # seconds that a file system may round the time of a file by: FAT's
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One photo: where it comes from, where it goes, and whether there is anything to do."""
-
-    source: Path
-    output: Path
-    file_format: str
-    action: Action
-    width: int = 0  # 0 when the header cannot be read: the work will say why
-    height: int = 0
-    misfit: str = ""  # why the format cannot hold the photo: known now, so that nothing is worked for it
-
-    @property
-    def pixels(self) -> int:
-        """Size of the photo as its header tells it."""
-        return self.width * self.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +30,8 @@ class Plan:
 
     jobs: tuple[Job, ...]
     ignored: int  # files in scanned folders that are no photos
+    results: int = 0  # results of this tool that were met among the photos, and left out
+    unread: tuple[str, ...] = ()  # a line for each sub-folder that could not be listed
 
     @property
     def todo(self) -> tuple[Job, ...]:
@@ -72,17 +52,25 @@ def build_plan(found: Found, layout: Layout, recipe: Recipe, *, overwrite: bool)
             or a folder that cannot be written.
         BackendError: the disk clearly has not enough room.
     """
-    jobs = _without_own_outputs([_place(photo, layout) for photo in found.photos])
+    jobs = [_place(photo, layout) for photo in found.photos]
+    jobs, results = _without_own_results(jobs, found)
     if not jobs:
-        raise InputError(f"nothing to do: no photo found ({found.ignored} other files)")
-    _check_collisions(jobs)
+        raise InputError(_describe_nothing(found, results))
+    _check_collisions(jobs, layout, found)
     _check_inputs_are_safe(jobs)
     check_writable({job.output.parent for job in jobs})
     _check_names(jobs)
-    decided = [_measure(_decide(job, recipe, overwrite=overwrite)) for job in jobs]
+    decided = [_measure(decide(job, recipe, overwrite=overwrite)) for job in jobs]
     _check_fits(decided)
     _check_space(decided)
-    return Plan(jobs=tuple(decided), ignored=found.ignored)
+    return Plan(tuple(decided), found.ignored, results, found.unread)
+
+
+def _describe_nothing(found: Found, results: int) -> str:
+    parts = [f"nothing to do: no photo found ({found.ignored} other files)", *found.unread]
+    if results:
+        parts.append(f"{results} results of this tool are left out; name a file to restore it again")
+    return "; ".join(parts)
 
 
 def _place(photo: FoundPhoto, layout: Layout) -> Job:
@@ -90,21 +78,43 @@ def _place(photo: FoundPhoto, layout: Layout) -> Job:
     return Job(source=photo.path, output=output, file_format=file_format, action="new")
 
 
-def _without_own_outputs(jobs: list[Job]) -> list[Job]:
-    """Leave out inputs that an earlier run made from other inputs (`-o` is the input folder itself)."""
+def _without_own_results(jobs: list[Job], found: Found) -> tuple[list[Job], int]:
+    """Leave out what this tool made, unless the user names it; and how many were left out.
+
+    Of the named ones those go, too, that the same command line makes of other inputs (`*.jpg` of a shell).
+    """
     outputs = {_output_key(job.output) for job in jobs if job.output != job.source}
-    return [job for job in jobs if _output_key(job.source) not in outputs or _stamp_of(job.source) is None]
+    named = {photo.path for photo in found.photos if photo.named}
+    kept = [
+        job
+        for job in jobs
+        if (job.source in named and _output_key(job.source) not in outputs) or stamp_of(job.source) is None
+    ]
+    return kept, len(jobs) - len(kept)
 
 
-def _check_collisions(jobs: Iterable[Job]) -> None:
+def _check_collisions(jobs: Sequence[Job], layout: Layout, found: Found) -> None:
+    pairs = _find_collisions(jobs)
+    if not pairs:
+        return
+    kept = {job.source for job in jobs}
+    photos = [photo for photo in found.photos if photo.path in kept]
+    telling = layout.telling_types_apart()
+    if telling and not _find_collisions([_place(photo, telling) for photo in photos]):
+        advice = f"tell them apart by their own suffixes: --name '{telling.name}'"
+    else:
+        advice = "give each an --output of its own"
+    raise InputError(f"inputs share one output: {_listing(pairs)}; {advice}")
+
+
+def _find_collisions(jobs: Iterable[Job]) -> list[str]:
     taken: dict[str, Job] = {}
     pairs = []
     for job in jobs:
         first = taken.setdefault(_output_key(job.output), job)
         if first is not job:
             pairs.append(f"{first.source} and {job.source} -> {job.output}")
-    if pairs:
-        raise InputError(f"inputs share one output: {_listing(pairs)}; use --name, --suffix or separate folders")
+    return pairs
 
 
 def _output_key(path: Path) -> str:
@@ -141,43 +151,6 @@ def _check_names(jobs: Iterable[Job]) -> None:
             nearest_existing(job.output.parent).joinpath(job.output.name).exists()
         except OSError as fault:
             raise InputError(f"{job.output}: cannot be written ({fault.strerror}); choose another name") from fault
-
-
-def _decide(job: Job, recipe: Recipe, *, overwrite: bool) -> Job:
-    if job.output.is_dir():
-        raise InputError(f"{job.output}: is a folder, so no photo can be written there")
-    if not job.output.exists() or job.output.stat().st_size == 0:
-        return job
-    if overwrite:
-        return replace(job, action="replace")
-    stamp = _stamp_of(job.output)
-    if stamp is None:
-        raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
-    if _is_current(job, stamp, recipe):
-        return replace(job, action="skip")
-    if job.output.stat().st_mtime > job.source.stat().st_mtime + _CLOCK:
-        raise InputError(f"{job.output}: is newer than its photo: was it edited? Use --overwrite to replace it")
-    return replace(job, action="replace")
-
-
-def _is_current(job: Job, stamp: str, recipe: Recipe) -> bool:
-    claimed = stamped_input(stamp)
-    wanted = recipe.stamp(file_format=job.file_format, input_sha256=claimed)
-    return same_recipe(stamp, wanted) and _hash_input(job.source) == claimed
-
-
-def _hash_input(path: Path) -> str:
-    try:
-        return hash_file(path)
-    except OSError:
-        return ""  # the work will name the fault
-
-
-def _stamp_of(path: Path) -> str | None:
-    try:
-        return read_stamp(path)
-    except PhotoError:
-        return None  # whatever it is, this tool did not finish it
 
 
 def _measure(job: Job) -> Job:

@@ -9,6 +9,9 @@ from deblur_cli import __version__
 
 TOOL = "deblur-cli"
 
+# They say which photo and which file it is, not what was done: see `origin.py` and `seal.py`.
+_NO_RECIPE = ("version", "pixels_sha256", "result_sha256")
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -18,8 +21,12 @@ class Recipe:
     weights: Mapping[str, str]  # role -> sha256
     options: Mapping[str, str | int | float]
 
-    def stamp(self, *, file_format: str, input_sha256: str) -> str:
-        """The stamp of one output: compact JSON, keys sorted, so that equal recipes are equal text."""
+    def stamp(self, *, file_format: str, input_sha256: str, **proofs: str) -> str:
+        """The stamp of one output: compact JSON, keys sorted, so that equal recipes are equal text.
+
+        Args:
+            proofs: `pixels_sha256` of the photo and the blank `result_sha256` that the writing fills.
+        """
         fields = {
             "tool": TOOL,
             "version": __version__,
@@ -28,6 +35,7 @@ class Recipe:
             **self.options,
             "format": file_format,
             "input_sha256": input_sha256,
+            **proofs,
         }
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
@@ -38,18 +46,19 @@ def same_recipe(left: str, right: str) -> bool:
     return parsed is not None and parsed == _parse(right)
 
 
-def stamped_input(stamp: str) -> str:
-    """The sha256 of the input that a stamp names; empty when the stamp is damaged."""
-    parsed = _parse(stamp) or {}
-    return str(parsed.get("input_sha256", ""))
+def stamped(stamp: str, field: str) -> str:
+    """What a stamp says of the photo or of its own file; empty where it is damaged, or older than that field."""
+    return str(_read(stamp).get(field, ""))
 
 
 def _parse(stamp: str) -> dict[str, Any] | None:
+    fields = _read(stamp)
+    return {name: value for name, value in fields.items() if name not in _NO_RECIPE} or None
+
+
+def _read(stamp: str) -> dict[str, Any]:
     try:
         fields = json.loads(stamp)
-    except ValueError:
-        return None
-    if not isinstance(fields, dict):
-        return None
-    fields.pop("version", None)
-    return fields
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -14,18 +14,22 @@ _ROOT = Path(deblur_cli.__file__).parents[1]
 # Stands in for the console script. The network is replaced from outside, the product has no hook for it.
 _DRIVER = """
 import sys, time
+from pathlib import Path
 import torch
 from deblur_cli import app, backends, weights
 from deblur_cli.tiling import Tiling
 
-SECONDS = float(sys.argv.pop(1))
+SECONDS, LARGE = float(sys.argv.pop(1)), float(sys.argv.pop(1))
 
 class WaitingBackend:
     name, device, dtype = "waiting", torch.device("cpu"), torch.float32
     tiling = Tiling(size=64, context=8, feather=8, multiple_of=8)
 
     def restore(self, blurry):
-        time.sleep(SECONDS)
+        is_large = blurry.shape[-1] > 32
+        if is_large:
+            Path("a large tile is begun").touch()
+        time.sleep(LARGE if is_large else SECONDS)
         return blurry
 
 backends.load_model = lambda name, **_: WaitingBackend()
@@ -41,9 +45,14 @@ _ENVIRONMENT = {
 
 
 @contextmanager
-def start_waiting(arguments: list[str], *, seconds: float) -> "Iterator[subprocess.Popen[str]]":
-    """`deblur` whose network takes so many seconds a tile; ended with the block at the latest."""
-    command = [sys.executable, "-c", _DRIVER, str(seconds), *arguments]
+def start_waiting(
+    arguments: list[str], *, seconds: float, large: float | None = None
+) -> "Iterator[subprocess.Popen[str]]":
+    """`deblur` whose network takes so many seconds a tile, or a tile of a large photo; ended with the block.
+
+    When the first tile of a large photo is begun, a file of that name appears in the current folder.
+    """
+    command = [sys.executable, "-c", _DRIVER, str(seconds), str(seconds if large is None else large), *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_ENVIRONMENT) as process:
         try:

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,12 +19,16 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Answer:
-    """Instead of the file: a status and the Hub's word for it. With `cut`, that many bytes and then silence."""
+    """Instead of the file: a status and the Hub's word for it. With `cut`, that many bytes and then silence.
+
+    A status of 200 sends the file, with these headers; with `endless`, bytes without an end.
+    """
 
     status: int = 200
     code: str = ""
     cut: int | None = None
     method: str = "GET"
+    endless: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +106,7 @@ def serve_hub() -> Iterator[Hub]:
             elif name not in found[1]:
                 self._refuse(404, "EntryNotFound")
             else:
-                self._send(method, name, found, trouble.cut if trouble else None)
+                self._send(method, name, found, trouble or Answer())
 
         def _refuse(self, status: int, code: str, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
@@ -187,7 +191,7 @@ def serve_hub() -> Iterator[Hub]:
             self.end_headers()
             self.wfile.write(content)
 
-        def _send(self, method: str, name: str, found: tuple[str, dict[str, bytes]], cut: int | None) -> None:
+        def _send(self, method: str, name: str, found: tuple[str, dict[str, bytes]], answer: Answer) -> None:
             if method == "GET" and hub.delay is not None:
                 hub.waiting.set()
                 hub.delay.wait(20)
@@ -195,18 +199,29 @@ def serve_hub() -> Iterator[Hub]:
             promised, content = files[name], hub.sent.get(name, files[name])
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in self.headers else 0
             self.send_response(206 if start else 200)
-            self.send_header("X-Repo-Commit", commit)
             digest = hashlib.sha256(promised).hexdigest()
-            self.send_header("ETag", f'"{digest}"')
-            self.send_header("X-Linked-Etag", f'"{digest}"')
-            self.send_header("X-Linked-Size", str(len(promised)))
+            told = {"X-Repo-Commit": commit, "ETag": f'"{digest}"', "X-Linked-Etag": f'"{digest}"'}
+            for key, value in {**told, "X-Linked-Size": str(len(promised)), **answer.headers}.items():
+                self.send_header(key, value)
+            if answer.endless and method == "GET":
+                self._send_without_end()
+                return
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             if method == "GET":
-                self.wfile.write(content[start : len(content) if cut is None else cut])
-                self.close_connection = cut is not None
+                self.wfile.write(content[start : len(content) if answer.cut is None else answer.cut])
+                self.close_connection = answer.cut is not None
+
+        def _send_without_end(self) -> None:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(2000):
+                    self.wfile.write(b"10000\r\n" + bytes(1 << 16) + b"\r\n")
+                    hub.large["endless"] = hub.large.get("endless", b"") + b"."
+            self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -24,15 +23,11 @@ sys.exit(status)
 """
 
 
-def cpu_seconds(arguments):
-    """CPU time of the fastest of nine calls: on a shared machine it grows less than wall time."""
-    spent = []
-    for _ in range(9):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        call(arguments)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
+def count_modules(arguments):
+    """How many modules a command line loads; what it takes to start grows with them, on every machine the same."""
+    code = "import sys; from deblur_cli.app import run_app; run_app(sys.argv[1:]); "
+    answer = run_python(["-c", code + "sys.stderr.write(str(len(sys.modules)))", *arguments])
+    return int(answer.stderr.splitlines()[-1])
 
 
 def test_garbage_is_collected_again_once_a_command_runs():
@@ -48,9 +43,9 @@ def test_help_and_version_import_nothing_heavy(arguments):
     assert answer.stdout
 
 
-def test_help_comes_at_once():
-    assert cpu_seconds(["--help"]) <= 0.25
-    assert cpu_seconds(["--version"]) <= 0.2
+def test_help_loads_few_modules():
+    assert count_modules(["--help"]) <= 260
+    assert count_modules(["--version"]) <= 190
 
 
 @pytest.mark.parametrize("command", ["run", "doctor"])
@@ -112,7 +107,7 @@ USAGE = [
     (["run", "a.jpg", "-o", "out", "--device", "tpu"], "--device tpu: unknown device"),
     (["run", "a.jpg", "-o", "out", "--dtype", "float16"], "--dtype float16: unknown; use one of auto,"),
     (["run", "a.jpg", "-o", "out", "--format", "gif"], "--format gif: unknown; use one of same, jpg,"),
-    (["run", "a.jpg", "-o", "out", "--name", "{date}"], "unknown field {date}; known are {stem}, {model}, {ext}"),
+    (["run", "a.jpg", "-o", "out", "--name", "{date}"], "unknown field {date}; known are {stem}, {type},"),
     (["run", "a.jpg", "-o", "out", "--suffix", "a/b"], "--suffix a/b"),
     (["run", "a.jpg", "-o", "out", "--name", "{stem}{ext}", "--suffix", "x"], "exclude each other"),
     (["run", "a.jpg", "-o", "out", "--json", "--jsonl"], "exclude each other"),

@@ -1,4 +1,3 @@
-import os
 import threading
 import zlib
 from dataclasses import replace
@@ -8,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli import batch
+from deblur_cli import atomic, batch, origin
 from deblur_cli.batch import Work, run_batch
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
 from deblur_cli.image_io import read_photo, read_stamp
-from deblur_cli.plan import Job
-from deblur_cli.recipe import Recipe, stamped_input
+from deblur_cli.jobs import Job
+from deblur_cli.recipe import Recipe, stamped
 from deblur_cli.weights import hash_file
 
 RECIPE = Recipe(model="fake", weights={}, options={})
@@ -70,7 +69,7 @@ def test_every_good_photo_is_restored_and_stamped_and_the_broken_one_named(jobs)
     assert outcome.fault is None
     for job in (jobs[0], jobs[4]):
         assert np.array_equal(read_photo(job.output).pixels, 255 - read_photo(job.source).pixels)
-        assert stamped_input(read_stamp(job.output)) == hash_file(job.source)
+        assert stamped(read_stamp(job.output), "input_sha256") == hash_file(job.source)
     [failed] = outcome.failed
     assert str(jobs[2].source) in failed.error
     assert "\n" not in failed.error
@@ -189,8 +188,9 @@ def test_a_listener_that_fails_ends_the_batch_and_its_fault_is_handed_over(jobs)
 
 def test_an_interrupt_passes_through_and_takes_its_temporary_files_along(jobs):
     def restore(blurry, hooks):
-        jobs[0].output.parent.mkdir(parents=True, exist_ok=True)
-        jobs[0].output.with_name(f".0.png.deblur-{os.getpid()}.tmp").touch()
+        own = jobs[0].output.with_name(".0.png.deblur-0-1.tmp")
+        own.touch()
+        atomic.own_files.add(own)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -202,8 +202,8 @@ def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
     good_jobs = [job for job in jobs if job is not jobs[2]]
     sources = {job.source for job in good_jobs}
     reads = set()
-    good = batch.read_photo
-    monkeypatch.setattr(batch, "read_photo", lambda path: reads.add(path) or good(path))
+    good = origin.read_photo
+    monkeypatch.setattr(origin, "read_photo", lambda path: reads.add(path) or good(path))
     seen = []
 
     def restore(blurry, hooks):

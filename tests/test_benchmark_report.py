@@ -23,7 +23,7 @@ def pairs(tmp_path):
 
 def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, monkeypatch):
     pages = []
-    monkeypatch.setattr(report_files, "write_page", lambda report, folder: pages.append((report, folder)))
+    monkeypatch.setattr(report_files, "render_page", lambda report, folder: pages.append((report, folder)) or "page")
     report, _ = run(make_plan(pairs))
     report_files.write_report(report, tmp_path)
     table = json.loads((tmp_path / "report.json").read_text())
@@ -82,7 +82,7 @@ def test_every_photo_has_a_picture_of_its_own():
 
 
 def test_a_name_that_is_no_text_keeps_its_bytes_in_the_report(tmp_path):
-    report_files.write_whole(tmp_path / "report.csv", "photo,psnr\nm\udcffller.png,30\n")
+    report_files.write_text(tmp_path / "report.csv", "photo,psnr\nm\udcffller.png,30\n")
     assert (tmp_path / "report.csv").read_bytes() == b"photo,psnr\nm\xffller.png,30\n"
 
 

@@ -136,7 +136,6 @@ def test_a_config_may_stand_in_the_file_itself(tmp_path: Path, install: Install)
         ({"network": "dense_unet"}, "its config is none of the network dense_unet"),
         ({"config": {**TINY_CONFIG, "encoder_blocks": [1, 1, 1, 3]}}, "weights do not fit"),
         ({"checkpoint_key": "params_ema"}, "no table 'params_ema', but params"),
-        ({"checkpoint_key": None}, "'params' is none"),
         ({"tiling": {"sise": 3}}, "its tiling is none"),
     ],
 )

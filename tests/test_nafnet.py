@@ -98,7 +98,7 @@ def import_spandrel() -> types.ModuleType:
     kept = {name: sys.modules.get(name) for name in names}
     sys.modules.update(stubs)
     try:
-        return pytest.importorskip("spandrel")
+        return pytest.importorskip("spandrel", reason="spandrel wants a torchvision of this torch's own build")
     finally:
         for name in names:
             sys.modules.pop(name)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.benchmark.page import write_page
 from deblur_cli.benchmark.page.columns import find_best, metric_columns, summary_columns
 from deblur_cli.benchmark.page.markup import Markup, element, to_script_json
 from deblur_cli.benchmark.page.photos import find_extremes
@@ -149,20 +148,6 @@ def rename(report: BenchmarkReport, old: str, new: str) -> BenchmarkReport:
         models=[replace(row, name=new) if row.name == old else row for row in report.models],
         images=[replace(row, model=new) if row.model == old else row for row in report.images],
     )
-
-
-def test_write_page_leaves_one_file_and_replaces_an_older_one(tmp_path: Path) -> None:
-    (tmp_path / "report.html").write_text("old")
-    write_page(make_report(), tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
-    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-
-
-def test_write_page_leaves_no_half_file_when_it_fails(tmp_path: Path) -> None:
-    (tmp_path / "report.html").mkdir()  # cannot be replaced by a file
-    with pytest.raises(OSError):
-        write_page(make_report(), tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

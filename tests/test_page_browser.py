@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from test_page import NASTY, make_report, rename, write_pictures
 
-from deblur_cli.benchmark.page import write_page
+from deblur_cli.benchmark.page import render_page
+from deblur_cli.benchmark.records import BenchmarkReport
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (extra: dev)")
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
@@ -129,6 +130,10 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     chromium.complaints()  # forget what the test before left
     yield chromium
     assert chromium.complaints() == []
+
+
+def write_page(report: BenchmarkReport, folder: Path) -> None:
+    (folder / "report.html").write_text(render_page(report, folder), encoding="utf-8", errors="replace")
 
 
 @pytest.fixture(scope="module")

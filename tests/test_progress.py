@@ -11,7 +11,7 @@ from deblur_cli.commands.progress import (
     format_duration,
 )
 from deblur_cli.events import PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.plan import Job
+from deblur_cli.jobs import Job
 
 
 class Clock:

@@ -1,6 +1,6 @@
 import json
 
-from deblur_cli.recipe import Recipe, same_recipe, stamped_input
+from deblur_cli.recipe import Recipe, same_recipe, stamped
 
 RECIPE = Recipe(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
 
@@ -20,7 +20,7 @@ def test_a_stamp_is_one_line_of_json_that_tells_model_weights_options_and_input(
     assert told["tool"] == "deblur-cli"
     assert (told["model"], told["weights"]) == ("expert", {"expert": "ab12"})
     assert (told["dtype"], told["seed"], told["format"]) == ("auto", 0, "jpeg")
-    assert stamped_input(text) == "cd34"
+    assert stamped(text, "input_sha256") == "cd34"
 
 
 def test_two_stamps_are_the_same_whatever_the_version_and_the_spelling_of_the_json():
@@ -37,4 +37,4 @@ def test_every_other_field_makes_another_recipe():
 def test_a_damaged_stamp_is_like_no_other_and_names_no_input():
     for damaged in ("", "{", "[]", "3", "null"):
         assert not same_recipe(damaged, damaged)
-        assert stamped_input(damaged) == ""
+        assert stamped(damaged, "input_sha256") == ""

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
+from deblur_cli.atomic import host
 from deblur_cli.errors import BackendError
 from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
@@ -218,7 +218,8 @@ def test_json_lines_tell_start_files_and_end_in_order(deblur):
     events = [json.loads(line) for line in out]
     assert [event["event"] for event in events] == ["start", "file", "file", "end"]
     assert [event["status"] for event in events[1:3]] == ["skipped", "done"]
-    assert events[0]["plan"] == {"photos": 2, "new": 1, "replace": 0, "skip": 1, "ignored": 0, "megapixels": 0.0001}
+    counts = {"photos": 2, "new": 1, "replace": 0, "skip": 1, "ignored": 0, "megapixels": 0.0001}
+    assert events[0]["plan"] == counts | {"results_left_out": 0, "folders_not_listed": []}
     assert events[-1]["summary"]["done"] == 1
 
 
@@ -348,10 +349,9 @@ def test_sixteen_bit_stays_and_is_told_when_the_format_has_no_place_for_it(deblu
 
 def test_what_a_killed_run_left_is_removed_by_the_next(deblur):
     photo("in/a.png")
-    with subprocess.Popen(["true"]) as dead:
-        dead.wait()
     Path("out").mkdir()
-    Path(f"out/.a.png.deblur-{dead.pid}.tmp").write_bytes(b"half")
+    Path(f"out/.a.png.deblur-{host()}-0123456789abcdef.tmp").write_bytes(b"half")
+    Path("out/.a.png.12345678.deblur-claim").write_text(host())
     assert deblur("in", "-o", "out")[0] == 0
     assert tree("out") == ["a.png"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from deblur_process import call, run_python
 from hub_user import stay_offline
-from test_app import HEAVY, PROBE, cpu_seconds
+from test_app import HEAVY, PROBE, count_modules
 from test_weights_manifest import BYTES, COMMIT, MODEL, SHA256
 
 from deblur_cli import weights
@@ -59,12 +59,8 @@ def test_add_by_path_runs_like_another_model(deblur, mine):
     assert (status, out) == (0, [])
     assert err == [f"deblur: my-net: added to {user_manifest_path()}; runs with deblur run --model my-net"]
     entry, like = weights.find_model("my-net"), weights.find_model("nafnet-32")
-    assert (entry.backend, entry.network, entry.config, entry.checkpoint_key) == (
-        like.backend,
-        like.network,
-        like.config,
-        like.checkpoint_key,
-    )
+    assert (entry.backend, entry.network, entry.config) == (like.backend, like.network, like.config)
+    assert entry.checkpoint_key is None  # wherever the tensors lie in this file
     assert (entry.user, entry.files["expert"].licence) == (True, 'my "own"')
     assert weights.fetch(entry.files["expert"]) == mine
     assert deblur("path", "my-net")[1] == [str(mine)]
@@ -286,8 +282,8 @@ def test_nothing_heavy_is_imported(arguments, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["verify"]])
-def test_it_starts_at_once(arguments):
-    assert cpu_seconds(["weights", *arguments]) <= 0.4
+def test_it_loads_few_modules(arguments):
+    assert count_modules(["weights", *arguments]) <= 240
 
 
 COMMANDS = ("list", "show", "pull", "verify", "path", "add", "remove", "import")

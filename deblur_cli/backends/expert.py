@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli import weights
-from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_once
 from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
@@ -118,7 +118,8 @@ def _load_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet |
         raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(EXPERTS)}")
     told = read_metadata(path).get("config", {}) if path.suffix == ".safetensors" else {}
     try:
-        network: DenseUNet | NAFNet | Maxim = build_expert(entry.network, told or entry.config)
+        with limited_by(path):
+            network: DenseUNet | NAFNet | Maxim = build_expert(entry.network, told or entry.config)
         load_strict(network, path, entry.checkpoint_key)
         if isinstance(network, Maxim):
             return network.reshaped(MaximConfig.from_json({**told, **entry.config}))
@@ -134,7 +135,8 @@ def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> 
     if wanted != expert:
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
-        whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+        with limited_by(path):
+            whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
     load_strict(whole.blend, path)

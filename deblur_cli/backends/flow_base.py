@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
+from deblur_cli.checkpoint import check_tensors, limited_by, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.networks.residual_codec import STRIDE
@@ -89,7 +89,7 @@ def load_base(
         WeightsError: the weights are missing, damaged or do not fit, or the base does not work in this window.
     """
     config = read_config(files, window)
-    with blaming(files.place), torch.device("meta"):
+    with blaming(files.place), limited_by(*files.weights), torch.device("meta"):
         network = FlowTransformer(config)
     network.to(dtype).to_empty(device=device)
     tensors = {key: value for file in files.weights for key, value in check_tensors(read_content(file), file).items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from deblur_cli.backends.careful import Careful
 from deblur_cli.backends.contract import Pixels
 from deblur_cli.backends.passes import Passes
-from deblur_cli.checkpoint import load_strict, read_metadata
+from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
 
@@ -80,7 +80,8 @@ def load_codec(path: Path) -> ResidualCodec:
         WeightsError: the file is missing, damaged or holds no codec.
     """
     try:
-        codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
+        with limited_by(path):
+            codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
     load_strict(codec, path)

@@ -58,10 +58,12 @@ def read_report(path: Path) -> BenchmarkReport:
     """
     file = path / "report.json" if path.is_dir() else path
     try:
-        return BenchmarkReport.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        return BenchmarkReport.from_dict(json.loads(file.read_text(encoding="utf-8-sig")))
+    except InputError as fault:
+        raise InputError(f"{file}: {fault}") from fault
     except OSError as fault:
         raise InputError(f"{file}: cannot be read ({fault.strerror}); `deblur bench --report` writes it") from fault
-    except (ValueError, AttributeError) as fault:
+    except (ValueError, RecursionError) as fault:
         raise InputError(f"{file}: not a report of `deblur bench` ({fault})") from fault
 
 

@@ -5,6 +5,7 @@ known only at its end.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.plan import Plan
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
-from deblur_cli.benchmark.report_files import write_whole
+from deblur_cli.benchmark.report_files import write_text
 from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
 from deblur_cli.benchmark.statistics import spread_over
 from deblur_cli.benchmark.work import Load
-from deblur_cli.errors import PhotoError
+from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.metrics.sample import Pixels, to_8bit
 
 _INDEX = "images/kept.json"  # picture -> key of the score it belongs to
@@ -40,16 +42,25 @@ class Wanted:
 def keep_pictures(
     plan: Plan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None], load: Load
 ) -> None:
-    """Make the pictures that are not there yet; one model is in memory at a time."""
+    """Make the pictures that are not there yet; one model is in memory at a time.
+
+    Raises:
+        InputError: in the place of one lies a file that is not in the index.
+    """
     kept = _read_index(folder)
     todo = [picture for picture in wanted if kept.get(picture.place) != picture.key]
     for model in dict.fromkeys(picture.model for picture in todo):
         restorer = None if model in {BLURRY, SHARP} else _load(plan, model, load)
         for picture in todo:
-            if picture.model == model and _keep(picture, restorer, folder / picture.place):
+            if picture.model != model:
+                continue
+            _make_room(folder / picture.place, is_ours=picture.place in kept)
+            # Entered first: if this run is killed, the next one knows whose picture it is.
+            write_text(folder / _INDEX, json.dumps({**kept, picture.place: picture.key}, indent=1))
+            if _keep(picture, restorer, folder / picture.place):
                 kept[picture.place] = picture.key
                 on_kept(picture)
-    write_whole(folder / _INDEX, json.dumps(kept, indent=1))
+    write_text(folder / _INDEX, json.dumps(kept, indent=1))
 
 
 def drop_outdated(folder: Path, keys: Keys) -> None:
@@ -58,7 +69,7 @@ def drop_outdated(folder: Path, keys: Keys) -> None:
     current = {picture_path(*row): key for row, key in keys.items()}
     current |= {picture_path(name, SHARP, image): key for (name, model, image), key in keys.items() if model == BLURRY}
     for place, key in current.items():
-        if kept.get(place) != key:
+        if place in kept and kept[place] != key:
             (folder / place).unlink(missing_ok=True)
 
 
@@ -94,11 +105,15 @@ def _keep(picture: Wanted, restorer: Restorer | None, path: Path) -> bool:
         pixels = _make(picture, restorer)
     except PhotoError:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    Image.fromarray(np.ascontiguousarray(to_8bit(pixels))).save(part, format="png", compress_level=3)
-    part.replace(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(to_8bit(pixels))).save(temporary, format="png", compress_level=3)
     return True
+
+
+def _make_room(path: Path, *, is_ours: bool) -> None:
+    if os.path.lexists(path) and not is_ours:
+        raise InputError(f"{path}: was not made by this tool; move it away, or choose another --report")
+    path.unlink(missing_ok=True)
 
 
 def _make(picture: Wanted, restorer: Restorer | None) -> Pixels:
@@ -118,6 +133,6 @@ def _read_index(folder: Path) -> dict[str, str]:
     """The index, without pictures that are gone."""
     try:
         table: Any = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return {place: key for place, key in table.items() if (folder / place).is_file()} if isinstance(table, dict) else {}

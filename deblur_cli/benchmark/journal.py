@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 from deblur_cli import __version__
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.plan import Plan, protocol_of
-from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_scores
+from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_row
 from deblur_cli.devices import find_device, find_dtype
+from deblur_cli.errors import InputError
 from deblur_cli.weights import hash_file
 
 FILE_NAME = "records.jsonl"
+_DEVICE = re.compile(r"|(cpu|cuda|mps)(:\d+)?")
+_BEGINNING = b'{"key": "'  # of a line as `_to_line` writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ class Journal:
     def __init__(self, folder: Path | None, *, fresh: bool = False) -> None:
         self._path = folder / FILE_NAME if folder else None
         self.records: dict[str, Record] = {}
-        if self._path and fresh:
-            self._path.unlink(missing_ok=True)
         if self._path and self._path.is_file():
             self.records = _read(self._path)
+        if self._path and fresh:
+            self.records = {}
+            self._path.unlink(missing_ok=True)
 
     def append(self, record: Record) -> None:
         """Keep a record; it is on its way to the disk when this returns."""
@@ -87,11 +92,18 @@ def _to_line(record: Record) -> str:
 
 
 def _read(path: Path) -> dict[str, Record]:
-    """Every whole line; a torn last one, left by a power cut, is not a record and is cut off."""
+    """Every whole line; a torn last one, left by a power cut, is not a record and is cut off.
+
+    Raises:
+        InputError: there are lines, and none of them is this tool's.
+    """
     text = path.read_bytes()
     whole = text[: text.rfind(b"\n") + 1]
+    if text.strip() and not any(_is_line_of_ours(line) for line in text.splitlines()):
+        raise InputError(f"{path}: was not made by this tool; move it away, or choose another --report")
     if len(whole) < len(text):
-        path.write_bytes(whole)
+        with path.open("r+b") as stream:
+            stream.truncate(len(whole))
     records = (_to_record(line) for line in whole.splitlines())
     return {record.key: record for record in records if record}
 
@@ -99,7 +111,13 @@ def _read(path: Path) -> dict[str, Record]:
 def _to_record(line: bytes) -> Record | None:
     try:
         table: Mapping[str, Any] = json.loads(line)
-        score = ImageScore(**{**table["score"], "scores": to_scores(table["score"]["scores"])})
-        return Record(table["key"], score, Cost(**table["cost"]))
-    except (ValueError, KeyError, TypeError):
-        return None  # written by another version: computed again
+        score, cost = to_row(ImageScore, table["score"]), to_row(Cost, table["cost"])
+        is_sound = isinstance(table["key"], str) and score.width > 0 and score.height > 0
+        is_sound = is_sound and bool(_DEVICE.fullmatch(cost.device))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # written by another version, or edited: computed again
+    return Record(table["key"], score, cost) if is_sound else None
+
+
+def _is_line_of_ours(line: bytes) -> bool:
+    return line.startswith(_BEGINNING) or _BEGINNING.startswith(line)

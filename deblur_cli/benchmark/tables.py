@@ -11,6 +11,7 @@ from deblur_cli.benchmark.records import BenchmarkReport, ImageScore, ModelSumma
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _COSTS = ("s/MP", "RAM MB", "VRAM MB", "params M", "GMAC/MP")
 _NONE = "-"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Rows = list[list[str]]
 
@@ -78,7 +79,7 @@ def to_csv(report: BenchmarkReport) -> str:
     writer.writerow(["dataset", "image", "model", "width", "height", *metrics, "seconds", "note"])
     for row in report.images:
         writer.writerow(
-            [*_csv_head(row), *(_csv(row.scores.get(name)) for name in metrics), _csv(row.seconds), row.note]
+            [*_csv_head(row), *(_csv(row.scores.get(name)) for name in metrics), _csv(row.seconds), _text(row.note)]
         )
     return stream.getvalue()
 
@@ -119,7 +120,15 @@ def _weights_lines(report: BenchmarkReport) -> list[str]:
 
 
 def _csv_head(row: ImageScore) -> list[str | int]:
-    return [row.dataset, row.image, row.model, row.width, row.height]
+    return [_text(row.dataset), _text(row.image), _text(row.model), row.width, row.height]
+
+
+def _text(value: str) -> str:
+    """A cell that no spreadsheet runs as a formula, with the apostrophe before it that they all know.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{value}" if value.startswith(_FORMULA) else value
 
 
 def _csv(value: float | None) -> str:

@@ -1,7 +1,7 @@
 """The run itself: every photo through every model, in one process or in one per device. Streams, prints nothing."""
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -30,6 +30,8 @@ from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.metrics import Sample
 
 Load = Callable[..., Backend]
+Place = tuple[str, str, str]  # data set, model, photo
+Known = Mapping[str, Place]  # the journal's keys, and what each is said to be of
 _PATIENCE = 5.0  # seconds between two looks whether the workers still live
 
 
@@ -40,6 +42,11 @@ class Job:
     dataset: Dataset
     model: str
     pair: Pair
+
+    @property
+    def place(self) -> Place:
+        """Its cell of the report."""
+        return self.dataset.name, self.model, self.pair.image
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def run_plan(plan: Plan, journal: Journal, on_finished: Callable[[Record], None]
     Raises:
         BackendError, WeightsError: a model cannot run; what was finished is in the journal.
     """
-    known = frozenset(journal.records)
+    known = {key: _place_of(record.score) for key, record in journal.records.items()}
     shards = [Shard(name, index, len(plan.options.devices)) for index, name in enumerate(plan.options.devices)]
     source = work(plan, known, shards[0], load) if len(shards) == 1 else _work_apart(plan, known, shards, load)
     used = {}
@@ -86,10 +93,13 @@ def run_plan(plan: Plan, journal: Journal, on_finished: Callable[[Record], None]
         if finished.record is not None:
             journal.append(finished.record)
         record = journal.records[finished.key]
-        used[record.score.dataset, record.score.model, record.score.image] = record
+        used[_place_of(record.score)] = record
         on_finished(record)
-    order = [(job.dataset.name, job.model, job.pair.image) for job in list_jobs(plan, Shard(""))]
-    return [used[place] for place in order]
+    return [used[job.place] for job in list_jobs(plan, Shard(""))]
+
+
+def _place_of(score: ImageScore) -> Place:
+    return score.dataset, score.model, score.image
 
 
 def list_jobs(plan: Plan, shard: Shard) -> Iterator[Job]:
@@ -100,11 +110,11 @@ def list_jobs(plan: Plan, shard: Shard) -> Iterator[Job]:
                 yield Job(dataset, model, pair)
 
 
-def work(plan: Plan, known: frozenset[str], shard: Shard, load: Load) -> Iterator[Finished]:
+def work(plan: Plan, known: Known, shard: Shard, load: Load) -> Iterator[Finished]:
     """The shard's jobs one after the other; the next photo is read while this one is restored."""
     bench = _Bench(plan, shard, load)
     for opened in _read_ahead(list_jobs(plan, shard), lambda job: _open(plan, known, job)):
-        if opened.key in known:
+        if known.get(opened.key) == opened.job.place:
             yield Finished(opened.key, None)
         else:
             yield Finished(opened.key, bench.measure(opened))
@@ -156,13 +166,13 @@ class _Bench:
         return {metric.name: self._functions[device][metric.name] for metric in self._plan.metrics(dataset)}
 
 
-def _open(plan: Plan, known: frozenset[str], job: Job) -> Opened:
+def _open(plan: Plan, known: Known, job: Job) -> Opened:
     try:
         key = make_key(plan, job.dataset, job.model, job.pair)
     except OSError as fault:
         gone = PhotoError(f"{job.pair.blurry} or its truth: cannot be read ({fault.strerror})")
         return Opened(job, f"{job.dataset.name}/{job.model}/{job.pair.image}", fault=gone)
-    if key in known:
+    if known.get(key) == job.place:
         return Opened(job, key)
     try:
         return Opened(job, key, read_pair(job.pair))
@@ -188,7 +198,7 @@ def _to_score(job: Job, photos: Photos | None, scores: Scores, seconds: float | 
     return ImageScore(job.dataset.name, job.pair.image, job.model, width, height, scores, seconds, note)
 
 
-def _work_apart(plan: Plan, known: frozenset[str], shards: list[Shard], load: Load) -> Iterator[Finished]:
+def _work_apart(plan: Plan, known: Known, shards: list[Shard], load: Load) -> Iterator[Finished]:
     """One process per device; results arrive in the order in which they are finished.
 
     Raises:
@@ -216,7 +226,7 @@ def _work_apart(plan: Plan, known: frozenset[str], shards: list[Shard], load: Lo
             worker.join()
 
 
-def _serve(plan: Plan, known: frozenset[str], shard: Shard, load: Load, results: "Queue[Any]") -> None:
+def _serve(plan: Plan, known: Known, shard: Shard, load: Load, results: "Queue[Any]") -> None:
     """A worker's life: its share of the processor, its jobs, a last word."""
     torch.set_num_threads(max(1, torch.get_num_threads() // shard.count))
     try:

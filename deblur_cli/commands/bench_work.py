@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +48,11 @@ def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
         BatchFailed: a photo could not be read or restored; the others are measured.
         BackendError, WeightsError: a model cannot run; what was finished is kept.
     """
-    if target.report:
-        open_folder(target.report)
+    with open_folder(target.report) if target.report else nullcontext():
+        _measure_plan(plan, target, manner)
+
+
+def _measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
     _tell_plan(plan, manner)
     progress = _Progress(plan.total, manner.quiet)
     records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_row)

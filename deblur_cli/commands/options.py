@@ -88,11 +88,11 @@ SuffixOption = Annotated[
 ]
 NameOption = Annotated[
     str | None,
-    option("Files", "--name", "Name of the results, from {stem}, {model} and {ext}.", metavar="TEMPLATE"),
+    option("Files", "--name", "Name of the results, from {stem}, {type}, {model}, {ext}.", metavar="TEMPLATE"),
 ]
 OverwriteOption = Annotated[
     bool,
-    option("Files", "--overwrite", "Do all again; replace also files not of this tool, or newer than their photo."),
+    option("Files", "--overwrite", "Do all again; replace also files not of this tool or this photo, or changed."),
 ]
 ModelOption = Annotated[
     str,

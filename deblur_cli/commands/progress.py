@@ -12,7 +12,7 @@ from deblur_cli.commands.streams import write_note, write_result
 
 if TYPE_CHECKING:
     from deblur_cli.events import Event
-    from deblur_cli.plan import Job
+    from deblur_cli.jobs import Job
 
 _LINE_EVERY = 5.0  # seconds between two plain lines
 

@@ -11,7 +11,8 @@ from deblur_cli import __version__
 from deblur_cli.commands.progress import Display, Meter
 from deblur_cli.commands.streams import write_json, write_result
 from deblur_cli.events import Event, Outcome, PhotoFinished, Result
-from deblur_cli.plan import Job, Plan
+from deblur_cli.jobs import Job
+from deblur_cli.plan import Plan
 from deblur_cli.recipe import TOOL, Recipe
 
 SCHEMA = 1  # fields are only ever added
@@ -162,10 +163,12 @@ def summarise(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, Any]:
     """Counts and times; `seconds` is the batch's wall time without loading the model."""
     return {
         "done": len(outcome.done),
-        "skipped": len(plan.skipped),
+        "skipped": len(plan.skipped) + len(outcome.skipped),
         "failed": len(outcome.failed),
         "remaining": len(plan.todo) - len(outcome.results),
         "ignored": plan.ignored,
+        "results_left_out": plan.results,
+        "folders_not_listed": list(plan.unread),
         "megapixels": round(outcome.megapixels, 4),
         "seconds": round(outcome.seconds, 6),
         "network_seconds": round(outcome.network_seconds, 6),
@@ -196,6 +199,8 @@ def count_actions(plan: Plan) -> dict[str, Any]:
         "replace": actions.count("replace"),
         "skip": actions.count("skip"),
         "ignored": plan.ignored,
+        "results_left_out": plan.results,
+        "folders_not_listed": list(plan.unread),
         "megapixels": round(megapixels, 4),
     }
 

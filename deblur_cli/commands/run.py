@@ -133,7 +133,7 @@ def run(
       0    all photos are written
       1    weights, device or disk
       2    nothing begun: a path, an option, an output that is not ours
-      3    a photo failed, the others are written
+      3    a photo failed or a folder was locked, the others are written
       130  Ctrl-C; 143 SIGTERM; no partial file is left
     """
     sources = Sources(tuple(inputs or ()), files_from, recursive)
@@ -148,7 +148,7 @@ def run(
 
     from deblur_cli.commands.work import Task, show_plan, work
 
-    task = Task(plan, recipe, network, quality, manner)
+    task = Task(plan, recipe, network, quality, overwrite, manner)
     if dry_run:
         show_plan(task)
     else:

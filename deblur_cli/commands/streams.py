@@ -18,6 +18,16 @@ def write_json(content: dict[str, Any], *, indent: int | None = None) -> None:
     write_result(json.dumps(content, indent=indent))
 
 
+def closed_output(what: str) -> BrokenPipeError:
+    """The fault of work that was cut short because nobody reads stdout any more, in words for the user."""
+    return BrokenPipeError(f"nobody reads standard output any more; {what}")
+
+
+def is_told(fault: BrokenPipeError) -> bool:
+    """Whether it has words; one of the system's own is no news to who closed the pipe, as in `deblur --help | head`."""
+    return fault.errno is None
+
+
 def write_note(text: str) -> None:
     """One line on stderr; where that cannot be written (a full disk, a closed pipe), the work goes on without."""
     with suppress(OSError):

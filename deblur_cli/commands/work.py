@@ -3,15 +3,15 @@
 import os
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deblur_cli.batch import Hooks, Pixels, Restore, Work, run_batch
+from deblur_cli.batch import Hooks, Pixels, Restore, Work, clear_away, run_batch
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.signals import stop_on_signals
-from deblur_cli.commands.streams import write_note
+from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.events import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.memory import keep_freed_memory
@@ -31,6 +31,7 @@ class Task:
     recipe: Recipe
     network: "Network"
     quality: int | None
+    overwrite: bool
     manner: "Manner"
 
 
@@ -40,38 +41,57 @@ def show_plan(task: Task) -> None:
     for job in task.plan.todo:
         if job.misfit:
             write_note(f"{job.source}: will fail: {job.misfit}")
+    _tell_left_out(task)
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+    _raise_failures(task, Outcome((), 0.0))
 
 
 def work(task: Task) -> None:
     """Restore and write what the plan says, tell it, and raise what the exit status must show.
 
     Raises:
-        BatchFailed: at least one photo failed.
+        BatchFailed: at least one photo failed, or a folder could not be listed.
         BackendError, WeightsError: the machine or the weights gave up.
         KeyboardInterrupt, SystemExit: a signal ended the work.
     """
+    _tell_left_out(task)
     _tell_skipped(task)
     teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     if not task.plan.todo:
         _do_nothing(task, teller)
+        _raise_failures(task, Outcome((), 0.0))
         return
     keep_freed_memory()
     started = time.perf_counter()
     backend = _load(task.network)
     setting = _describe(task, backend, time.perf_counter() - started)
     with stop_on_signals() as stop:
-        teller.start(task.plan, setting)
+        try:
+            teller.start(task.plan, setting)
+        except BrokenPipeError as fault:
+            raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             restore = _build_restore(backend, task.network)
-            outcome = run_batch(
-                task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, task.manner.fail_fast)
-            )
-        teller.end(task.plan, outcome)
+            manner = task.manner.fail_fast, task.overwrite
+            outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
+        outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
+
+
+def _report_end(task: Task, teller: Report, outcome: Outcome) -> Outcome:
+    """Who has closed stdout is told so on stderr: the batch ends there, or only its report is lost."""
+    try:
+        if not isinstance(outcome.fault, BrokenPipeError):
+            teller.end(task.plan, outcome)
+            return outcome
+    except BrokenPipeError:
+        pass
+    left = len(task.plan.todo) - len(outcome.results)
+    what = f"{count(left, 'photo')} not begun or not finished, run again to go on" if left else "every photo was done"
+    return replace(outcome, fault=closed_output(what))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +156,20 @@ def _describe(task: Task, backend: "Backend", load_seconds: float) -> Setting:
 
 
 def _do_nothing(task: Task, teller: Report) -> None:
+    clear_away(task.plan.jobs)
     outcome = Outcome((), 0.0)
     teller.start(task.plan, Setting(task.recipe, task.network.tile))
     teller.end(task.plan, outcome)
     if not task.manner.quiet:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+
+
+def _tell_left_out(task: Task) -> None:
+    for line in task.plan.unread:
+        write_note(line)
+    if task.plan.results and not task.manner.quiet:
+        results = count(task.plan.results, "result")
+        write_note(f"{results} of this tool left out; name a file to restore it again")
 
 
 def _tell_skipped(task: Task) -> None:
@@ -154,7 +183,8 @@ def _tell_summary(task: Task, outcome: Outcome, setting: Setting) -> None:
     if task.manner.quiet:
         return
     parts = [f"{len(outcome.done)} written"]
-    parts += [f"{len(task.plan.skipped)} skipped"] if task.plan.skipped else []
+    skipped = len(task.plan.skipped) + len(outcome.skipped)
+    parts += [f"{skipped} skipped"] if skipped else []
     parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
     remaining = len(task.plan.todo) - len(outcome.results)
     parts += [f"{remaining} not begun or not finished"] if remaining else []
@@ -167,9 +197,12 @@ def _raise_failures(task: Task, outcome: Outcome) -> None:
         raise outcome.fault
     if outcome.failed:
         all_photos = count(len(task.plan.jobs), "photo")
-        good = outcome.done or task.plan.skipped
+        good = outcome.done or outcome.skipped or task.plan.skipped
         others = "stopped there" if task.manner.fail_fast else "the others are written" if good else "none is written"
         raise BatchFailed(f"{len(outcome.failed)} of {all_photos} failed; {others}")
+    if task.plan.unread:
+        folders = count(len(task.plan.unread), "folder")
+        raise BatchFailed(f"{folders} could not be listed; the photos there are left out")
 
 
 def count(number: int, thing: str) -> str:

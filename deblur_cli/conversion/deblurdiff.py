@@ -5,8 +5,8 @@ checkpoint of Stable Diffusion 2.1 has three of the parts, from which a training
 """
 
 import json
-import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from deblur_cli.atomic import find_leftovers, remove_leftovers, whole_file
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.conversion.empty_prompt import check_names, embed_empty_prompt
 from deblur_cli.errors import BackendError, WeightsError
@@ -134,22 +135,17 @@ def convert_deblurdiff(
     config = config or DeblurDiffConfig()
     tensors, plan = _open_checkpoint(source, config, layout)
     stamp = {_STAMP: json.dumps(_find_hash(source)), "config": json.dumps(asdict(config))}
-    waiting: dict[Path, Path] = {}
+    remove_leftovers(find_leftovers([folder]))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for role in layout.roles:
-            waiting[_temporary(folder, role)] = part_path(folder, role)
-            collected = _embed(tensors, layout) if role == "prompt" else _collect(tensors, plan[role])
-            save_file(collected, _temporary(folder, role), metadata=stamp)
-        for temporary, path in waiting.items():
-            temporary.replace(path)
+        with ExitStack() as all_or_none:
+            for role in layout.roles:
+                temporary = all_or_none.enter_context(whole_file(part_path(folder, role)))
+                collected = _embed(tensors, layout) if role == "prompt" else _collect(tensors, plan[role])
+                save_file(collected, temporary, metadata=stamp)
     except OSError as fault:
         raise disk_fault(fault, folder / "parts") from fault
     except SafetensorError as fault:
         raise WeightsError(f"{folder}: cannot be written ({fault}); free some space and check the folder") from fault
-    finally:
-        for temporary in waiting:
-            temporary.unlink(missing_ok=True)
 
 
 def plan_conversion(shapes: Shapes, config: DeblurDiffConfig, layout: Layout = DEBLURDIFF) -> Plan:
@@ -247,10 +243,6 @@ def _collect(tensors: Mapping[str, Tensor], plan: Mapping[str, tuple[str | None,
 def _below(prefix: str, table: Mapping[str, T]) -> dict[str, T]:
     """What has the prefix, by the rest of its name."""
     return {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}
-
-
-def _temporary(folder: Path, role: str) -> Path:
-    return folder / f".{role}.{os.getpid()}.tmp"
 
 
 def _find_hash(source: Path) -> str:

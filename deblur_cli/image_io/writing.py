@@ -10,8 +10,10 @@ from deblur_cli.image_io import fitting, xmp
 from deblur_cli.image_io.atomic import write_atomically
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.formats import WRITABLE_FORMATS
+from deblur_cli.seal import seal
 
 if TYPE_CHECKING:
+    import os
     from pathlib import Path
 
     from deblur_cli.image_io.photo import Photo
@@ -24,7 +26,7 @@ def write_photo(
     file_format: str,
     quality: int | None,
     stamp: str | None,
-    times_of: Path | None,
+    times_of: os.stat_result | None,
 ) -> None:
     """Write a photo with its metadata, atomically, over an earlier file if there is one.
 
@@ -32,8 +34,9 @@ def write_photo(
         file_format: one of WRITABLE_FORMATS. PNG and TIFF keep 16 bit; the others round to 8.
         quality: 1-100 for JPEG, WebP and AVIF; None is "as the source, never visibly worse", and 95 (AVIF:
             90) for a source of another format.
-        stamp: text for the XMP property `deblur:recipe`; None removes one that the source carried.
-        times_of: the file whose modification time the new one gets.
+        stamp: text for the XMP property `deblur:recipe`, sealed where it has a blank for that (`seal.py`); None
+            removes one that the source carried.
+        times_of: of the file whose modification time the new one gets.
     Raises:
         PhotoError: the format cannot hold the photo or its metadata, or the system refuses; one line.
         BackendError: the disk is full.
@@ -48,7 +51,7 @@ def write_photo(
         content = encode.encode(replace(photo, metadata=replace(photo.metadata, xmp=packet)), file_format, quality)
     except BrokenPhotoError as fault:
         raise PhotoError(f"{path}: {fault}") from fault
-    write_atomically(path, content, times_of)
+    write_atomically(path, seal(content), times_of)
 
 
 def check_fit(photo: Photo, source: Path, *, file_format: str) -> None:

@@ -5,14 +5,17 @@ Knows nothing of verification. HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE an
 
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights.entries import WeightsFile
+from deblur_cli.weights.schema import is_revision
 from deblur_cli.weights.store import cached_repository, disk_fault
 
 OnBytes = Callable[[WeightsFile, int, int | None], None]  # bytes that are there, bytes in all where known
@@ -21,6 +24,8 @@ Answer = TypeVar("Answer")
 WAITS = (0.5, 1.5, 4.0)  # seconds before the second, third and fourth try
 _CHUNK = 1 << 20  # a cut costs at most this much, and progress moves this often; huggingface_hub takes 10 MB
 _FALSE = ("", "0", "no", "off", "false")
+LARGEST = 1 << 36  # bytes of a file of which nobody has said how large it is
+_SAFE_TAG = re.compile(r"(?!\.+$)[\w.-]{1,128}", re.ASCII)
 
 
 def is_offline() -> bool:
@@ -51,12 +56,13 @@ def download(file: WeightsFile, on_bytes: OnBytes | None = None) -> Path:
     """
     from huggingface_hub import constants
 
-    hush()
+    prepare_client()
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
     try:
         size = insist(lambda: _ask_size(file))
         _check_disk(file, size)
-        return insist(lambda: _download(file, on_bytes))
+        most = min(known for known in (file.bytes, size, LARGEST) if known is not None)
+        return insist(lambda: _download(file, on_bytes, most))
     except (OSError, http_error()) as fault:
         raise explain(fault, file) from fault
 
@@ -156,30 +162,58 @@ class _Bar:
         """Nothing to close."""
 
 
-def bar_class(file: WeightsFile, on_bytes: OnBytes) -> type[Any]:
-    """What huggingface_hub takes for a class of progress bars."""
+def bar_class(file: WeightsFile, on_bytes: OnBytes | None, most: int) -> type[Any]:
+    """What huggingface_hub takes for a class of progress bars: it also ends a download that does not end by itself.
+
+    Args:
+        on_bytes: who is told; None for huggingface_hub's own bar.
+        most: bytes that may come.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    def watch(done: int) -> None:
+        if done > most:
+            what = f"{endpoint()} sends more than the {most} bytes that it may have"
+            raise WeightsError(f"{file.key}: {what}; nothing was kept, try another HF_ENDPOINT")
 
     class Bar(_Bar):
         def __init__(self, **options: Any) -> None:
-            super().__init__(lambda done, total: on_bytes(file, done, total or file.bytes), options)
+            def tell(done: int, total: int | None) -> None:
+                watch(done)
+                if on_bytes is not None:
+                    on_bytes(file, done, total or file.bytes)
 
-    return Bar
+            super().__init__(tell, options)
+
+    class DrawnBar(tqdm):  # type: ignore[misc,type-arg,unused-ignore]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            self._come: int = options.get("initial") or 0
+            super().__init__(*arguments, **options)  # type: ignore[no-untyped-call,unused-ignore]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._come += int(n or 0)
+            watch(self._come)
+            drawn: bool | None = super().update(n)
+            return drawn
+
+    return DrawnBar if on_bytes is None else Bar
 
 
-def _download(file: WeightsFile, on_bytes: OnBytes | None) -> Path:
+def _download(file: WeightsFile, on_bytes: OnBytes | None, most: int) -> Path:
     from huggingface_hub import hf_hub_download
 
-    bar = bar_class(file, on_bytes) if on_bytes else None
+    bar = bar_class(file, on_bytes, most)
     path = hf_hub_download(file.repository, file.name, revision=file.revision, library_name="deblur", tqdm_class=bar)
     return Path(path)
 
 
 def _ask_size(file: WeightsFile) -> int | None:
     """Ask before the download: a missing network then costs seconds; huggingface_hub alone takes half a minute."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import file_download, hf_hub_url
 
     url = hf_hub_url(file.repository, file.name, revision=file.revision)
-    return get_hf_file_metadata(url).size
+    size = file_download.get_hf_file_metadata(url).size
+    return size if size is not None and size >= 0 else None
 
 
 def insist(attempt: Callable[[], Answer]) -> Answer:
@@ -230,7 +264,31 @@ def http_error() -> type[Exception]:
     return base
 
 
-def hush() -> None:
-    """Its warnings about retries would stand between our lines; who sets its verbosity wants them."""
+def prepare_client() -> None:
+    """Every answer that huggingface_hub makes paths of is looked at first, and its own warnings are silent.
+
+    It writes to `blobs/ETAG` and `snapshots/COMMIT` of its cache as the server names them; a mirror may name a path
+    that leads elsewhere, at the first question or at a later one.
+    """
+    from huggingface_hub import file_download
+
+    ask = file_download.get_hf_file_metadata
+    if not hasattr(ask, "is_checked"):
+
+        @wraps(ask)
+        def ask_and_check(*arguments: Any, **options: Any) -> Any:
+            answer = ask(*arguments, **options)
+            for word, value, is_safe in (
+                ("ETag", answer.etag, _SAFE_TAG.fullmatch),
+                ("commit", answer.commit_hash, is_revision),
+            ):
+                if value is not None and not is_safe(value):
+                    what = f"its {word} {value[:60]!r} is no name for a file"
+                    raise WeightsError(f"{endpoint()}: {what}; nothing was fetched, use another HF_ENDPOINT")
+            return answer
+
+        ask_and_check.is_checked = True  # type: ignore[attr-defined]
+        file_download.get_hf_file_metadata = ask_and_check
     if not os.environ.get("HF_HUB_VERBOSITY") and not os.environ.get("HF_DEBUG"):
+        # Warnings about retries would stand between our lines; who sets its verbosity wants them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

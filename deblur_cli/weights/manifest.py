@@ -18,6 +18,8 @@ from deblur_cli.weights.store import with_pin
 
 PACKAGE = Path(__file__).parents[1]
 
+_LARGEST = 1 << 20  # bytes of a manifest of the user's
+_DOTS = 100  # in a line of it: of a name in 50,000 parts tomllib needs 50 s
 _NOTHING = Manifest(files={}, models={})
 _LOG = logging.getLogger("deblur_cli")
 
@@ -63,10 +65,14 @@ def read_user_tables() -> dict[str, Any]:
     """
     path = user_manifest_path()
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            content = stream.read(_LARGEST + 1)
+        if len(content) > _LARGEST or any(line.count(b".") > _DOTS for line in content.splitlines()):
+            raise ValueError(f"over {_LARGEST} bytes, or over {_DOTS} dots in a line")
+        return tomllib.loads(content.decode("utf-8-sig"))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:  # tomllib's own faults are ValueErrors
         raise WeightsError(f"{path}: your weights manifest cannot be read ({fault}); mend or delete it") from fault
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights.entries import Manifest, WeightsFile
+from deblur_cli.weights.repository import SMALL
 from deblur_cli.weights.schema import SchemaFault, build_manifest, is_inside, is_sha256
 
 MODEL_JSON = "model.json"
@@ -22,7 +23,6 @@ Tables = dict[str, Any]
 
 _FLOW = {"expert", "codec", "base", "lora"}
 _ROLES = {"expert": ({"expert"}, {"blend"}), "dual_expert": (_FLOW, {"blend", "base_config", "prompt"})}
-_LARGEST = 1 << 20  # bytes of a model.json that is read at all
 _PLACES = (("path",), ("repository", "revision", "name"))
 
 
@@ -74,7 +74,7 @@ class ModelFolder:
             WeightsError: it is no model.json, of a newer format, or its files do not belong together.
         """
         try:
-            content = _read_json(text) if len(text) <= _LARGEST else None
+            content = _read_json(text) if len(text) <= SMALL else None
         except (ValueError, RecursionError) as fault:
             raise WeightsError(f"{source}: damaged, it is no JSON ({fault}); get it again from its author") from fault
         try:
@@ -106,7 +106,7 @@ def read_folder(folder: Path) -> ModelFolder:
     path = folder / MODEL_JSON
     try:
         with path.open("rb") as stream:
-            model = ModelFolder.parse(stream.read(_LARGEST + 1), str(path))
+            model = ModelFolder.parse(stream.read(SMALL + 1), str(path))
     except OSError as fault:
         missing = "no model.json there; name a file, or a folder that deblur train export has written"
         reason = missing if isinstance(fault, FileNotFoundError) else f"cannot be read ({fault.strerror})"

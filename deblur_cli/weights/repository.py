@@ -15,6 +15,7 @@ from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.schema import is_repository, is_revision
 from deblur_cli.weights.store import cached_path, disk_fault
 
+SMALL = 1 << 20  # bytes of a file that is read whole
 _MESSAGE = "Add a model for deblur-cli"  # of the commit
 
 
@@ -31,24 +32,26 @@ class Pushed:
 
 
 def read_small_file(repository: str, revision: str, name: str) -> tuple[str, bytes]:
-    """A file that is read once, through the Hub's cache.
+    """A file of at most `SMALL` bytes that is read once, through the Hub's cache.
 
     Args:
         revision: a commit, a branch or a tag.
     Returns:
         The full commit, and the bytes.
     Raises:
-        WeightsError: no such repository, revision or file, gated, no network, or offline and not in the cache.
+        WeightsError: no such repository, revision or file, gated, no network, too large, or offline and not in the
+            cache.
     """
     wanted = WeightsFile(name, "", "", repository=repository, revision=revision, name=name)
     if is_revision(revision) and (cached := cached_path(wanted)).is_file():
-        return revision, cached.read_bytes()
+        with cached.open("rb") as stream:
+            return revision, stream.read(SMALL + 1)  # one more than may be: whoever reads it sees that it is too large
     if hub.is_offline():
         raise WeightsError(f"{wanted.origin}: not on this machine, and nothing is fetched offline; go online first")
-    hub.hush()
+    hub.prepare_client()
     try:
-        commit = hub.insist(lambda: _find_commit(wanted))
-        return commit, hub.insist(lambda: _read(wanted, commit))
+        commit, size = hub.insist(lambda: _find_commit(wanted))
+        return commit, hub.insist(lambda: _read(wanted, commit, size))
     except (OSError, hub.http_error()) as fault:
         raise _explain_reading(fault, wanted) from fault
 
@@ -82,7 +85,7 @@ def push_folder(folder: Path, repository: str, *, private: bool, show_bars: bool
     """
     from huggingface_hub import HfApi
 
-    hub.hush()
+    hub.prepare_client()
     api = HfApi(library_name="deblur")
     try:
         url = hub.insist(lambda: api.create_repo(repository, private=private or None, exist_ok=True))
@@ -110,20 +113,23 @@ def _bars(wanted: bool) -> Iterator[None]:
         enable_progress_bars()
 
 
-def _find_commit(file: WeightsFile) -> str:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+def _find_commit(file: WeightsFile) -> tuple[str, int]:
+    """The full commit, and how many bytes the file may have there."""
+    from huggingface_hub import file_download, hf_hub_url
 
-    url = hf_hub_url(file.repository, file.name, revision=file.revision)
-    commit = get_hf_file_metadata(url).commit_hash
+    answer = file_download.get_hf_file_metadata(hf_hub_url(file.repository, file.name, revision=file.revision))
+    commit = answer.commit_hash
+    if (answer.size or 0) > SMALL:
+        raise WeightsError(f"{file.origin}: has {answer.size} bytes, over the limit of {SMALL}; it is no {file.name}")
     if not is_revision(commit):
         raise WeightsError(f"{file.origin}: {hub.endpoint()} does not say at which commit it is; name the full commit")
-    return str(commit)
+    return str(commit), SMALL if answer.size is None else answer.size
 
 
-def _read(file: WeightsFile, commit: str) -> bytes:
+def _read(file: WeightsFile, commit: str, most: int) -> bytes:
     from huggingface_hub import hf_hub_download
 
-    silent = hub.bar_class(file, lambda *_: None)
+    silent = hub.bar_class(file, lambda *_: None, most)
     path = hf_hub_download(file.repository, file.name, revision=commit, library_name="deblur", tqdm_class=silent)
     return Path(path).read_bytes()
 

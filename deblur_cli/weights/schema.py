@@ -1,5 +1,6 @@
 """Tables of TOML -> entries of a manifest; the first fault is one line that names its entry. Reads no files."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -12,6 +13,8 @@ Table = Mapping[str, Any]
 Check = Callable[[Any], bool]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_LONGEST, _DEEPEST, _MOST = 4096, 8, 4096  # characters of a text, levels and values of a config
+_WIDEST = 1 << 16  # pixels
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -44,15 +47,17 @@ def is_inside(value: Any) -> bool:
     """Whether it is a relative path that stays where it is put."""
     if not isinstance(value, str) or not value or "\\" in value or ":" in value:
         return False
-    return not PurePosixPath(value).is_absolute() and ".." not in PurePosixPath(value).parts
+    parts = PurePosixPath(value).parts
+    is_short = len(value) <= _LONGEST // 4 and all(len(os.fsencode(part)) <= 255 for part in parts)
+    return is_short and not PurePosixPath(value).is_absolute() and ".." not in parts
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+    return isinstance(value, str) and len(value) <= _LONGEST and bool(value.strip()) and value.isprintable()
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63
 
 
 def _is_number(value: Any) -> bool:
@@ -68,14 +73,32 @@ def _is_table(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is made of what a network's config may hold; TOML's dates are not."""
-    if isinstance(value, (list, dict)):
-        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, (str, bool, int, float))
+    """Whether it is made of what a network's config may hold, and not too much of it; TOML's dates are not."""
+    level = [value]
+    count = 0
+    for _ in range(_DEEPEST):
+        count += len(level)
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, (list, dict)):
+                below += [*item, *item.values()] if isinstance(item, dict) else item
+            elif not _is_plain_leaf(item):
+                return False
+        if count > _MOST:
+            return False
+        level = below
+    return not level
+
+
+def _is_plain_leaf(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def _is_tiling(value: Any) -> bool:
-    return _is_table(value) and set(value) <= {"size", "context", "feather"} and all(map(_is_size, value.values()))
+    sizes = value.values() if _is_table(value) and set(value) <= {"size", "context", "feather"} else [0]
+    return all(_is_size(size) and size <= _WIDEST for size in sizes)
 
 
 def _is_list(check: Check) -> Check:

@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from deblur_cli.atomic import find_leftovers, remove_leftovers, whole_file
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights.entries import WeightsFile
 
@@ -136,14 +136,12 @@ def import_file(file: WeightsFile, source: Path) -> Path:
     if wrong := _size_fault(file, source):
         raise WeightsError(f"{source}: {wrong}; this is not {file.key}, fetch it again from {file.origin}")
     target = imported_path(file)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    remove_leftovers(find_leftovers([target.parent]))
     try:
-        found = _copy_verified(file, source, temporary)
-        temporary.replace(target)
+        with whole_file(target) as temporary:
+            found = _copy_verified(file, source, temporary)
     except OSError as fault:
         raise disk_fault(fault, target) from fault
-    finally:
-        temporary.unlink(missing_ok=True)
     _remember_hash(target, found)
     return target
 
@@ -195,7 +193,6 @@ def _size_fault(file: WeightsFile, path: Path) -> str | None:
 
 def _copy_verified(file: WeightsFile, source: Path, target: Path) -> str:
     """The sha256 of what was copied. For a file fetched by hand the user's choice replaces an earlier pin."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
         found = _copy_hashing(reader, writer)
     expected = file.sha256 if file.kind == "page" else expected_sha256(file)
@@ -212,8 +209,6 @@ def _copy_hashing(reader: BinaryIO, writer: BinaryIO) -> str:
     while chunk := reader.read(_CHUNK):
         digest.update(chunk)
         writer.write(chunk)
-    writer.flush()
-    os.fsync(writer.fileno())
     return digest.hexdigest()
 
 
@@ -253,12 +248,5 @@ def _read_note(kind: str, subject: str) -> dict[str, Any]:
 
 def _write_note(kind: str, subject: str, content: dict[str, Any]) -> None:
     """A folder that cannot be written costs only the memory: the next start reads the file again."""
-    path = _note_path(kind, subject)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError), whole_file(_note_path(kind, subject)) as temporary:
         temporary.write_text(json.dumps({"subject": subject, **content}), encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

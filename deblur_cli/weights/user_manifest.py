@@ -1,6 +1,5 @@
 """The user's own manifest: entries added and removed. It is plain TOML that may be edited by hand."""
 
-import contextlib
 import json
 import os
 import re
@@ -8,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deblur_cli.atomic import whole_file
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
@@ -43,7 +43,7 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     """
     tables = read_user_tables()
     _check_free(name, tables)
-    if Path(source).expanduser().is_dir() or _HUB_REPOSITORY.fullmatch(source):
+    if os.path.isdir(Path(source).expanduser()) or _HUB_REPOSITORY.fullmatch(source):  # noqa: PTH112 - as below
         files, model = _describe_folder(name, source, like, details)
     else:
         files, model = _describe_one(name, source, like or "quick", details)
@@ -137,7 +137,7 @@ def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
     if source.startswith("hf://"):
         return {**_describe_hub(source), **told, **({"sha256": sha256} if sha256 else {})}
     path = Path(source).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises on a long name
         raise InputError(f"{source}: no such file; name a file, a folder with a model.json, or hf://OWNER/REPOSITORY")
     found = hash_file(path)
     if sha256 not in (None, found):
@@ -158,11 +158,8 @@ def _describe_hub(source: str) -> Tables:
 
 def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
     table: Tables = {"backend": template.backend, "network": template.network, "summary": summary}
-    optional = {
-        "checkpoint_key": template.checkpoint_key,
-        "config": dict(template.config),
-        "tiling": dict(template.tiling),
-    }
+    # Not its checkpoint_key: people's files keep their tensors elsewhere, and `load_strict` finds them.
+    optional = {"config": dict(template.config), "tiling": dict(template.tiling)}
     table["files"] = dict.fromkeys(template.files, name)
     return {**table, **{key: value for key, value in optional.items() if value}}
 
@@ -170,17 +167,12 @@ def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
 def _write(tables: Tables) -> None:
     """Replace the user's manifest at once, so that a fault leaves the old one."""
     path = user_manifest_path()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
     except OSError as fault:
         reason = fault.strerror or fault
         raise WeightsError(f"{path}: cannot be written ({reason}); set DEBLUR_CONFIG_HOME to another folder") from fault
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def to_toml(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

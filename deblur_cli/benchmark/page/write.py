@@ -18,28 +18,10 @@ from deblur_cli.benchmark.page.plot import render_plots
 from deblur_cli.benchmark.page.summary import render_summary
 from deblur_cli.benchmark.records import BLURRY, BenchmarkReport
 
-PAGE_NAME = "report.html"
 LEAST_FOR_PICTURES = 4_000_000  # characters, however long the table of scores is
 NOTHING = "not set"
 STYLES = ("page.css", "viewer.css")
 SCRIPTS = ("dom.js", "scores.js", "table.js", "extremes.js", "compare.js", "viewer.js", "page.js")
-
-
-def write_page(report: BenchmarkReport, folder: Path) -> None:
-    """Write `report.html` into the report's folder, with the pictures found beside it.
-
-    Args:
-        report: the run.
-        folder: the report's folder; pictures are looked for where `picture_path` says, none is needed.
-    Raises:
-        OSError: the file cannot be written.
-    """
-    part = folder / f".{PAGE_NAME}.part"
-    try:
-        part.write_text(render_page(report, folder), encoding="utf-8", errors="replace")
-        part.replace(folder / PAGE_NAME)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def render_page(report: BenchmarkReport, folder: Path) -> str:
