@@ -191,7 +191,7 @@ def test_a_manifest_of_ones_own_that_is_too_much_is_one_line_and_stops_no_shippe
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert len(lines[0]) < 600
-    assert weights.find_model("bundled-expert").name == "bundled-expert"
+    assert weights.find_model("bundled-expert").name == "quick"
 
 
 def test_a_manifest_as_notepad_saves_it_is_read() -> None:

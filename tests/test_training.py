@@ -198,7 +198,7 @@ def test_a_blend_of_a_blend_is_refused(data: Path, tmp_path: Path, capsys: pytes
     arguments = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu", "--quiet"]
     assert run_app(["train", "blend", *arguments, "--expert", "bundled-deconvolving"]) == 2
     error = capsys.readouterr().err
-    assert "--expert bundled-deconvolving: is blended already; take the expert that it blends" in error
+    assert "--expert shake: is blended already; take the expert that it blends" in error
     assert error.count("\n") == 1
 
 
@@ -230,7 +230,7 @@ def test_an_unknown_recipe_key_is_named(tmp_path: Path) -> None:
 
 def test_values_of_a_recipe_can_be_replaced() -> None:
     chosen = read_recipe("expert", ExpertRecipe, ["schedule.batch=3", "network.widths=[8, 8, 8, 8]"])
-    assert (chosen.schedule.batch, chosen.network.widths) == (3, (8, 8, 8, 8))
+    assert (chosen.schedule.batch, chosen.network["widths"]) == (3, [8, 8, 8, 8])
     assert chosen.schedule.learning_rate == read_recipe("expert", ExpertRecipe).schedule.learning_rate
     for wrong in ("schedule.batch", "schedule.bach=3"):
         with pytest.raises(InputError, match="ba"):
@@ -248,6 +248,8 @@ def test_values_of_a_recipe_can_be_replaced() -> None:
         ("seed=-1", "seed = -1 must not be negative"),
         ("schedule.learning_rate=-0.1", "learning_rate = -0.1 must not be negative"),
         ("network.widths=96", "widths = 96 must be a list"),
+        ("architecture='resnet'", "unknown network 'resnet'; known are dense_unet, nafnet, maxim"),
+        ("architecture='maxim'", "unknown key 'unshuffle'; MaximConfig has stages"),
         ("schedule=3", "schedule = 3 must be a table"),
     ],
 )
