@@ -1,8 +1,10 @@
 """MAXIM's published files: imported, converted and run; and every other file refused before it can do harm."""
 
 import io
+import json
 import tracemalloc
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,12 @@ from safetensors.numpy import save_file
 
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
+from deblur_cli.checkpoint import save_network
 from deblur_cli.conversion import maxim_file
 from deblur_cli.conversion.maxim_file import convert_once, read_published
 from deblur_cli.errors import WeightsError
+from deblur_cli.networks.maxim import Maxim, MaximConfig
+from deblur_cli.pipeline import restore_image
 from deblur_cli.weights import find_model, hash_file
 from deblur_cli.weights.manifest import find_files
 from deblur_cli.weights.store import imported_path
@@ -292,3 +297,21 @@ def test_what_is_refused_is_not_imported_and_the_line_says_where_the_right_one_i
     assert err[0].endswith(f"; fetch it again from {PAGE}RealBlur_J")
     assert not imported_path(find_files("maxim-realblur-j")[0]).exists()
     assert deblur("weights", "import", "maxim-realblur-j", "nowhere.npz")[0] == 2
+
+
+def test_a_maxim_of_ones_own_is_added_run_and_exported_by_its_file_alone(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    config = MaximConfig(stages=1, width=8, side=4, window=32)
+    mine, out = tmp_path / "mine.safetensors", tmp_path / "out"
+    save_network(Maxim(config), mine, {"network": "maxim", "config": asdict(config), "training": {}})
+    assert run_app(["weights", "add", "mine", str(mine)]) == 0
+    backend = load_model("mine", device="cpu", dtype="float32")
+    assert backend.module.config == config
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    assert restore_image(pixels, backend).shape == pixels.shape
+    assert run_app(["train", "export", "--expert", str(mine), "--out", str(out), "--licence", "Apache-2.0"]) == 0
+    assert json.loads((out / "expert" / "config.json").read_text())["_class_name"] == "Maxim"
+    assert run_app(["weights", "add", "again", str(out)]) == 0
+    assert np.array_equal(
+        restore_image(pixels, load_model("again", device="cpu", dtype="float32")), restore_image(pixels, backend)
+    )

@@ -113,18 +113,21 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Wi
 
 
 def _load_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet | Maxim:
-    """The network of an entry with its weights; its shape stands there or in the file, which may hold more stages."""
-    if entry.network not in EXPERTS:
-        raise WeightsError(f"{entry.name}: unknown network {entry.network!r}; known are {', '.join(EXPERTS)}")
-    told = read_metadata(path).get("config", {}) if path.suffix == ".safetensors" else {}
+    """The network of an entry with its weights. Its kind and shape stand in the file, which may hold more stages than
+    the entry runs, or else in the entry.
+    """
+    metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
+    kind, told = metadata.get("network", entry.network), metadata.get("config", {})
+    if kind not in EXPERTS:
+        raise WeightsError(f"{entry.name}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
     try:
         with limited_by(path):
-            network: DenseUNet | NAFNet | Maxim = build_expert(entry.network, told or entry.config)
+            network: DenseUNet | NAFNet | Maxim = build_expert(kind, told or entry.config)
         load_strict(network, path, entry.checkpoint_key)
         if isinstance(network, Maxim):
             return network.reshaped(MaximConfig.from_json({**told, **entry.config}))
     except (TypeError, ValueError, AttributeError) as fault:
-        raise WeightsError(f"{path}: its config is none of the network {entry.network} ({fault})") from fault
+        raise WeightsError(f"{path}: its config is none of the network {kind} ({fault})") from fault
     return network
 
 

@@ -79,7 +79,7 @@ class MaximConfig:
             context=0,
             window=self.window,
             smallest_window=min(self.window, 16 * self.side),
-            shared=_SHARED,
+            shared=min(_SHARED, self.window // 4),
             work=_WORK[self.stages - 1],
         )
 

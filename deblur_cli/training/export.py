@@ -21,6 +21,7 @@ from deblur_cli.backends.flow_base import find_base
 from deblur_cli.checkpoint import read_metadata
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.flow_settings import FlowSettings
+from deblur_cli.networks.experts import EXPERTS
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.training.latents import load_codec
 from deblur_cli.training.model_card import CardFacts, write_card
@@ -39,7 +40,6 @@ _PATHS = {
     "lora": "lora/pytorch_lora_weights.safetensors",
     "prompt": "prompt/diffusion_pytorch_model.safetensors",
 }
-_CLASSES = {"dense_unet": "DenseUNet", "nafnet": "NAFNet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,7 @@ def _open(file: WeightsFile) -> _Piece:
 def _describe(wanted: Export, template: ModelEntry, pieces: Mapping[str, _Piece]) -> ModelEntry:
     """The whole as an entry of a manifest."""
     files = {role: piece.file for role, piece in pieces.items()}
+    template = replace(template, network=pieces["expert"].metadata.get("network", template.network))
     if "codec" not in files:
         return replace(template, name=wanted.name, files=files, summary="A fidelity expert, exported by its author.")
     summary = "A fidelity expert with a flow in r-space, exported by its author."
@@ -276,8 +277,8 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
     told = {role: piece.metadata.get("config", {}) for role, piece in pieces.items() if piece.path is not None}
     configs: dict[str, Any] = {}
     if "expert" in told:
-        network = _CLASSES.get(entry.network, entry.network)
-        configs["expert/config.json"] = {"_class_name": network, **(entry.config or told["expert"])}
+        name = EXPERTS[entry.network].network.__name__
+        configs["expert/config.json"] = {"_class_name": name, **(entry.config or told["expert"])}
     if "blend" in told:
         configs["blend/config.json"] = {"_class_name": "VersionBlend", **told["blend"]}
     if "codec" in told:
