@@ -26,7 +26,7 @@ def write_photo(path: Path, width: int, height: int) -> None:
     Image.fromarray(np.tile(pattern, (rows, columns, 1))[:height, :width]).save(path, quality=92)
 
 
-def run(photo: Path, out: Path, model: str = "bundled-expert") -> tuple[dict[str, object], float, float]:
+def run(photo: Path, out: Path, model: str = "quick") -> tuple[dict[str, object], float, float]:
     """The report of `deblur run`, the seconds of the whole process, and its peak memory in GB."""
     options = ["--model", model, "--device", "cpu", "--json", "--overwrite"]
     command = [sys.executable, "-m", "deblur_cli", "run", str(photo), "-o", str(out), *options]
@@ -68,7 +68,7 @@ def test_a_24_megapixel_jpeg_takes_an_eighth_of_nafnet_32(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(600)
 def test_a_24_megapixel_jpeg_with_the_flow_takes_at_most_two_and_a_half_times_the_expert_alone(tmp_path: Path) -> None:
-    photo, models = tmp_path / "photo.jpg", ("bundled-expert", "bundled:steps=4")
+    photo, models = tmp_path / "photo.jpg", ("quick", "quick+flow:steps=4")
     write_photo(photo, 6000, 4000)
     rounds = [[run(photo, tmp_path / "sharp.jpg", model)[1] for model in models] for _ in range(2)]
     expert, dual = (min(seconds) for seconds in zip(*rounds, strict=True))
@@ -88,8 +88,18 @@ def test_all_but_the_network_takes_at_most_15_percent(tmp_path: Path) -> None:
     assert overhead <= 0.15
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("model", ["bundled-expert", "bundled"])
+@pytest.mark.timeout(3600)
+def test_a_24_megapixel_jpeg_with_each_choice_is_told(tmp_path: Path) -> None:
+    """What `seconds_24mp` of the manifest was measured with; promises nothing."""
+    photo = tmp_path / "photo.jpg"
+    write_photo(photo, 6000, 4000)
+    for model in ("quick", "standard"):
+        _, seconds, peak = run(photo, tmp_path / "sharp.jpg", model)
+        print(f"\n{model}: 24 megapixels in {seconds:.1f} s, peak memory {peak:.2f} GB")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", ["quick", "quick+flow", "standard"])
 def test_a_45_megapixel_photo_needs_at_most_3_gb(model: str, tmp_path: Path) -> None:
     photo = tmp_path / "photo.jpg"
     write_photo(photo, 8256, 5504)
