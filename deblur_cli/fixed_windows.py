@@ -23,14 +23,12 @@ class Windows:
         smallest: side of the least window. A photo that is smaller than `side` has one that holds it, a multiple of
             `step`; beyond its borders it is mirrored.
         shared: what neighbours have in common at least.
-        margin: of that, at each inner border, what does not count: the network has seen too little around it.
         size: the side of a square that may be in memory at once.
         batched: whether a network gets as many windows at once as fit in there; else one, whatever the size.
     """
 
     side: int
     shared: int
-    margin: int
     size: int
     smallest: int
     step: int
@@ -55,10 +53,10 @@ class Windows:
         """Windows that cover a photo, row by row; at every pixel of it their weights sum to 1."""
         fitting = max(self.smallest, -(-max(height, width) // self.step) * self.step)
         side = min(self.side, fitting)
-        return cover(max(height, side), max(width, side), side, 1, self.shared, self.margin)
+        return cover(max(height, side), max(width, side), side, 1, self.shared)
 
 
-def cover(height: int, width: int, side: int, grid: int, shared: int, margin: int = 0) -> list[Tile]:
+def cover(height: int, width: int, side: int, grid: int, shared: int) -> list[Tile]:
     """Windows that cover a canvas, row by row; at every point of it their weights sum to 1.
 
     Args:
@@ -66,21 +64,20 @@ def cover(height: int, width: int, side: int, grid: int, shared: int, margin: in
         side: of the windows, a multiple of `grid`.
         grid: every window starts at a multiple of this.
         shared: what neighbours have in common at least.
-        margin: how far inside a window's inner border its weight begins to rise from 0.
     Raises:
         ValueError: the numbers do not belong together.
     """
     lengths = (height, width, side)
-    if min(lengths) < side or any(length % grid for length in lengths) or not 2 * margin < shared < side:
+    if min(lengths) < side or any(length % grid for length in lengths) or not 0 < shared < side:
         raise ValueError(f"windows of {side} on a grid of {grid} do not cover {height}x{width}")
-    columns = _cut(width, side, grid, shared, margin)
-    return [Tile(row, column) for row in _cut(height, side, grid, shared, margin) for column in columns]
+    columns = _cut(width, side, grid, shared)
+    return [Tile(row, column) for row in _cut(height, side, grid, shared) for column in columns]
 
 
-def _cut(length: int, side: int, grid: int, shared: int, margin: int) -> list[Span]:
+def _cut(length: int, side: int, grid: int, shared: int) -> list[Span]:
     starts = _spread(length, side, grid, shared)
     total = torch.zeros(length, dtype=torch.float64)
-    ramps = [_ramp(index, starts, side, margin) for index in range(len(starts))]
+    ramps = [_ramp(index, starts, side) for index in range(len(starts))]
     for start, ramp in zip(starts, ramps, strict=True):
         total[start : start + side] += ramp
     return [
@@ -96,16 +93,15 @@ def _spread(length: int, side: int, grid: int, shared: int) -> list[int]:
     return [index * (length - side) // (max(1, count - 1) * grid) * grid for index in range(count)]
 
 
-def _ramp(index: int, starts: list[int], side: int, margin: int) -> Tensor:
+def _ramp(index: int, starts: list[int], side: int) -> Tensor:
     """(side,): straight up over what the window shares with the one before, and down with the one after."""
     up = down = torch.ones(side, dtype=torch.float64)
     if index > 0:
-        up = _rise(side, starts[index - 1] + side - starts[index], margin)
+        up = _rise(side, starts[index - 1] + side - starts[index])
     if index + 1 < len(starts):
-        down = _rise(side, starts[index] + side - starts[index + 1], margin).flip(0)
+        down = _rise(side, starts[index] + side - starts[index + 1]).flip(0)
     return torch.minimum(up, down)
 
 
-def _rise(side: int, shared: int, margin: int) -> Tensor:
-    position = torch.arange(side, dtype=torch.float64) + 0.5 - margin
-    return (position / (shared - 2 * margin)).clamp_(0, 1)
+def _rise(side: int, shared: int) -> Tensor:
+    return ((torch.arange(side, dtype=torch.float64) + 0.5) / shared).clamp_(max=1)

@@ -44,16 +44,9 @@ def test_a_canvas_that_windows_cannot_cover_is_refused(height: int, side: int, g
         cover(height, 64, side, grid, OVERLAP)
 
 
-def test_what_lies_in_the_margin_of_an_inner_border_does_not_count() -> None:
-    first, second = cover(16, 24, 16, 1, 8, 2)
-    assert first.columns.weights.tolist() == [1.0] * 8 + [1.0, 1.0, 0.875, 0.625, 0.375, 0.125, 0.0, 0.0]
-    assert torch.allclose(first.columns.weights[8:] + second.columns.weights[:8], torch.ones(8))
-    assert second.columns.weights[-1] == 1  # the photo's own border has no neighbour
-
-
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 40), (32, 32), (33, 32), (100, 77)])
 def test_windows_of_any_photo_have_one_size_and_lie_the_same_whatever_is_in_memory(height: int, width: int) -> None:
-    windows = Windows(32, 8, 2, 64, 32, 16, batched=True)
+    windows = Windows(32, 8, 64, 32, 16, batched=True)
     laid = windows.lay(height, width)
     assert {(tile.rows.length, tile.columns.length) for tile in laid} == {(32, 32)}
     places = [(tile.rows.start, tile.columns.start) for tile in laid]
@@ -68,15 +61,15 @@ def test_windows_of_any_photo_have_one_size_and_lie_the_same_whatever_is_in_memo
 
 
 def test_memory_decides_how_many_windows_are_held_at_once() -> None:
-    windows = Windows(32, 8, 2, 100, 32, 16, batched=True)
+    windows = Windows(32, 8, 100, 32, 16, batched=True)
     assert windows.at_once == 9
     assert windows.with_size(1).at_once == 1
-    assert Windows(32, 8, 2, 100, 32, 16).at_once == 1
+    assert Windows(32, 8, 100, 32, 16).at_once == 1
 
 
 @pytest.mark.parametrize(
     ("photo", "side"), [((1, 1), 32), ((32, 20), 32), ((33, 20), 48), ((60, 70), 64), ((10, 99), 64)]
 )
 def test_a_small_photo_has_the_smallest_window_that_holds_it(photo: tuple[int, int], side: int) -> None:
-    laid = Windows(64, 8, 2, 64, 32, 16).lay(*photo)
+    laid = Windows(64, 8, 64, 32, 16).lay(*photo)
     assert {(tile.rows.length, tile.columns.length) for tile in laid} == {(side, side)}

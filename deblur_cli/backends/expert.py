@@ -106,9 +106,7 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Wi
     needs, size = network.config.needs, 2048 if device.type == "cuda" else 1536
     if needs.window is not None:  # CPUs gain nothing from several at once, and one at a time is the same to the bit
         batched = device.type != "cpu"
-        return Windows(
-            needs.window, needs.shared, needs.margin, size, needs.smallest_window, needs.multiple_of, batched
-        )
+        return Windows(needs.window, needs.shared, size, needs.smallest_window, needs.multiple_of, batched)
     return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 

@@ -15,7 +15,6 @@ class Needs:
         window: side of the pictures that it may be shown; None where any size will do.
         smallest_window: side of the picture that it is shown of a photo no larger than that.
         shared: what neighbouring windows of a network with such a side have in common at least.
-        margin: of that, at each inner border, what does not count.
         work: thousands of multiplications per pixel, which say how long it takes beside other networks.
     """
 
@@ -24,5 +23,4 @@ class Needs:
     window: int | None = None
     smallest_window: int = 0
     shared: int = 0
-    margin: int = 0
     work: float = 180.0
