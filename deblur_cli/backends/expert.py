@@ -1,9 +1,10 @@
 """The fidelity expert alone: one network that predicts what is missing in a photo, one pass."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +77,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
     path = weights.fetch(entry.files["expert"])
     if entry.takes_published_maxim:
         path = convert_once(path)
-    alone = _load_network(entry, path)
+    alone = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     network: ResidualNetwork = alone
     if "blend" in entry.files:
         sha256 = expected_sha256(entry.files["expert"]) or weights.hash_file(path)
@@ -110,20 +111,26 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Wi
     return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 
-def _load_network(entry: weights.ModelEntry, path: Path) -> DenseUNet | NAFNet | Maxim:
-    """The network of an entry with its weights. Its kind and shape stand in the file, which may hold more stages than
-    the entry runs, or else in the entry.
+def read_network(
+    path: Path, kind: str, config: Mapping[str, Any], checkpoint_key: str | None = None
+) -> DenseUNet | NAFNet | Maxim:
+    """A network with its weights. Its kind and shape stand in the file, or else are those that are given.
+
+    Args:
+        config: of a MAXIM, what is wanted of it: it may be the first stages of what the file holds.
+    Raises:
+        WeightsError: the file is missing or damaged, or no such network.
     """
     metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
-    kind, told = metadata.get("network", entry.network), metadata.get("config", {})
+    kind, told = metadata.get("network", kind), metadata.get("config", {})
     if kind not in EXPERTS:
-        raise WeightsError(f"{entry.name}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
+        raise WeightsError(f"{path}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
     try:
         with limited_by(path):
-            network: DenseUNet | NAFNet | Maxim = build_expert(kind, told or entry.config)
-        load_strict(network, path, entry.checkpoint_key)
+            network: DenseUNet | NAFNet | Maxim = build_expert(kind, told or config)
+        load_strict(network, path, checkpoint_key)
         if isinstance(network, Maxim):
-            return network.reshaped(MaximConfig.from_json({**told, **entry.config}))
+            return network.reshaped(MaximConfig.from_json({**told, **config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {kind} ({fault})") from fault
     return network

@@ -7,6 +7,7 @@ import typer
 
 from deblur_cli.commands.options import DeviceOption, QuietOption, check_range, option
 from deblur_cli.commands.streams import write_result
+from deblur_cli.commands.train_average import average
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
 from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
@@ -291,5 +292,6 @@ def plot(
     write_result(str(write_log_page(run)))
 
 
+app.command()(average)
 app.command()(prompt)
 app.command()(export)
