@@ -30,7 +30,6 @@ def write_average(trained: Path, origin: Path, share: float, out: Path) -> None:
 
 def _mix(key: str, tensor: Tensor, other: dict[str, Tensor], share: float, origin: Path) -> Tensor:
     if key not in other or other[key].shape != tensor.shape:
-        raise WeightsError(
-            f"{origin}: holds no {key} of the shape {tuple(tensor.shape)}; give what the training began with"
-        )
+        wanted = f"{key} of the shape {tuple(tensor.shape)}"
+        raise WeightsError(f"{origin}: holds no {wanted}; give what the training began with")
     return share * tensor.float() + (1 - share) * other[key].float()
