@@ -206,6 +206,7 @@ def test_the_wheel_carries_the_manifest_where_it_is_looked_for(tmp_path, monkeyp
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=store.PACKAGE.parent, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 96_000_000
     with zipfile.ZipFile(wheel) as archive:
         archive.extract("deblur_cli/weights_manifest.toml", tmp_path)
         assert "deblur_cli/weights/manifest.py" in archive.namelist()
