@@ -147,18 +147,20 @@ def _name_stage(stage: int) -> dict[str, str]:
 
 
 def _name_block(ours: str, theirs: str) -> dict[str, str]:
-    names = {f"{ours}.enter": f"{theirs}/Conv_0"}
-    for pair in range(2):
-        names |= _inside(f"{ours}.mixings.{pair}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{pair}", _MIXING)
-        names |= _inside(f"{ours}.attentions.{pair}", f"{theirs}/channel_attention_block_1{pair}", _CONVOLUTIONS)
-    return names
+    pairs = _name_pairs(ours, theirs, "channel_attention_block_1", _CONVOLUTIONS)
+    return {f"{ours}.enter": f"{theirs}/Conv_0", **pairs}
 
 
 def _name_bottom(ours: str, theirs: str) -> dict[str, str]:
-    names = {f"{ours}.enter": f"{theirs}/input_proj"}
+    pairs = _name_pairs(ours, theirs, "channel_attention_block_1_", _MLP)
+    return {f"{ours}.enter": f"{theirs}/input_proj", **pairs}
+
+
+def _name_pairs(ours: str, theirs: str, attention: str, table: Mapping[str, str]) -> dict[str, str]:
+    names: dict[str, str] = {}
     for pair in range(2):
         names |= _inside(f"{ours}.mixings.{pair}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{pair}", _MIXING)
-        names |= _inside(f"{ours}.attentions.{pair}", f"{theirs}/channel_attention_block_1_{pair}", _MLP)
+        names |= _inside(f"{ours}.attentions.{pair}", f"{theirs}/{attention}{pair}", table)
     return names
 
 
