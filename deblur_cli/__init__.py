@@ -1,3 +1,5 @@
 """Restore photos ruined by motion blur."""
 
-__version__ = "0.1.0"
+from deblur_cli.system.version import __version__
+
+__all__ = ["__version__"]

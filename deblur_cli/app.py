@@ -13,10 +13,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from deblur_cli import __version__
 from deblur_cli.commands.quick_help import prepare_help
 from deblur_cli.commands.streams import is_told, write_note
 from deblur_cli.errors import DeblurError, ExitStatus
+from deblur_cli.system.version import __version__
 
 # Typer's usage faults have no public name of their own; the base of BadParameter is it in every release.
 _UsageFault: type[Exception] = typer.BadParameter.__bases__[0]

@@ -20,8 +20,8 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from deblur_cli.atomic import whole_file
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.atomic import whole_file
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from deblur_process import call, run_python
+from support.deblur_process import call, run_python
 
 HEAVY = "{'torch', 'numpy', 'diffusers', 'peft', 'PIL', 'pyvips', 'ray', 'torchvision', 'pydantic'}"
 COMMANDS = [["run"], ["doctor"], ["bench"], ["train", "expert"], ["train", "preview"], ["train", "plot"]]

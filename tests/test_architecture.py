@@ -10,38 +10,27 @@ import deblur_cli
 
 PACKAGE = Path(deblur_cli.__file__).parent
 
-# From the roof down to the cellar; a module imports only from the floors below its own, and within its own room.
+# The map of the house, from the roof down to the cellar: a module imports only from the floors below its own, and
+# within its own room. `app` is the door: the program itself, and what `import deblur_cli` gives.
 FLOORS = (
-    ("__main__",),
-    ("app",),
-    ("commands",),
-    ("distributed",),
-    ("benchmark", "batch", "diagnosis"),
-    ("training", "piece"),
-    ("events",),
-    ("plan",),
-    ("jobs",),
-    ("naming", "leftovers", "claims", "origin"),
-    ("inputs", "recipe"),
-    ("globs",),
-    ("pipeline",),
-    ("backends",),
-    ("conversion",),
-    ("checkpoint", "model_spec"),
-    ("weights", "devices"),
-    ("ddpm", "windows", "fixed_windows", "colour_match"),
-    ("image_io", "folders", "tiling", "metrics", "rectified_flow", "guard", "flow_settings"),
-    ("atomic", "seal"),
-    ("errors",),
-    ("networks", "memory", ""),
+    {"app"},
+    {"commands"},  # a command line is parsed, checked, called and shown
+    {"batch", "benchmark", "training"},  # a folder is done, models are measured, networks are trained
+    {"backends"},  # weights, networks and sampling behind one method
+    {"conversion"},  # published checkpoints become files of this project
+    {"checkpoint", "image_io", "metrics", "restoration", "sampling", "weights"},  # one thing each, and not each other
+    {"system"},  # this machine
+    {"errors", "networks"},  # they know nobody
 )
+DOOR = {"__init__", "__main__", "app"}
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+NAMES = {".".join(module.parts).removesuffix(".__init__"): module for module in MODULES}
 CONSOLE = {"typer", "rich"}
 
 
 def room_of(module: Path) -> str:
-    return "" if module.parts == ("__init__",) else module.parts[0]
+    return "app" if module.parts[0] in DOOR else module.parts[0]
 
 
 def imports_of(module: Path) -> Iterator[str]:
@@ -54,28 +43,78 @@ def imports_of(module: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms_imported_by(module: Path) -> set[str]:
-    names = [name.split(".") for name in imports_of(module)]
-    inside = [parts[1] for parts in names if parts[0] == "deblur_cli" and len(parts) > 1]
-    return {room if room in HEIGHT else "" for room in inside if not room.startswith("__")}
+def modules_imported_by(module: Path) -> set[Path]:
+    """The project's own, by the files they lie in."""
+    found = set()
+    for name in imports_of(module):
+        parts = name.split(".")[1:] if name.split(".")[0] == "deblur_cli" else None
+        while parts and ".".join(parts) not in NAMES:
+            parts = parts[:-1]
+        if parts is not None:
+            found.add(NAMES[".".join(parts) or "__init__"])
+    return found - {module}
+
+
+IMPORTS = {module: modules_imported_by(module) for module in MODULES}
+ARROWS = {
+    (room_of(module), room_of(other))
+    for module in MODULES
+    for other in IMPORTS[module]
+    if room_of(module) != room_of(other)
+}
+
+
+def find_circle(module: Path, way: tuple[Path, ...], done: set[Path]) -> tuple[Path, ...]:
+    """The modules of a circle that is met on the way on from this one; empty if there is none."""
+    if module in way:
+        return (*way[way.index(module) :], module)
+    if module in done:
+        return ()
+    done.add(module)
+    return next((circle for other in IMPORTS[module] if (circle := find_circle(other, (*way, module), done))), ())
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_every_module_has_its_floor_and_imports_only_go_down(module):
     room = room_of(module)
     assert room in HEIGHT, f"{module} has no floor: enter it in FLOORS"
-    upward = {other for other in rooms_imported_by(module) if other != room and HEIGHT[other] >= HEIGHT[room]}
+    rooms = {room_of(other) for other in IMPORTS[module]} - {room}
+    upward = {other for other in rooms if HEIGHT[other] >= HEIGHT[room]}
     assert not upward, f"{module} on the floor of {room!r} imports from {upward}"
+
+
+def test_the_house_stays_small_enough_to_be_seen_at_once():
+    assert {room_of(module) for module in MODULES} == set(HEIGHT), "FLOORS names rooms that are not there"
+    assert len(HEIGHT) <= 18
+    assert len(FLOORS) <= 8
+    assert len(ARROWS) <= 60
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    done: set[Path] = set()
+    circles = [circle for module in MODULES if (circle := find_circle(module, (), done))]
+    assert not circles, " -> ".join(str(module) for module in circles[0])
+
+
+def test_one_name_is_one_thing():
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        if module.stem not in DOOR:
+            places.setdefault(f"module {module.stem}", []).append(str(module))
+        for node in ast.parse(PACKAGE.joinpath(module).with_suffix(".py").read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(f"class {node.name}", []).append(str(module))
+    assert not {name: where for name, where in places.items() if len(where) > 1}
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) == "networks"], ids=str)
 def test_networks_import_no_other_project_module(module):
-    assert rooms_imported_by(module) <= {"networks"}
+    assert {room_of(other) for other in IMPORTS[module]} <= {"networks"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_the_commands_own_a_console(module):
-    if room_of(module) in ("commands", "app", "__main__"):
+    if room_of(module) in ("commands", "app"):
         return
     tree = ast.parse(PACKAGE.joinpath(module).with_suffix(".py").read_text(encoding="utf-8"))
     calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

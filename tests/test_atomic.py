@@ -9,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from deblur_cli import atomic
-from deblur_cli.atomic import find_leftovers, host, is_leftover_of, remove_leftovers, remove_own_files, whole_file
+from deblur_cli.system import atomic
+from deblur_cli.system.atomic import (
+    find_leftovers,
+    host,
+    is_leftover_of,
+    remove_leftovers,
+    remove_own_files,
+    whole_file,
+)
 
 HERE = host()
 posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind there")
@@ -18,7 +25,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind t
 _WRITER = """
 import sys, time
 from pathlib import Path
-from deblur_cli.atomic import whole_file
+from deblur_cli.system.atomic import whole_file
 
 with whole_file(Path(sys.argv[1])) as path:
     path.write_bytes(b"half")

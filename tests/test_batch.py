@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli import atomic, batch, origin
-from deblur_cli.batch import Work, run_batch
+from deblur_cli.batch import local as batch
+from deblur_cli.batch import origin
+from deblur_cli.batch.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
+from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.local import Work, run_batch
+from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
 from deblur_cli.image_io import read_photo, read_stamp
-from deblur_cli.jobs import Job
-from deblur_cli.recipe import Recipe, stamped
-from deblur_cli.weights import hash_file
+from deblur_cli.system import atomic
+from deblur_cli.system.hashing import hash_file
 
-RECIPE = Recipe(model="fake", weights={}, options={})
+RECIPE = Stamp(model="fake", weights={}, options={})
 
 
 def invert(blurry, hooks):

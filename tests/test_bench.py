@@ -14,10 +14,10 @@ import typer
 from PIL import Image
 from torch import nn
 
-from deblur_cli.benchmark import plan as plan_module
+from deblur_cli.benchmark import bench_plan as plan_module
 from deblur_cli.commands import bench, bench_work
 from deblur_cli.errors import DeblurError
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.weights import ModelEntry, WeightsFile
 
 

@@ -9,19 +9,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmark_factory import HASHES, FakeBackend, load_broken, load_fake, make_plan, run, scores, write, write_pairs
+from support.benchmark_factory import (
+    HASHES,
+    FakeBackend,
+    load_broken,
+    load_fake,
+    make_plan,
+    run,
+    scores,
+    write,
+    write_pairs,
+)
 from torch import nn
 
-from deblur_cli.benchmark import plan as plan_module
+from deblur_cli.benchmark import bench_plan as plan_module
 from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
-from deblur_cli.benchmark.datasets import Search
+from deblur_cli.benchmark.datasets import PairSearch
 from deblur_cli.benchmark.journal import FILE_NAME, Journal
+from deblur_cli.benchmark.measuring import run_plan
 from deblur_cli.benchmark.records import BLURRY
 from deblur_cli.benchmark.scoring import score
-from deblur_cli.benchmark.work import run_plan
 from deblur_cli.errors import BackendError, InputError
 from deblur_cli.metrics.sample import Sample
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.tiling import Tiling
 
 
 class Watched:
@@ -156,7 +166,7 @@ def test_a_score_that_memory_did_not_suffice_for_is_tried_again(pairs, tmp_path,
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("deblur_cli.benchmark.work.bind_metrics", lambda metrics, device: {"psnr": fail})
+        patch.setattr("deblur_cli.benchmark.measuring.bind_metrics", lambda metrics, device: {"psnr": fail})
         _, records = run(make_plan(pairs, metrics=("psnr",)), tmp_path)
         assert {(row.score.note, row.failed) for row in records} == {("psnr: out of memory", True)}
     _, records = run(make_plan(pairs, metrics=("psnr",)), tmp_path)
@@ -166,7 +176,7 @@ def test_a_score_that_memory_did_not_suffice_for_is_tried_again(pairs, tmp_path,
 def test_a_machine_with_another_number_format_measures_anew(pairs, tmp_path, monkeypatch):
     restored = []
     for fast in (False, False, True):
-        monkeypatch.setattr("deblur_cli.devices.has_fast_bfloat16", lambda device, fast=fast: fast)
+        monkeypatch.setattr("deblur_cli.system.devices.has_fast_bfloat16", lambda device, fast=fast: fast)
         watched = Watched()
         run(make_plan(pairs), tmp_path, watched)
         restored.append(watched.restored)
@@ -254,7 +264,7 @@ def test_photos_without_truth_get_the_no_reference_metrics(tmp_path):
 
 def test_sharp_photos_are_judged_against_themselves(tmp_path):
     write(tmp_path / "a.png", np.random.default_rng(0).integers(20, 200, (40, 40, 3), dtype=np.uint8))
-    report, _ = run(make_plan(tmp_path, search=Search(self_truth=True)))
+    report, _ = run(make_plan(tmp_path, search=PairSearch(self_truth=True)))
     assert scores(report, BLURRY) == {"a.png": math.inf}
     assert scores(report, "fake") == {"a.png": pytest.approx(10 * math.log10(255**2 / 100))}
 

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from benchmark_factory import load_broken, load_fake, make_plan, run, write_pairs
 from PIL import Image
+from support.benchmark_factory import load_broken, load_fake, make_plan, run, write_pairs
 
 from deblur_cli.benchmark import report_files
 from deblur_cli.benchmark.gallery import choose_photos, drop_outdated, keep_pictures, list_pictures
-from deblur_cli.benchmark.page.photos import find_photos
+from deblur_cli.benchmark.page.photos import gather_photos
 from deblur_cli.benchmark.records import BLURRY, SHARP, picture_path
 from deblur_cli.benchmark.tables import format_score, note_lines, summary_rows, to_csv, to_markdown
 
@@ -69,9 +69,9 @@ def test_pictures_of_older_weights_are_not_shown_beside_new_scores(pairs, tmp_pa
     keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
     keep_pictures(plan, list(list_pictures(plan, report, keys, 3)), tmp_path, lambda _: None, load_fake)
     drop_outdated(tmp_path, keys)
-    assert [len(photo.files) for photo in find_photos(report, tmp_path)] == [3, 3, 3]
+    assert [len(photo.files) for photo in gather_photos(report, tmp_path)] == [3, 3, 3]
     drop_outdated(tmp_path, {row: f"{key}{row[1]}" if row[1] == "fake" else key for row, key in keys.items()})
-    assert [list(photo.files) for photo in find_photos(report, tmp_path)] == [[BLURRY, SHARP]] * 3
+    assert [list(photo.files) for photo in gather_photos(report, tmp_path)] == [[BLURRY, SHARP]] * 3
 
 
 def test_every_photo_has_a_picture_of_its_own():

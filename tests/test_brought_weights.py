@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from hub_user import stay_offline
-from nafnet_factory import TINY, build_lively
 from safetensors.torch import save_file
+from support.hub_user import stay_offline
+from support.nafnet_factory import TINY, build_lively
 from torch import Tensor, nn
 
 from deblur_cli import weights
@@ -17,6 +17,7 @@ from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.checkpoint import limited_by, read_metadata
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.manifest import user_manifest_path
 from deblur_cli.weights.user_manifest import to_toml
 
@@ -112,7 +113,7 @@ def test_a_model_that_names_its_table_takes_no_other() -> None:
     torch.save({"params_ema": STATE}, "like.pth")
     table = user_manifest_path().read_text()
     file = Path("like.pth")
-    table = table.replace(weights.find_model("like").files["expert"].sha256 or "", weights.hash_file(file))
+    table = table.replace(weights.find_model("like").files["expert"].sha256 or "", hash_file(file))
     lines = [line if not line.startswith("bytes") else f"bytes = {file.stat().st_size}" for line in table.splitlines()]
     user_manifest_path().write_text("\n".join(lines))
     with pytest.raises(WeightsError, match="no table 'params', but params_ema"):
@@ -138,7 +139,7 @@ def test_a_file_that_describes_more_than_it_holds_is_one_line(key: str, value: A
     user_manifest_path().unlink()
     tables = {"models": {"plain": {"backend": "expert", "network": "nafnet", "summary": "s", "files": {"expert": "f"}}}}
     path = Path("net.safetensors").resolve()
-    told = {"local": str(path), "bytes": path.stat().st_size, "sha256": weights.hash_file(path)}
+    told = {"local": str(path), "bytes": path.stat().st_size, "sha256": hash_file(path)}
     user_manifest_path().write_text(
         to_toml({"files": {"f": {**told, "licence": "none", "source": "a test"}}, **tables})
     )

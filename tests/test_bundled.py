@@ -13,7 +13,7 @@ from deblur_cli.image_io import read_photo
 from deblur_cli.metrics import Sample
 from deblur_cli.metrics.detail import detail
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
-from deblur_cli.pipeline import restore_image
+from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.weights import fetch, find_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -137,15 +137,15 @@ def test_keys_and_shapes_must_match(tmp_path: Path) -> None:
 
 
 def test_whatever_happens_to_the_bytes_the_answer_is_one_line_or_tensors(tmp_path: Path) -> None:
-    luck = random.Random(7)
+    generators = random.Random(7)
     files = [
         save({"a": torch.rand(3, 4)}, tmp_path / "new.pth"),
         save({"a": torch.rand(2)}, tmp_path / "o.pt", archive=False),
     ]
     for whole in [path.read_bytes() for path in files for _ in range(250)]:
         broken = bytearray(whole)
-        for _ in range(luck.choice((1, 2, 8))):
-            broken[luck.randrange(len(broken))] = luck.randrange(256)
+        for _ in range(generators.choice((1, 2, 8))):
+            broken[generators.randrange(len(broken))] = generators.randrange(256)
         path = tmp_path / "broken.pth"
         path.write_bytes(broken)
         try:

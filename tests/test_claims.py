@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deblur_cli import claims
-from deblur_cli.atomic import host
-from deblur_cli.batch import Work, run_batch
-from deblur_cli.events import Notice
-from deblur_cli.jobs import Job
-from deblur_cli.recipe import Recipe
+from deblur_cli.batch.events import Notice
+from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.local import Work, run_batch
+from deblur_cli.batch.stamp import Stamp
+from deblur_cli.system import claims
+from deblur_cli.system.atomic import host
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind there")
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from deblur_cli import claims
+from deblur_cli.system import claims
 
 print(claims.take(Path(sys.argv[1])) is not None, flush=True)
 time.sleep(60)
@@ -129,7 +129,7 @@ def jobs(tmp_path):
     return made
 
 
-RECIPE = Recipe(model="fake", weights={}, options={})
+RECIPE = Stamp(model="fake", weights={}, options={})
 
 
 def run(jobs, restore, recipe=RECIPE, **options):

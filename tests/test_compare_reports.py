@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_gaps, parse_limits, read_report
+from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_differences, parse_limits, read_report
 from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, DatasetInfo, ImageScore, MetricInfo, ModelSummary
 from deblur_cli.benchmark.statistics import mean, median, paired_bootstrap, spread_over
 from deblur_cli.errors import InputError
@@ -111,15 +111,15 @@ def test_a_handful_of_photos_never_decides():
 
 def test_a_gate_sees_what_is_not_there_any_more():
     before = report({"psnr": [30.0, 31.0, math.inf, math.inf], "lpips": [0.1, 0.1, 0.0, None]})
-    assert find_gaps(before, before, {"psnr": 0, "lpips": 0}) == []
+    assert find_differences(before, before, {"psnr": 0, "lpips": 0}) == []
     worse = report({"psnr": [30.0, None, 50.0, math.inf], "lpips": [0.1, 0.1, 0.0, 0.0]})
-    assert find_gaps(before, worse, {"psnr": 0, "lpips": 0}) == [
+    assert find_differences(before, worse, {"psnr": 0, "lpips": 0}) == [
         "set/expert psnr: 2 of 4 photos have nothing to compare any more (1.png)"
     ]
-    assert len(find_gaps(before, report({"psnr": [30.0]}), {"psnr": 0})) == 1
-    assert len(find_gaps(before, report({"psnr": [30.0] * 4}, "flow"), {"psnr": 0})) == 1
+    assert len(find_differences(before, report({"psnr": [30.0]}), {"psnr": 0})) == 1
+    assert len(find_differences(before, report({"psnr": [30.0] * 4}, "flow"), {"psnr": 0})) == 1
     assert (
-        find_gaps(
+        find_differences(
             before, report({"psnr": [30.0, 30.0, math.inf, math.inf]}, "flow"), {"psnr": 0}, models=("expert", "flow")
         )
         == []

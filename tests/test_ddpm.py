@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.ddpm import build_scheduler, sample_ddpm
 from deblur_cli.errors import InputError
+from deblur_cli.sampling.ddpm import build_scheduler, sample_ddpm
 
 
 def respace(steps: int) -> tuple[list[int], list[dict[str, float]]]:

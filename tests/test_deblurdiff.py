@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli import weights
-from deblur_cli.backends import deblurdiff
-from deblur_cli.backends.contract import Enhancing, Order, Stopped, Watch
-from deblur_cli.backends.deblurdiff import DeblurDiffBackend, load_deblurdiff
-from deblur_cli.colour_match import match_colours, measure_colours
-from deblur_cli.conversion.deblurdiff import PICTURE_LAYERS
-from deblur_cli.ddpm import sample_ddpm
+from deblur_cli.backends import diffusion as deblurdiff
+from deblur_cli.backends.diffusion import DeblurDiffBackend, load_deblurdiff
+from deblur_cli.conversion.deblurdiff_file import PICTURE_LAYERS
 from deblur_cli.errors import BackendError, InputError, PhotoError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
-from deblur_cli.pipeline import quantize, restore_image
+from deblur_cli.restoration.colour_match import match_colours, measure_colours
+from deblur_cli.restoration.contract import Enhancing, Order, Stopped, Watch
+from deblur_cli.restoration.pipeline import quantize, restore_image
+from deblur_cli.sampling.ddpm import sample_ddpm
+from deblur_cli.system.hashing import hash_file
 
 CPU = torch.device("cpu")
 TINY = DeblurDiffConfig(
@@ -310,9 +311,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
     def enter(config: DeblurDiffConfig, **paths: Path) -> weights.ModelEntry:
         files = {
-            role: weights.WeightsFile(
-                role, "MIT", "made here", path.stat().st_size, weights.hash_file(path), local=str(path)
-            )
+            role: weights.WeightsFile(role, "MIT", "made here", path.stat().st_size, hash_file(path), local=str(path))
             for role, path in paths.items()
         }
         plain = {

@@ -10,16 +10,16 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.training_factory import texture
 from test_deblurdiff_conversion import SMALL, build_reference
-from training_factory import texture
 
 from deblur_cli.app import run_app
-from deblur_cli.backends.deblurdiff import convert_once
-from deblur_cli.conversion.deblurdiff import DEBLURDIFF, STABLE_DIFFUSION, plan_conversion
+from deblur_cli.backends.diffusion import convert_once
+from deblur_cli.conversion.deblurdiff_file import DEBLURDIFF, STABLE_DIFFUSION, plan_conversion
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.training.diffusion_base import DiffusionBase, load_diffusion_base
 from deblur_cli.training.recipe import DeblurDiffRecipe, DiffusionConfig
-from deblur_cli.weights import hash_file
 from deblur_cli.weights.manifest import find_files, find_model
 
 PAGE = "https://drive.google.com/drive/folders/1CUtnUKbu_zTyjJ17F95UYyh2SDzCOHeW"

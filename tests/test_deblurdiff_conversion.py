@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from compvis_reference import Published, Shape, published
 from safetensors import safe_open
+from support.compvis_reference import Published, Shape, published
 from torch import Tensor
 
 from deblur_cli.checkpoint import load_strict
-from deblur_cli.conversion import deblurdiff as conversion
-from deblur_cli.conversion.deblurdiff import (
+from deblur_cli.conversion import deblurdiff_file as conversion
+from deblur_cli.conversion.deblurdiff_file import (
     PICTURE_LAYERS,
     ROLES,
     convert_deblurdiff,
@@ -21,7 +21,7 @@ from deblur_cli.conversion.deblurdiff import (
 )
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff, DeblurDiffConfig
-from deblur_cli.weights import hash_file
+from deblur_cli.system.hashing import hash_file
 
 SMALL = DeblurDiffConfig(
     widths=(32, 64, 64, 96),

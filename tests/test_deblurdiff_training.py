@@ -13,25 +13,25 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from support.training_factory import write_pictures
 from test_deblurdiff import TINY, build_network
 from torch import Tensor, nn
 from torch.nn import functional
-from training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
-from deblur_cli.backends.contract import Order
-from deblur_cli.backends.deblurdiff import DeblurDiffBackend
+from deblur_cli.backends.diffusion import DeblurDiffBackend
 from deblur_cli.checkpoint import read_metadata
-from deblur_cli.ddpm import TIMESTEPS, build_scheduler, diffuse
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff
-from deblur_cli.training.datasets import TrainingData
+from deblur_cli.restoration.contract import Order
+from deblur_cli.sampling.ddpm import TIMESTEPS, build_scheduler, diffuse
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.training.deblurdiff_task import DeblurDiffTask, to_signed
 from deblur_cli.training.diffusion_base import DiffusionBase
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import RunPaths, Training
 from deblur_cli.training.recipe import DeblurDiffRecipe, DiffusionConfig, ScheduleConfig
-from deblur_cli.training.sources import Luck
-from deblur_cli.weights import hash_file
+from deblur_cli.training.sources import Generators
 
 CPU = torch.device("cpu")
 NOTHING = TrainingData([], [], [], [], [])
@@ -100,10 +100,10 @@ class OnePairTask(DeblurDiffTask):
 
     blocks = 8
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         pair = tuple(picture.expand(BATCH, -1, -1, -1) for picture in draw_pair(self.blocks))
         self._batches: Iterator[tuple[Tensor, ...]] = itertools.repeat(pair)
-        self._luck, self._held_out = luck, [pair]
+        self._generators, self._held_out = generators, [pair]
 
 
 def build_training(network: DeblurDiff, folder: Path, **settings: object) -> Training:
@@ -163,11 +163,11 @@ def losses_of(tmp_path: Path, **settings: object) -> float:
 @torch.no_grad()
 def measure_terms(network: DeblurDiff) -> list[float]:
     """The three terms of the first loss of `build_training`, each by its definition."""
-    luck = Luck.seeded(0, CPU)  # as the loop seeds its first step
+    generators = Generators.seeded(0, CPU)  # as the loop seeds its first step
     blurry, sharp = (picture.expand(BATCH, -1, -1, -1) for picture in draw_pair())
     latents, truth = network.encode(blurry), network.encode(to_signed(sharp))  # the condition is in [0, 1]
-    timesteps = torch.randint(TIMESTEPS, (BATCH,), generator=luck.pixels)
-    noise = torch.randn(truth.shape, generator=luck.pixels)
+    timesteps = torch.randint(TIMESTEPS, (BATCH,), generator=generators.pixels)
+    noise = torch.randn(truth.shape, generator=generators.pixels)
     predicted, sharpened = network(latents, diffuse(truth, noise, timesteps), timesteps)
     pairs = ((predicted, noise), (sharpened, truth), (network.decode(sharpened), to_signed(sharp)))
     return [float(functional.mse_loss(*pair)) for pair in pairs]

@@ -15,7 +15,8 @@ from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.pipeline import restore_image
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.hashing import hash_file
 
 TINY = BlendConfig(width=6, unshuffle=2, deconvolution=DECONVOLUTION)
 UNET = DenseUNetConfig(4, (8, 12), (1, 1), (1,))
@@ -93,11 +94,11 @@ def entry(tmp_path: Path) -> weights.ModelEntry:
     """An expert and a blend of it, as files."""
     expert, blend = tmp_path / "expert.safetensors", tmp_path / "blend.safetensors"
     save_network(lively(DenseUNet(UNET)), expert, {"config": dataclasses.asdict(UNET)})
-    trained_on = {"expert": weights.hash_file(expert)}
+    trained_on = {"expert": hash_file(expert)}
     save_network(lively(VersionBlend(TINY)), blend, {"config": dataclasses.asdict(TINY), "trained_on": trained_on})
     files = {
         path.stem: weights.WeightsFile(
-            path.stem, "MIT", "made here", path.stat().st_size, weights.hash_file(path), local=str(path)
+            path.stem, "MIT", "made here", path.stat().st_size, hash_file(path), local=str(path)
         )
         for path in (expert, blend)
     }
@@ -120,7 +121,7 @@ def test_a_blend_of_another_expert_or_none_is_refused(entry: weights.ModelEntry,
     ):
         save_network(lively(VersionBlend(TINY)), other, {"config": config, "trained_on": trained_on})
         file = dataclasses.replace(
-            entry.files["blend"], local=str(other), bytes=other.stat().st_size, sha256=weights.hash_file(other)
+            entry.files["blend"], local=str(other), bytes=other.stat().st_size, sha256=hash_file(other)
         )
         with pytest.raises(WeightsError, match=text):
             load_expert(dataclasses.replace(entry, files={**entry.files, "blend": file}), CPU, "float32")

@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from deblur_cli import diagnosis, weights
+from deblur_cli import weights
 from deblur_cli.app import run_app
-from deblur_cli.diagnosis import Diagnosis
+from deblur_cli.commands import doctor_work as diagnosis
+from deblur_cli.commands.doctor_work import Diagnosis
 from deblur_cli.errors import WeightsError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from dual_expert_factory import (
+from support.dual_expert_factory import (
     CHANNELS,
     CPU,
     WINDOW,
@@ -19,12 +19,12 @@ from dual_expert_factory import (
 )
 from torch import Tensor, nn
 
-from deblur_cli.backends.contract import Enhancing, Order, Stopped, Watch
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.pipeline import restore_image
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.contract import Enhancing, Order, Stopped, Watch
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.restoration.tiling import Tiling
 
 
 def test_it_is_a_backend_with_a_second_stage() -> None:

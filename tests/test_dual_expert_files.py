@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deblur_process import run_python
-from dual_expert_factory import (
+from safetensors.torch import save_file
+from support.deblur_process import run_python
+from support.dual_expert_factory import (
     CHANNELS,
     WINDOW,
     Half,
@@ -19,17 +20,17 @@ from dual_expert_factory import (
     lively,
     photo,
 )
-from safetensors.torch import save_file
 from torch import Tensor
 
 from deblur_cli import weights
 from deblur_cli.backends import load_model
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
-from deblur_cli.pipeline import restore_image
-from deblur_cli.weights import ModelEntry, WeightsFile, hash_file
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights import ModelEntry, WeightsFile
+from deblur_cli.weights.flow_settings import FlowSettings
 
 SMALL_FLOW = {
     "sample_size": 8, "in_channels": CHANNELS, "out_channels": CHANNELS, "num_layers": 1, "num_attention_heads": 2,

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nafnet_factory import TINY, build_lively, save_published
 from PIL import Image
+from support.nafnet_factory import TINY, build_lively, save_published
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.backends.expert import ExpertBackend
-from deblur_cli.benchmark import plan
+from deblur_cli.benchmark import bench_plan as plan
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.image_io import read_photo
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
-from deblur_cli.pipeline import restore_image
+from deblur_cli.restoration.pipeline import restore_image
 
 Install = Callable[..., None]
 

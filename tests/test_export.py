@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deblur_process import call, run_python
-from export_factory import (
+from support.deblur_process import call, run_python
+from support.export_factory import (
     LAYOUT,
     PUSH,
     TRAINING,

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from export_factory import LAYOUT, PUSH, REPOSITORY, content, export, hash_of, refusal, write_training
-from hub_server import serve_hub
-from hub_user import use_server
+from support.export_factory import LAYOUT, PUSH, REPOSITORY, content, export, hash_of, refusal, write_training
+from support.hub_server import serve_hub
+from support.hub_user import use_server
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -85,7 +85,7 @@ PUSH_FAULTS = [
 
 @pytest.mark.parametrize(("status", "method", "text"), PUSH_FAULTS, ids=[f"{row[0]} {row[1]}" for row in PUSH_FAULTS])
 def test_a_push_that_is_refused_is_one_line_with_the_next_command(hub, capfd, status, method, text):
-    from hub_server import Answer
+    from support.hub_server import Answer
 
     hub.trouble = [Answer(status, method=method) for _ in range(200)]
     assert export(*PUSH) == 1
@@ -104,7 +104,7 @@ def test_a_token_that_may_not_write_there_is_said(hub, capfd, monkeypatch):
 
 
 def test_a_passing_trouble_does_not_stop_a_push(hub):
-    from hub_server import Answer
+    from support.hub_server import Answer
 
     hub.trouble = [Answer(503, method="POST"), Answer(500, method="PUT")]
     assert export(*PUSH) == 0

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from deblur_cli.fixed_windows import Windows, cover
+from deblur_cli.restoration.fixed_windows import Windows, cover
 
 OVERLAP = 4
 

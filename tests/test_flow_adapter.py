@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from flow_transformer_factory import BOTH, build, points, train, velocity
 from safetensors.torch import load_file, save_file
-from small_bases import NAMES
+from support.flow_transformer_factory import BOTH, build, points, train, velocity
+from support.small_bases import NAMES
 from torch import nn
 
 from deblur_cli.networks.flow_transformer import LoraSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
-from hub_user import use_empty_home
 from safetensors.torch import load_file, save_file
-from training_factory import write_pictures
+from support.hub_user import use_empty_home
+from support.training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
@@ -20,10 +20,10 @@ from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.training import estimates
 from deblur_cli.training.anchor import Anchor, load_anchor
-from deblur_cli.training.bases import load_base
-from deblur_cli.training.detail import Detail
-from deblur_cli.training.estimates import load_expert, with_estimates
-from deblur_cli.training.latents import load_codec
+from deblur_cli.training.bases import load_frozen_base
+from deblur_cli.training.detail_sums import Detail
+from deblur_cli.training.estimates import load_estimator, with_estimates
+from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.objectives import latent_spread
 from deblur_cli.weights import WeightsFile, find_model, store
 
@@ -134,7 +134,7 @@ def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path)
 
 
 def test_estimates_may_come_from_a_blended_expert_and_both_its_files_are_named() -> None:
-    expert = load_expert("bundled-deconvolving", torch.device("cpu"))
+    expert = load_estimator("bundled-deconvolving", torch.device("cpu"))
     assert expert.hashes == find_model("bundled-deconvolving").hashes
     assert expert.hashes.keys() == {"expert", "blend"}
     blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
@@ -149,7 +149,7 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
     entry = dataclasses.replace(find_model("bundled-expert"), files={"expert": file})
     monkeypatch.setattr(estimates, "find_model", lambda name: entry)
     monkeypatch.setattr(estimates, "load_model", lambda name, device: store.pin(file, "ab" * 32))
-    assert load_expert("mine", torch.device("cpu")).hashes == {"expert": "ab" * 32}
+    assert load_estimator("mine", torch.device("cpu")).hashes == {"expert": "ab" * 32}
 
 
 class Given:
@@ -163,7 +163,9 @@ class Given:
 
 
 def test_a_share_of_the_estimates_may_be_made_without_the_blend() -> None:
-    blended, plain = (load_expert(model, torch.device("cpu")) for model in ("bundled-deconvolving", "bundled-expert"))
+    blended, plain = (
+        load_estimator(model, torch.device("cpu")) for model in ("bundled-deconvolving", "bundled-expert")
+    )
     sharp = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), scale_factor=8)
     blurry = torch.nn.functional.avg_pool2d(sharp, (1, 9), 1, (0, 4))
     source = Given(blurry, sharp)
@@ -263,7 +265,7 @@ def test_a_codec_can_stay_near_the_latents_of_a_base(work: Path) -> None:
     assert train(work, "codec", "--out", str(work / "free"), *equally) == 0
     sharp = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     far, near = (
-        (load_codec(folder / "codec.safetensors").network.encode(sharp) - anchor.encode(sharp)).square().mean()
+        (load_frozen_codec(folder / "codec.safetensors").network.encode(sharp) - anchor.encode(sharp)).square().mean()
         for folder in (work / "free", work / "run-codec")
     )
     assert near < far
@@ -276,7 +278,7 @@ def test_latents_are_made_in_float32_where_bfloat16_is_slow(work: Path, monkeypa
     assert train(work, "prior", "--codec", str(codec), "--latents", str(work / "latents")) == 0
     (made,) = (load_file(path) for path in (work / "latents").iterdir())
     with torch.no_grad():
-        exact = load_codec(codec).network.encode(made["held_out_pixels"].flatten(0, 1))
+        exact = load_frozen_codec(codec).network.encode(made["held_out_pixels"].flatten(0, 1))
     assert torch.allclose(made["held_out"].flatten(0, 1), exact, atol=1e-5)
 
 
@@ -303,18 +305,18 @@ def test_an_anchor_that_does_not_fit_is_refused(channels: int, text: str, tmp_pa
 
 def test_a_base_is_read_from_a_folder_of_diffusers(work: Path) -> None:
     _, base, _ = train_all(work)
-    network = load_base(str(base)).network
+    network = load_frozen_base(str(base)).network
     network.transformer.save_pretrained(work / "folder", max_shard_size="20KB")
     assert len(list((work / "folder").glob("*.safetensors"))) > 1
     save_file({"prompt": torch.zeros(1, 3, 8), "pooled": torch.zeros(1, 8)}, work / "prompt.safetensors")
     with pytest.raises(InputError, match="needs its empty prompt"):
-        load_base(str(work / "folder"))
-    again = load_base(str(work / "folder"), prompt=work / "prompt.safetensors")
+        load_frozen_base(str(work / "folder"))
+    again = load_frozen_base(str(work / "folder"), prompt=work / "prompt.safetensors")
     for key, value in network.base_state().items():
         assert torch.equal(again.network.base_state()[key], value)
     assert again.codec is None
     with pytest.raises(WeightsError, match=r"windows of 8 latents \(latents.side = 64\) and works in no others"):
-        load_base(str(base), window=4)
+        load_frozen_base(str(base), window=4)
 
 
 def test_detail_over_batches_is_the_benchmarks() -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from flow_transformer_factory import BOTH, build, normal, points, velocity
-from small_bases import NAMES, small
+from support.flow_transformer_factory import BOTH, build, normal, points, velocity
+from support.small_bases import NAMES, small
 from torch import Tensor, nn
 
 from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformer, LoraSettings

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from small_bases import NAMES, SMALL, SMALL_SD3, small
+from support.small_bases import NAMES, SMALL, SMALL_SD3, small
 
 from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformerConfig, LoraSettings
 

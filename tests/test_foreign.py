@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nafnet_factory import TINY, build_lively, save_published
 from PIL import Image
+from support.nafnet_factory import TINY, build_lively, save_published
 from test_checkpoint import RunsCode
 from torch import Tensor, nn
 

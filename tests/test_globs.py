@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
 from deblur_cli.errors import InputError
-from deblur_cli.inputs import Search, find_photos, read_list
 
-FLAT, DEEP = Search(recursive=False, excluded=None), Search(recursive=True, excluded=None)
+FLAT, DEEP = PhotoSearch(recursive=False, excluded=None), PhotoSearch(recursive=True, excluded=None)
 
 
 @pytest.fixture(autouse=True)

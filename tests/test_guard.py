@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.guard import BLOCK, describe, fall_back, find_gaps, find_mosaics, is_mosaic, remove_low
+from deblur_cli.restoration.guard import BLOCK, describe, fall_back, find_gaps, find_mosaics, is_mosaic, remove_low
 
 SIDE = 2 * BLOCK
 MIDDLE = slice(BLOCK // 2, BLOCK // 2 + BLOCK)

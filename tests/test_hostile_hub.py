@@ -5,8 +5,8 @@ import json
 import os
 
 import pytest
-from hub_server import REPOSITORY, REVISION, Answer, serve_hub
-from hub_user import use_empty_home, use_server
+from support.hub_server import REPOSITORY, REVISION, Answer, serve_hub
+from support.hub_user import use_empty_home, use_server
 
 from deblur_cli.app import run_app
 from deblur_cli.weights import hub as hub_module

@@ -5,12 +5,12 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import bmff_factory as bmff
-import jpeg_factory as jpeg
 import numpy as np
-import photo_factory as factory
 import pytest
-from bmff_factory import Item
+from support import bmff_factory as bmff
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
+from support.bmff_factory import Item
 
 from deblur_cli import image_io
 from deblur_cli.image_io.av1_sequence import is_full_range

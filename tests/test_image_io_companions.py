@@ -3,10 +3,10 @@
 import struct
 from pathlib import Path
 
-import jpeg_factory as jpeg
 import numpy as np
-import photo_factory as factory
 import pytest
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 

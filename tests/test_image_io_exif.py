@@ -2,10 +2,10 @@
 
 from io import BytesIO
 
-import photo_factory as factory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import photo_factory as factory
 
 from deblur_cli.image_io import exif, exif_builder, ifd
 from deblur_cli.image_io.turning import Turn

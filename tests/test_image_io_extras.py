@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import photo_factory as factory
 import pytest
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import camera, exif
-from deblur_cli.image_io.limits import Meter
+from deblur_cli.image_io import camera_raw as camera
+from deblur_cli.image_io import exif
+from deblur_cli.image_io.limits import MeteredReader
 from deblur_cli.image_io.turning import Turn
 
 
@@ -203,6 +204,6 @@ def test_xmp_of_a_cr3_is_found_in_its_box() -> None:
     box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + camera._XMP_BOX + factory.XMP
     other = struct.pack(">I4s", 24 + 9, b"uuid") + bytes(25)
     content = struct.pack(">I4s4s", 12, b"ftyp", b"crx ") + other + box
-    assert camera._read_canon_packet(Meter(content)) == factory.XMP
-    assert camera._read_canon_packet(Meter(content[:-3])) is None
-    assert camera._read_canon_packet(Meter(b"FUJIFILMCCD-RAW ")) is None
+    assert camera._read_canon_packet(MeteredReader(content)) == factory.XMP
+    assert camera._read_canon_packet(MeteredReader(content[:-3])) is None
+    assert camera._read_canon_packet(MeteredReader(b"FUJIFILMCCD-RAW ")) is None

@@ -3,19 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-import bmff_factory as bmff
-import jpeg_factory as jpeg
 import numpy as np
-import photo_factory as factory
 import pytest
 from PIL import Image
+from support import bmff_factory as bmff
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
 
 from deblur_cli import image_io
+from deblur_cli.batch.inputs import PhotoSearch, find_photos
+from deblur_cli.batch.naming import Layout
+from deblur_cli.batch.plan import Plan, build_plan
+from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import InputError, PhotoError
-from deblur_cli.inputs import Search, find_photos
-from deblur_cli.naming import Layout
-from deblur_cli.plan import Plan, build_plan
-from deblur_cli.recipe import Recipe
 
 GREY_PROFILE = factory.ICC[:16] + b"GRAY" + factory.ICC[20:]
 TRANSPARENCY = "it has transparency, which JPEG cannot hold; choose --format png, tiff, webp or avif"
@@ -132,9 +132,9 @@ def test_grid_of_tiles_without_alpha_needs_no_decoding(tmp_path: Path, monkeypat
 
 
 def _plan(folder: Path, file_format: str) -> Plan:
-    found = find_photos([str(folder)], [], Search(recursive=False, excluded=None))
+    found = find_photos([str(folder)], [], PhotoSearch(recursive=False, excluded=None))
     layout = Layout(folder.parent / "out", False, file_format, "{stem}{ext}", "expert")
-    return build_plan(found, layout, Recipe("expert", {}, {}), overwrite=False)
+    return build_plan(found, layout, Stamp("expert", {}, {}), overwrite=False)
 
 
 def test_plan_names_the_photos_that_will_not_fit_and_refuses_to_begin_for_these_alone(tmp_path: Path) -> None:

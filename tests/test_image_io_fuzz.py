@@ -6,13 +6,13 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-import bmff_factory as bmff
-import jpeg_factory as jpeg
 import numpy as np
-import photo_factory as factory
 import pytest
-import tiff_factory as tiff
 from PIL import Image
+from support import bmff_factory as bmff
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
+from support import tiff_factory as tiff
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError

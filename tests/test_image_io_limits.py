@@ -6,11 +6,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import bmff_factory as bmff
-import jpeg_factory as jpeg
-import photo_factory as factory
 import pytest
-import tiff_factory as tiff
+from support import bmff_factory as bmff
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
+from support import tiff_factory as tiff
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError

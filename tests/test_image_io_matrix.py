@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import photo_factory as factory
 import pytest
 from PIL import Image
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 

@@ -5,9 +5,9 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import photo_factory as factory
 import pytest
 from PIL import Image, IptcImagePlugin, PngImagePlugin
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError

@@ -4,8 +4,8 @@ import struct
 import zlib
 from pathlib import Path
 
-import photo_factory as factory
 import pytest
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.image_io import photoshop

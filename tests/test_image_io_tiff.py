@@ -5,9 +5,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import photo_factory as factory
 import pytest
-import tiff_factory as tiff
+from support import photo_factory as factory
+from support import tiff_factory as tiff
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError

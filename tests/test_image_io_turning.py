@@ -5,11 +5,11 @@ import struct
 from io import BytesIO
 from pathlib import Path
 
-import jpeg_factory as jpeg
 import numpy as np
-import photo_factory as factory
 import pytest
 from PIL import Image
+from support import jpeg_factory as jpeg
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.image_io import exif, ifd, photoshop, xmp

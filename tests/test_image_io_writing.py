@@ -8,14 +8,14 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import photo_factory as factory
 import pytest
 from PIL import Image
+from support import photo_factory as factory
 
 from deblur_cli import image_io
-from deblur_cli.atomic import find_leftovers
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import jpeg_container, pixels
+from deblur_cli.system.atomic import find_leftovers
 
 
 def _write(photo: image_io.Photo, path: Path, file_format: str = "png", **options: object) -> None:

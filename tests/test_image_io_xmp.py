@@ -3,10 +3,10 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-import photo_factory as factory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.image_io import xmp

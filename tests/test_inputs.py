@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
 from deblur_cli.errors import InputError
-from deblur_cli.inputs import Search, find_photos, read_list
 
-FLAT = Search(recursive=False, excluded=None)
-DEEP = Search(recursive=True, excluded=None)
+FLAT = PhotoSearch(recursive=False, excluded=None)
+DEEP = PhotoSearch(recursive=True, excluded=None)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_linked_folders_are_not_followed(folder):
 def test_the_output_folder_inside_an_input_folder_is_not_scanned(folder):
     (folder / "sharp").mkdir()
     (folder / "sharp" / "b.jpg").touch()
-    search = Search(recursive=True, excluded=folder / "sharp")
+    search = PhotoSearch(recursive=True, excluded=folder / "sharp")
     assert "sharp/b.jpg" not in places("holiday", search=search)
     assert "sharp/b.jpg" not in places("holiday/**/*.jpg", search=search)
     assert places("holiday/sharp", search=search) == ["b.jpg"]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import Flux2KleinPipeline, StableDiffusion3Pipeline
-from hub_server import REPOSITORY, REVISION, Hub, serve_hub
-from hub_user import use_empty_home, use_server
 from PIL import Image
-from pipeline_factory import write_pipeline
 from safetensors.torch import load_file, save_file
-from training_factory import texture, write_pictures
+from support.hub_server import REPOSITORY, REVISION, Hub, serve_hub
+from support.hub_user import use_empty_home, use_server
+from support.pipeline_factory import write_pipeline
+from support.training_factory import texture, write_pictures
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, Qwen3ForCausalLM, T5EncoderModel
 
 from deblur_cli import weights
@@ -26,15 +26,16 @@ from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.backends.dual_expert import DualExpertBackend
 from deblur_cli.backends.dual_expert_files import load_dual_expert
-from deblur_cli.backends.flow_base import BaseFiles, find_base, load_base, read_config
+from deblur_cli.backends.flow_base import BaseFiles, find_base, load_base, read_base_config
 from deblur_cli.checkpoint import read_content, read_metadata, save_network, save_tensors
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformer, LoraSettings
-from deblur_cli.pipeline import restore_image
-from deblur_cli.rectified_flow import interpolate, velocity_target
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.sampling.rectified_flow import interpolate, velocity_target
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.training import bases
-from deblur_cli.weights import ModelEntry, WeightsFile, hash_file
+from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.manifest import user_manifest_path
 from deblur_cli.weights.user_manifest import to_toml
 
@@ -132,7 +133,7 @@ def train_all(kind: str, minutes: str = "0.01") -> None:
 
 def rebuild() -> FlowTransformer:
     """The adapted network as the training has it."""
-    flow = bases.load_base("big", window=WINDOW, prompt=Path("prompt.safetensors")).network
+    flow = bases.load_frozen_base("big", window=WINDOW, prompt=Path("prompt.safetensors")).network
     flow.widen()
     flow.attach_lora(LoraSettings(4, ("attention", "mlp")))
     flow.load_adapter(read_content(Path("run-flow/lora.safetensors")))
@@ -172,7 +173,7 @@ def test_a_large_base_goes_all_the_way_from_the_hub_to_a_picture(
     publish(hub, kind)
     train_all(kind, "0.05")
     adapted, windows = rebuild(), load_file(next(Path("run-flow").glob("latents-*.safetensors")))["trained"]
-    plain = bases.load_base("big", window=WINDOW, prompt=Path("prompt.safetensors"))
+    plain = bases.load_frozen_base("big", window=WINDOW, prompt=Path("prompt.safetensors"))
     assert loss_of(adapted, windows) < 0.9 * loss_of(plain.network, windows)
     told = read_metadata(Path("run-flow/lora.safetensors"))
     assert told["config"]["window"] == WINDOW
@@ -340,7 +341,7 @@ def test_a_base_in_shards_is_the_base_in_one_file(kind: str, tmp_path: Path) -> 
 def test_a_config_that_does_not_fit_names_its_file(tmp_path: Path) -> None:
     folder = write_pipeline("sd3", tmp_path / "pipeline") / "transformer"
     with pytest.raises(WeightsError, match="window must be at most 48, what pos_embed_max_size allows"):
-        read_config(find_base(folder), 50)
+        read_base_config(find_base(folder), 50)
     (folder / "config.json").rename(folder / "other.json")
     with pytest.raises(WeightsError, match=r"config\.json: is not there"):
         load_base(find_base(folder), WINDOW, torch.float32)
@@ -353,7 +354,7 @@ def test_the_real_config_as_diffusers_writes_it_is_the_known_base_in_any_window(
     known = KNOWN_BASES[name]
     with torch.device("meta"):
         FlowTransformer(known).transformer.save_config(tmp_path)
-    found = read_config(BaseFiles((tmp_path / "none.safetensors",), tmp_path / "config.json"), 64)
+    found = read_base_config(BaseFiles((tmp_path / "none.safetensors",), tmp_path / "config.json"), 64)
     assert (found.settings, found.kind, found.window) == (known.settings, known.kind, 64)
 
 
@@ -369,7 +370,7 @@ def test_a_second_training_reads_no_picture(hub: Hub) -> None:
     files = ["--codec", "run-codec/codec.safetensors", "--base", "big", "--prompt", "prompt.safetensors"]
     again = ["--latents", "run-flow", "--minutes", "0.002", "--out", "again"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deblur_cli.training.datasets._read", lambda path: pytest.fail("a picture was read"))
+        patch.setattr("deblur_cli.training.folder._read", lambda path: pytest.fail("a picture was read"))
         assert train("flow", FLOW, *files, *again) == 0
     assert made.read_bytes() == Path("kept.safetensors").read_bytes()
     texture(99).save("data/photos/1.png")

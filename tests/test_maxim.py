@@ -11,7 +11,7 @@ from torch.nn import functional
 import deblur_cli
 from deblur_cli.benchmark.cost import count_macs
 from deblur_cli.checkpoint import load_strict, read_metadata
-from deblur_cli.conversion.maxim import PUBLISHED, convert, find_fault, name_layers, published_shapes
+from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_array_fault, name_layers, published_shapes
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.maxim_blocks import CrossGating, ResizedDense, enlarge, mix_tokens, shrink
 
@@ -218,9 +218,9 @@ def test_the_published_names_are_as_many_as_the_published_tensors() -> None:
 )
 def test_arrays_that_are_not_the_published_ones_are_told(change, told: str) -> None:
     arrays = {name: torch.zeros(shape, device="meta") for name, shape in published_shapes().items()}
-    assert find_fault(arrays) is None
+    assert find_array_fault(arrays) is None
     change(arrays)
-    assert told in str(find_fault(arrays))
+    assert told in str(find_array_fault(arrays))
 
 
 def test_the_shipped_file_is_the_published_numbers_in_another_order() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_user import stay_offline
-from maxim_factory import BUNDLED, published_arrays, write_archive
 from numpy.lib import format as npy
 from PIL import Image
 from safetensors.numpy import save_file
+from support.hub_user import stay_offline
+from support.maxim_factory import BUNDLED, published_arrays, write_archive
 
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
@@ -23,8 +23,9 @@ from deblur_cli.conversion import maxim_file
 from deblur_cli.conversion.maxim_file import convert_once, read_published
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.maxim import Maxim, MaximConfig
-from deblur_cli.pipeline import restore_image
-from deblur_cli.weights import find_model, hash_file
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights import find_model
 from deblur_cli.weights.manifest import find_files
 from deblur_cli.weights.store import imported_path
 

@@ -1,12 +1,12 @@
 """`NAME:steps=8,strength=0.5`: what it says, and what a model takes of it."""
 
 import pytest
-from deblur_process import run_python
+from support.deblur_process import run_python
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.flow_settings import FlowSettings
-from deblur_cli.model_spec import ModelSpec
 from deblur_cli.weights import ModelEntry
+from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.model_spec import ModelSpec
 
 
 def entry(backend: str, **flow: object) -> ModelEntry:
@@ -77,7 +77,7 @@ def test_an_expert_alone_has_nothing_to_set() -> None:
 
 
 def test_deblurdiff_takes_steps_only_and_its_default_is_the_backends() -> None:
-    from deblur_cli.backends.deblurdiff import DEFAULT_STEPS
+    from deblur_cli.backends.diffusion import DEFAULT_STEPS
 
     assert ModelSpec("m").resolve(entry("deblurdiff")) == {"steps": DEFAULT_STEPS}
     assert ModelSpec("m", 20).resolve(entry("deblurdiff", steps=30)) == {"steps": 20}
@@ -105,5 +105,5 @@ def test_a_setting_outside_of_its_range_is_refused(values: dict[str, object], te
 
 
 def test_it_needs_no_torch() -> None:
-    code = "import sys, deblur_cli.model_spec; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    code = "import sys, deblur_cli.weights.model_spec; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     assert run_python(["-c", code]).returncode == 0

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nafnet_factory import TINY, build_lively, save_published
-from nafnet_reference import NAFNet32
+from support.nafnet_factory import TINY, build_lively, save_published
+from support.nafnet_reference import NAFNet32
 from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.backends.expert import ExpertBackend, choose_tiling
-from deblur_cli.networks.nafnet import ChannelAttention, ChannelNorm, NAFNet, NAFNetConfig, slide_mean
-from deblur_cli.pipeline import restore_image
+from deblur_cli.networks.nafnet import ChannelNorm, NAFNet, NAFNetConfig, SimplifiedChannelAttention, slide_mean
+from deblur_cli.restoration.pipeline import restore_image
 
 CPU = torch.device("cpu")
 GLOBAL = dataclasses.replace(TINY, train_size=None)
@@ -126,7 +126,7 @@ def test_sliding_means_are_means_over_every_whole_window(window: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(40, 56), (24, 56), (8, 56), (56, 8), (25, 24)])
 def test_local_attention_sees_the_nearest_whole_window(height: int, width: int) -> None:
-    attention = ChannelAttention(4, 24)
+    attention = SimplifiedChannelAttention(4, 24)
     features = torch.randn(1, 4, height, width, generator=torch.Generator().manual_seed(2))
     factors = attention(features).expand(1, 4, height, width)
     for row, column in ((0, 0), (height // 2, width // 3), (height - 1, width - 1)):
@@ -181,7 +181,7 @@ def test_normalisation_and_means_keep_their_precision_in_bfloat16() -> None:
     exact = features.double()
     expected = (exact - exact.mean(1, keepdim=True)) / (exact.var(1, keepdim=True, correction=0) + 1e-6).sqrt()
     assert (ChannelNorm(64).bfloat16()(features).double() - expected).abs().max() < 2**-6  # the output's own rounding
-    attention = ChannelAttention(64, 16).bfloat16()
+    attention = SimplifiedChannelAttention(64, 16).bfloat16()
     means = functional.avg_pool2d(exact, 16, stride=1).bfloat16()
     torch.testing.assert_close(attention(features)[:, :, 7:12, 7:22], attention[1](means), rtol=0.02, atol=0.5)
 

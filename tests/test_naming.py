@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.batch.inputs import FoundPhoto
+from deblur_cli.batch.naming import Layout, check_template, names_a_file
 from deblur_cli.errors import InputError
-from deblur_cli.inputs import FoundPhoto
-from deblur_cli.naming import Layout, check_template, names_a_file
 
 
 def destination(source, *, output="out", name="{stem}{ext}", file_format="same", is_file=False):

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli import origin
+from deblur_cli.batch import origin
+from deblur_cli.batch.jobs import Job, decide
+from deblur_cli.batch.origin import hash_pixels, read_original
+from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp, write_photo
-from deblur_cli.jobs import Job, decide
-from deblur_cli.origin import hash_pixels, read_original
-from deblur_cli.recipe import Recipe, stamped
-from deblur_cli.seal import BLANK, is_unbroken
-from deblur_cli.weights import hash_file
+from deblur_cli.image_io.seal import BLANK, is_unbroken
+from deblur_cli.system.hashing import hash_file
 
-RECIPE = Recipe(model="expert", weights={}, options={"seed": 0})
-OTHER = Recipe(model="expert", weights={}, options={"seed": 1})
+RECIPE = Stamp(model="expert", weights={}, options={"seed": 0})
+OTHER = Stamp(model="expert", weights={}, options={"seed": 1})
 FORMATS = ("jpeg", "png", "tiff", "webp", "avif")
 ORIENTATION = 0x112
 

@@ -13,7 +13,7 @@ from test_page import make_picture, make_report, page_json, write_pictures
 
 from deblur_cli.benchmark.page import pictures
 from deblur_cli.benchmark.page.error_map import absolute_error, colour_table, pick_limit, shrink, to_colours
-from deblur_cli.benchmark.page.photos import find_extremes, find_photos, order_of_worth
+from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
 from deblur_cli.benchmark.page.pictures import build_viewers, find_busiest
 from deblur_cli.benchmark.page.write import render_page
 from deblur_cli.benchmark.records import SHARP, picture_path
@@ -68,7 +68,7 @@ def test_a_large_photo_keeps_a_preview_and_a_region_of_its_own_pixels(
     monkeypatch.setattr(pictures, "PREVIEW_SIDE", 120)
     report = make_report(images=1)
     write_pictures(report, tmp_path, size=(240, 180))
-    photo = build_viewers(find_photos(report, tmp_path))[0].table
+    photo = build_viewers(gather_photos(report, tmp_path))[0].table
     left, top, width, height = photo["region"]
     assert (width, height) == (128, 100)
     assert decode(photo["versions"][0]["preview"]).size == (120, 90)
@@ -80,7 +80,7 @@ def test_a_large_photo_keeps_a_preview_and_a_region_of_its_own_pixels(
 def test_viewers_stay_within_their_budget_and_take_the_extremes_first(tmp_path: Path) -> None:
     report = make_report(images=6)
     write_pictures(report, tmp_path)
-    photos = order_of_worth(find_photos(report, tmp_path), find_extremes(report))
+    photos = order_of_worth(gather_photos(report, tmp_path), find_extremes(report))
     assert photos[0].image in {"seq/000.png", "seq/005.png"}
     every = build_viewers(photos)
     assert len(every) == 12

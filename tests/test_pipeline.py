@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.backends.contract import Order
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.fixed_windows import Windows
-from deblur_cli.pipeline import Stopped, Watch, quantize, restore_image
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.contract import Order
+from deblur_cli.restoration.fixed_windows import Windows
+from deblur_cli.restoration.pipeline import Stopped, Watch, quantize, restore_image
+from deblur_cli.restoration.tiling import Tiling
 
 
 @dataclass

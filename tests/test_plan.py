@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deblur_cli.batch.inputs import PhotoSearch, find_photos
+from deblur_cli.batch.naming import Layout
+from deblur_cli.batch.origin import read_original
+from deblur_cli.batch.plan import build_plan
+from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError
 from deblur_cli.image_io import write_photo
-from deblur_cli.inputs import Search, find_photos
-from deblur_cli.naming import Layout
-from deblur_cli.origin import read_original
-from deblur_cli.plan import build_plan
-from deblur_cli.recipe import Recipe
 
-RECIPE = Recipe(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
-OTHER = Recipe(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 1})
+RECIPE = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
+OTHER = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 1})
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def finish(source, output, recipe=RECIPE):
 
 
 def plan(*inputs, output="out", name="{stem}{ext}", file_format="same", overwrite=False):
-    found = find_photos(inputs, [], Search(recursive=True, excluded=Path(output)))
+    found = find_photos(inputs, [], PhotoSearch(recursive=True, excluded=Path(output)))
     layout = Layout(Path(output), Path(output).suffix != "", file_format, name, "expert")
     return build_plan(found, layout, RECIPE, overwrite=overwrite)
 

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from deblur_cli.batch.events import PhotoFinished, PhotoStarted, PixelsDone, Result
+from deblur_cli.batch.jobs import Job
 from deblur_cli.commands.progress import (
     LiveDisplay,
     Meter,
@@ -10,8 +12,6 @@ from deblur_cli.commands.progress import (
     choose_display,
     format_duration,
 )
-from deblur_cli.events import PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.jobs import Job
 
 
 class Clock:

@@ -1,8 +1,8 @@
 import json
 
-from deblur_cli.recipe import Recipe, same_recipe, stamped
+from deblur_cli.batch.stamp import Stamp, same_recipe, stamped
 
-RECIPE = Recipe(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
+RECIPE = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
 
 
 def stamp(recipe=RECIPE, *, file_format="jpeg", input_sha256="cd34"):

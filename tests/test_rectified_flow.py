@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.rectified_flow import (
+from deblur_cli.sampling.rectified_flow import (
     draw_times,
     interpolate,
     renoise,

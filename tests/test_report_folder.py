@@ -5,15 +5,15 @@ import json
 import shutil
 
 import pytest
-from benchmark_factory import FakeBackend, write_pairs
+from support.benchmark_factory import FakeBackend, write_pairs
 
-from deblur_cli import claims
 from deblur_cli.app import run_app
-from deblur_cli.benchmark import plan as plan_module
+from deblur_cli.benchmark import bench_plan as plan_module
 from deblur_cli.benchmark.compare import read_report
 from deblur_cli.benchmark.journal import FILE_NAME, Journal
 from deblur_cli.commands import bench_work
 from deblur_cli.errors import InputError
+from deblur_cli.system import claims
 from deblur_cli.weights import ModelEntry
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from photo_folders import photo, tree
 from PIL import Image
+from support.photo_folders import photo, tree
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
-from deblur_cli.atomic import host
 from deblur_cli.errors import BackendError
 from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.system.atomic import host
+from deblur_cli.system.hashing import hash_file
 
 
 class InvertingBackend:
@@ -321,7 +322,7 @@ def test_a_file_takes_the_place_of_the_expert_in_a_model_with_a_flow(deblur, loa
     Path("b.pth").write_bytes(b"weights")
     both = ("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "flow")
     report = json.loads("\n".join(deblur(*both, "--json")[1]))
-    assert report["model"] == {"name": "flow", "weights": {"expert": weights.hash_file(Path("b.pth"))}}
+    assert report["model"] == {"name": "flow", "weights": {"expert": hash_file(Path("b.pth"))}}
     assert loaded == [("flow", None, None, Path("b.pth"))]
     assert deblur("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "other")[0] == 2
     monkeypatch.setenv("DEBLUR_EXPERT", "b.pth")

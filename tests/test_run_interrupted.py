@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from deblur_process import run_python, start_waiting
-from photo_folders import photo, tree
 from PIL import Image
+from support.deblur_process import run_python, start_waiting
+from support.photo_folders import photo, tree
 
 
 @pytest.fixture(autouse=True)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import test_run
-from photo_folders import photo, tree
+from support.photo_folders import photo, tree
 from test_run import broken
 
-from deblur_cli import claims
-from deblur_cli.atomic import host
+from deblur_cli.batch.stamp import stamped
 from deblur_cli.image_io import read_stamp
-from deblur_cli.recipe import stamped
-from deblur_cli.weights import hash_file
+from deblur_cli.system import claims
+from deblur_cli.system.atomic import host
+from deblur_cli.system.hashing import hash_file
 
 deblur, _inverting_network = test_run.deblur, test_run._inverting_network
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nafnet_reference import NAFNet32
 from PIL import Image
+from support.nafnet_reference import NAFNet32
 
 pytestmark = pytest.mark.slow
 

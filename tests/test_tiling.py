@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deblur_cli.tiling import Tiling, tile_grid
+from deblur_cli.restoration.tiling import Tiling, tile_grid
 
 TILING = Tiling(size=96, context=16, feather=8, multiple_of=8)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from training_factory import write_pictures
+from support.training_factory import write_pictures
 
 from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
@@ -18,7 +18,7 @@ from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training import loop
-from deblur_cli.training.datasets import read_training_data
+from deblur_cli.training.folder import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
 from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.patch_pool import PatchPool
@@ -33,7 +33,7 @@ from deblur_cli.training.recipe import (
     read_common_recipe,
     read_recipe,
 )
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 from deblur_cli.weights import find_model
 
 RECIPE = """
@@ -304,9 +304,9 @@ def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path,
     found = read_training_data(data, chosen.data)
 
     def first() -> tuple[torch.Tensor, torch.Tensor]:
-        luck = Luck.seeded(5, torch.device("cpu"))
-        sources = found.sources(chosen.data, chosen.synthesis, luck)
-        return next(PatchPool(sources, chosen.data, 32, luck).batches(4))
+        generators = Generators.seeded(5, torch.device("cpu"))
+        sources = found.sources(chosen.data, chosen.synthesis, generators)
+        return next(PatchPool(sources, chosen.data, 32, generators).batches(4))
 
     blurry, sharp = first()
     assert blurry.shape == sharp.shape == (4, 3, 32, 32)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from deblur_cli.errors import InputError
 from deblur_cli.training.blur_synthesis import SynthesisConfig
-from deblur_cli.training.datasets import TrainingData, read_training_data
+from deblur_cli.training.folder import TrainingData, read_training_data
 from deblur_cli.training.recipe import DataConfig
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
 
 CONFIG = DataConfig(held_out_pairs=2, held_out_photos=4, max_frames=3, soft_share=0.0)
@@ -37,7 +37,7 @@ def read(root: Path) -> TrainingData:
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     found = read(tmp_path)
     with pytest.raises(InputError, match="no training pictures"):
-        found.sources(CONFIG, SynthesisConfig(), Luck.seeded(0, torch.device("cpu")))
+        found.sources(CONFIG, SynthesisConfig(), Generators.seeded(0, torch.device("cpu")))
     with pytest.raises(InputError, match="no pictures to validate on"):
         found.held_out()
 
@@ -128,7 +128,7 @@ def test_averaged_frames_and_real_pairs_get_the_noise_of_a_camera_by_their_share
     config = dataclasses.replace(CONFIG, min_frames=3, **shares)
 
     def draw(share: float) -> tuple[torch.Tensor, ...]:
-        ((_, source),) = read(tmp_path).sources(config, camera_of(share), Luck.seeded(1, torch.device("cpu")))
+        ((_, source),) = read(tmp_path).sources(config, camera_of(share), Generators.seeded(1, torch.device("cpu")))
         return source.draw(8, 48)
 
     blurry, sharp = draw(1.0)
@@ -149,5 +149,5 @@ def test_photos_too_small_for_a_patch_are_left_out_where_the_recipe_says_so(tmp_
     for enlarged, levels_seen in ((False, {1}), (True, {0, 1})):
         config = dataclasses.replace(CONFIG, held_out_photos=0, min_scale=1.0, enlarge_photos=enlarged)
         found = read_training_data(tmp_path, config)
-        ((_, source),) = found.sources(config, plain, Luck.seeded(0, torch.device("cpu")))
+        ((_, source),) = found.sources(config, plain, Generators.seeded(0, torch.device("cpu")))
         assert {round(float(sharp.mean())) for sharp in source.draw(16, 100)[1]} == levels_seen

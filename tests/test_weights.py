@@ -5,8 +5,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from deblur_process import call, run_python
-from hub_user import stay_offline
+from support.deblur_process import call, run_python
+from support.hub_user import stay_offline
 from test_app import HEAVY, PROBE, count_modules
 from test_weights_manifest import BYTES, COMMIT, MODEL, SHA256
 

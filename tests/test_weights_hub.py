@@ -12,9 +12,9 @@ import sys
 import time
 
 import pytest
-from deblur_process import call
-from hub_server import REPOSITORY, REVISION, Answer, serve_hub
-from hub_user import use_empty_home, use_server
+from support.deblur_process import call
+from support.hub_server import REPOSITORY, REVISION, Answer, serve_hub
+from support.hub_user import use_empty_home, use_server
 
 from deblur_cli import weights
 from deblur_cli.app import run_app

@@ -7,7 +7,7 @@ import tomllib
 import zipfile
 
 import pytest
-from hub_user import stay_offline
+from support.hub_user import stay_offline
 
 from deblur_cli import weights
 from deblur_cli.commands.options import DEFAULT_MODEL

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.windows import blend_windows, lay_windows, place_windows, stack_windows
+from deblur_cli.restoration.windows import blend_windows, lay_windows, place_windows, stack_windows
 
 SIZES = [(64, 64), (96, 160), (90, 161), (40, 200), (7, 5)]
 

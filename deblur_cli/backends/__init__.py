@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from deblur_cli import weights
-from deblur_cli.backends.contract import Backend
 from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.foreign import load_foreign
-from deblur_cli.devices import find_device
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.model_spec import ModelSpec, takes_expert
+from deblur_cli.restoration.contract import Backend
+from deblur_cli.system.devices import find_device
+from deblur_cli.weights.model_spec import ModelSpec, takes_expert
 
 __all__ = ["Backend", "load_file", "load_model"]
 
@@ -83,7 +83,7 @@ def _load_dual_expert(request: _Request) -> Backend:
 
 
 def _load_deblurdiff(request: _Request) -> Backend:
-    from deblur_cli.backends.deblurdiff import load_deblurdiff  # diffusers and transformers take seconds
+    from deblur_cli.backends.diffusion import load_deblurdiff  # diffusers and transformers take seconds
 
     return load_deblurdiff(request.entry, request.device, request.dtype, request.settings["steps"])
 

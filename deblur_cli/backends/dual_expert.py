@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deblur_cli import guard
 from deblur_cli.backends.careful import Careful
-from deblur_cli.backends.contract import Backend, Order, Pixels
 from deblur_cli.backends.passes import Passes
-from deblur_cli.backends.tiled_codec import Canvas, Source, TiledCodec
+from deblur_cli.backends.tiled_codec import Canvas, CodecSource, TiledCodec
 from deblur_cli.errors import PhotoError
-from deblur_cli.fixed_windows import cover
-from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
-from deblur_cli.rectified_flow import Field, renoise, sample_euler, start
-from deblur_cli.tiling import Tiling
-from deblur_cli.windows import blend_windows, stack_windows
+from deblur_cli.restoration import guard
+from deblur_cli.restoration.contract import Backend, Order, Pixels
+from deblur_cli.restoration.fixed_windows import cover
+from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.restoration.windows import blend_windows, stack_windows
+from deblur_cli.sampling.rectified_flow import Field, renoise, sample_euler, start
+from deblur_cli.weights.flow_settings import FlowSettings
 
 _GRID = 2  # latents: what the sides of every canvas are multiples of
 _SHARED = 4  # latents that neighbouring windows share at least: 32 pixels to fade from one into the other
@@ -103,9 +103,9 @@ class DualExpertBackend:
     def _find_residual(self, work: "_Work") -> Tensor:
         """(3, H, W): the decoded difference between both ends of the path, guarded."""
         canvas, tile = self._lay_canvas(work), work.order.tile
-        source = Source(work.estimate.numpy())
+        source = CodecSource(work.estimate.numpy())
         z_s = self._codec.encode(source, canvas, tile, work.passes)
-        z_y = self._codec.encode(Source(work.blurry), canvas, tile, work.passes) if self._sees_blurry else None
+        z_y = self._codec.encode(CodecSource(work.blurry), canvas, tile, work.passes) if self._sees_blurry else None
         x_0 = start(z_s, self._draw_noise(z_s, work.order.seed), self.settings.start_noise)
         x_1 = sample_euler(self._build_field(work, z_y), x_0, self.settings.steps)
         residual = self._codec.decode(x_1 - z_s, source, tile, work.passes)
@@ -115,10 +115,10 @@ class DualExpertBackend:
         """(3, H, W): what leads to the photo that an unadapted base makes of the estimate; nothing guards it."""
         assert self.settings.generic_noise is not None
         canvas, tile, sigma = self._lay_canvas(work), work.order.tile, self.settings.generic_noise
-        z_s = self._codec.encode(Source(work.estimate.numpy()), canvas, tile, work.passes)
+        z_s = self._codec.encode(CodecSource(work.estimate.numpy()), canvas, tile, work.passes)
         x_t = renoise(z_s, self._draw_noise(z_s, work.order.seed), sigma)
         x_1 = sample_euler(self._build_field(work, None), x_t, self.settings.steps, begin=1 - sigma)
-        grey = Source(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
+        grey = CodecSource(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
         z_g = self._codec.encode(grey, canvas, tile, work.passes)
         painted = self._codec.decode(x_1 - z_g, grey, tile, work.passes).add_(_GREY)
         return _check_finite(painted.sub_(work.estimate.permute(2, 0, 1)))
@@ -161,7 +161,7 @@ class DualExpertBackend:
         if self.settings.keep_low:
             guard.remove_low(residual)
         if self.settings.guard:
-            faulty |= guard.find_mosaics(Source(work.blurry).cut, self._look_at(residual, work), residual)
+            faulty |= guard.find_mosaics(CodecSource(work.blurry).cut, self._look_at(residual, work), residual)
         if bool(faulty.any()):
             guard.fall_back(residual, faulty)
             work.order.watch.on_event(f"the flow invented colours or lost its way: {guard.describe(faulty)}")
@@ -169,7 +169,7 @@ class DualExpertBackend:
 
     def _look_at(self, residual: Tensor, work: "_Work") -> guard.Look:
         """Cuts from the photo as it would be written."""
-        before, change = Source(work.estimate.numpy()), Source(residual.permute(1, 2, 0).numpy())
+        before, change = CodecSource(work.estimate.numpy()), CodecSource(residual.permute(1, 2, 0).numpy())
         return lambda rows, columns: before.cut(rows, columns) + self.settings.strength * change.cut(rows, columns)
 
 

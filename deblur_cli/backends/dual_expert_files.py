@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from deblur_cli import weights
-from deblur_cli.backends.contract import Backend
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
 from deblur_cli.backends.expert import choose_dtype, load_expert
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
@@ -15,8 +14,10 @@ from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
-from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
+from deblur_cli.restoration.contract import Backend
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.store import expected_sha256
 
 _ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
@@ -100,7 +101,7 @@ def _read_parents(path: Path) -> Mapping[str, Any]:
 
 
 def _hash(file: weights.WeightsFile, path: Path) -> str:
-    return expected_sha256(file) or weights.hash_file(path)
+    return expected_sha256(file) or hash_file(path)
 
 
 def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dtype) -> FlowTransformer:

@@ -12,16 +12,17 @@ from torch import Tensor
 from deblur_cli import weights
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_once
-from deblur_cli.devices import find_dtype
 from deblur_cli.errors import BackendError, WeightsError
-from deblur_cli.fixed_windows import Windows
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet
 from deblur_cli.networks.experts import EXPERTS, build_expert
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.nafnet import NAFNet
 from deblur_cli.networks.needs import FEATHER
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.fixed_windows import Windows
+from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.system.devices import find_dtype
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.store import expected_sha256
 
 ResidualNetwork = DenseUNet | NAFNet | Maxim | DeconvolvingExpert
@@ -80,7 +81,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
     alone = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     network: ResidualNetwork = alone
     if "blend" in entry.files:
-        sha256 = expected_sha256(entry.files["expert"]) or weights.hash_file(path)
+        sha256 = expected_sha256(entry.files["expert"]) or hash_file(path)
         network = _add_blend(alone, weights.fetch(entry.files["blend"]), sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     return ExpertBackend(entry.name, network, device, choose_dtype(dtype, device, entry.dtypes), tiling)

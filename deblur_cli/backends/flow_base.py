@@ -18,7 +18,7 @@ from deblur_cli.checkpoint import check_tensors, limited_by, read_content, read_
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.networks.residual_codec import STRIDE
-from deblur_cli.weights import hash_file
+from deblur_cli.system.hashing import hash_file
 
 PROMPT_HINT = "deblur train prompt --pipeline FOLDER --out prompt.safetensors makes one"
 
@@ -88,7 +88,7 @@ def load_base(
     Raises:
         WeightsError: the weights are missing, damaged or do not fit, or the base does not work in this window.
     """
-    config = read_config(files, window)
+    config = read_base_config(files, window)
     with blaming(files.place), limited_by(*files.weights), torch.device("meta"):
         network = FlowTransformer(config)
     network.to(dtype).to_empty(device=device)
@@ -109,7 +109,7 @@ def load_prompt(network: FlowTransformer, path: Path) -> None:
         network.set_prompt(tensors["prompt"], tensors.get("pooled"))
 
 
-def read_config(files: BaseFiles, window: int | None = None) -> FlowTransformerConfig:
+def read_base_config(files: BaseFiles, window: int | None = None) -> FlowTransformerConfig:
     """The shape of a base.
 
     Args:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deblur_cli.backends.expert import choose_dtype
 from deblur_cli.checkpoint import check_tensors, read_content
 from deblur_cli.errors import BackendError, WeightsError
-from deblur_cli.tiling import Tiling
+from deblur_cli.restoration.tiling import Tiling
 
 if TYPE_CHECKING:
     from types import ModuleType

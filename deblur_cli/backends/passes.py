@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from deblur_cli.backends.contract import Stopped, Watch
+from deblur_cli.restoration.contract import Stopped, Watch
 
 Portion = TypeVar("Portion")
 

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from deblur_cli.backends.careful import Careful
-from deblur_cli.backends.contract import Pixels
 from deblur_cli.backends.passes import Passes
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
+from deblur_cli.restoration.contract import Pixels
 
 _SMALLEST = 8  # latents: a tile that cannot be smaller than its context still moves forward by so many
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class CodecSource:
     """A photo to cut from, (H, W, 3): uint8 or uint16, or floats that stay as they are."""
 
     pixels: Pixels
@@ -97,7 +97,7 @@ class TiledCodec(Careful[ResidualCodec]):
         self.context = find_context(codec.config)
         self.device = device
 
-    def encode(self, source: Source, canvas: Canvas, tile: int, passes: Passes) -> Tensor:
+    def encode(self, source: CodecSource, canvas: Canvas, tile: int, passes: Passes) -> Tensor:
         """(1, C, h, w), float32, on the device: latents of the canvas, in tiles of at most `tile` pixels."""
         latents = torch.empty(1, self.channels, canvas.height, canvas.width, device=self.device)
         for rows, columns in passes.over(self._cut(canvas, tile)):
@@ -105,7 +105,7 @@ class TiledCodec(Careful[ResidualCodec]):
             latents[..., rows.kept, columns.kept] = piece[..., rows.inside(), columns.inside()]
         return latents
 
-    def decode(self, difference: Tensor, source: Source, tile: int, passes: Passes) -> Tensor:
+    def decode(self, difference: Tensor, source: CodecSource, tile: int, passes: Passes) -> Tensor:
         """(3, H, W), float32, on the CPU: what to add to a photo, from the difference of latents (1, C, h, w)."""
         residual = torch.empty(3, *source.pixels.shape[:2])
         for rows, columns in passes.over(self._cut(Canvas(*difference.shape[2:]), tile)):
@@ -127,7 +127,7 @@ class TiledCodec(Careful[ResidualCodec]):
         columns = list(_cut_axis(canvas.width, most, self.context))
         return [(row, column) for row in _cut_axis(canvas.height, most, self.context) for column in columns]
 
-    def _cut_pixels(self, source: Source, rows: _Span, columns: _Span) -> Tensor:
+    def _cut_pixels(self, source: CodecSource, rows: _Span, columns: _Span) -> Tensor:
         pixels = source.cut(rows.pixels, columns.pixels)[None].to(self.device)
         return pixels.contiguous(memory_format=torch.channels_last)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Download:
     """What a user needs to know to get a data set."""
 
     title: str
@@ -15,31 +15,31 @@ class Source:
 
 
 SOURCES = {
-    "gopro": Source(
+    "gopro": Download(
         "GoPro (Nah et al. 2017)",
         "https://seungjunnah.github.io/Datasets/gopro",
         "CC BY 4.0",
         "test/SEQUENCE/{blur,blur_gamma,sharp}/NAME.png",
     ),
-    "hide": Source(
+    "hide": Download(
         "HIDE (Shen et al. 2019)",
         "https://github.com/joanshen0508/HA_deblur",
         "as its page says",
         "test/…/NAME.png beside GT/NAME.png",
     ),
-    "realblur": Source(
+    "realblur": Download(
         "RealBlur-J/-R (Rim et al. 2020)",
         "https://github.com/rimchang/RealBlur",
         "CC BY 4.0",
         "RealBlur_J_test_list.txt beside the folders that its lines name",
     ),
-    "koehler": Source(
+    "koehler": Download(
         "Köhler et al. 2012",
         "http://people.kyb.tuebingen.mpg.de/rolfk/BenchmarkECCV2012",
         "as its page says",
         "Blurry1_1.png … beside Image1/Kernel1/GroundTruth1_1_1.png …",
     ),
-    "rwbi": Source(
+    "rwbi": Download(
         "RWBI (Zhang et al. 2020)",
         "https://github.com/HDCVLab/Deblurring-by-Realistic-Blurring",
         "as its page says",

@@ -12,7 +12,7 @@ from deblur_cli.benchmark.statistics import PairedDifference, paired_bootstrap
 from deblur_cli.errors import InputError
 
 Limits = Mapping[str, float]  # metric -> smallest allowed improvement
-_FEWEST = 5  # fewer photos that agree by luck are no rare thing, and an interval of so few does not tell
+_FEWEST = 5  # fewer photos that agree by generators are no rare thing, and an interval of so few does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def find_crossed(changes: Sequence[Change], limits: Limits) -> list[Change]:
     return [change for change in changes if change.improvement < limits.get(change.metric, -math.inf)]
 
 
-def find_gaps(
+def find_differences(
     before: BenchmarkReport, after: BenchmarkReport, limits: Limits, *, models: tuple[str, str] | None = None
 ) -> list[str]:
     """A line for each model, data set and limited metric with photos that only `before` has a score of.

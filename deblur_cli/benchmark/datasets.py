@@ -10,7 +10,7 @@ from pathlib import Path
 from deblur_cli.benchmark.catalogue import explain_missing
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import find_format, probe_size
-from deblur_cli.inputs import natural_key
+from deblur_cli.system.folders import natural_key
 
 _BLURRY_FOLDERS = ("blurry", "blur", "input")
 _SHARP_FOLDERS = ("sharp", "gt", "target")
@@ -47,7 +47,7 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class PairSearch:
     """How folders are read."""
 
     allow_missing: bool = False  # leave out what has no partner instead of refusing
@@ -55,7 +55,7 @@ class Search:
     self_truth: bool = False  # sharp photos: each is its own truth, to see what a model harms
 
 
-def find_datasets(roots: Sequence[Path], search: Search, limit: int | None = None) -> list[Dataset]:
+def find_datasets(roots: Sequence[Path], search: PairSearch, limit: int | None = None) -> list[Dataset]:
     """The data sets at these places, their names made unique, cut to the first `limit` pairs each.
 
     Raises:
@@ -72,7 +72,7 @@ def find_datasets(roots: Sequence[Path], search: Search, limit: int | None = Non
     return found
 
 
-def find_dataset(root: Path, search: Search) -> Dataset:
+def find_dataset(root: Path, search: PairSearch) -> Dataset:
     """The data set at one place.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_pair(blurry: Path, truth: Path) -> None:
         raise InputError(f"{blurry} is {width}x{height} but its truth {truth} is {truth_width}x{truth_height}")
 
 
-def _recognise(root: Path, search: Search) -> Dataset | None:
+def _recognise(root: Path, search: PairSearch) -> Dataset | None:
     """The first layout that fits, the most particular first."""
     if search.self_truth:
         return _find_self(root)
@@ -113,7 +113,7 @@ def _recognise(root: Path, search: Search) -> Dataset | None:
     return next((dataset for layout in layouts if (dataset := layout(root, search))), None)
 
 
-def _find_gopro(root: Path, search: Search) -> Dataset | None:
+def _find_gopro(root: Path, search: PairSearch) -> Dataset | None:
     """`test/SEQ/{blur,blur_gamma,sharp}`, or the `test` folder itself."""
     base = root / "test" if (root / "test").is_dir() else root
     named_so = base.name == "test" or all(folder.name.startswith("GOPR") for folder in _folders(base))
@@ -126,7 +126,7 @@ def _find_gopro(root: Path, search: Search) -> Dataset | None:
     return _pair("gopro", base, blurry, sharp, search)
 
 
-def _find_hide(root: Path, search: Search) -> Dataset | None:
+def _find_hide(root: Path, search: PairSearch) -> Dataset | None:
     """`test/` (with its two sub-folders) beside `GT/`, which holds the truths of all splits by file name."""
     if not ((root / "test").is_dir() and (root / "GT").is_dir()):
         return None
@@ -136,7 +136,7 @@ def _find_hide(root: Path, search: Search) -> Dataset | None:
     return _pair("hide", root, blurry, needed, search)
 
 
-def _find_realblur(root: Path, search: Search) -> Dataset | None:
+def _find_realblur(root: Path, search: PairSearch) -> Dataset | None:
     """The authors' test list, named or lying in the folder: lines of `…/gt/gt_1.png …/blur/blur_1.png`."""
     lists = [root] if root.is_file() else sorted(root.glob("RealBlur_[JR]_test_list.txt"))
     if not lists or lists[0].suffix != ".txt":
@@ -151,7 +151,7 @@ def _find_realblur(root: Path, search: Search) -> Dataset | None:
     return replace(dataset, protocol="realblur")
 
 
-def _find_koehler(root: Path, search: Search) -> Dataset | None:
+def _find_koehler(root: Path, search: PairSearch) -> Dataset | None:
     """`Blurry1_1.png` … and `Image1/Kernel1/GroundTruth1_1_1.png` …; any frame of the trajectory may match."""
     folder = root / "BlurryImages" if (root / "BlurryImages").is_dir() else root
     shots = [path for path in _photos(folder) if _KOEHLER_SHOT.fullmatch(path.stem)]
@@ -167,7 +167,7 @@ def _find_koehler(root: Path, search: Search) -> Dataset | None:
     return Dataset("", "koehler", root, tuple(pairs), "koehler", remarks)
 
 
-def _find_pairs(root: Path, search: Search) -> Dataset | None:
+def _find_pairs(root: Path, search: PairSearch) -> Dataset | None:
     """`blurry/`, `blur/` or `input/` beside `sharp/`, `gt/` or `target/`, each with or without sub-folders."""
     blurry = next((root / name for name in _BLURRY_FOLDERS if (root / name).is_dir()), None)
     sharp = next((root / name for name in _SHARP_FOLDERS if (root / name).is_dir()), None)
@@ -176,7 +176,7 @@ def _find_pairs(root: Path, search: Search) -> Dataset | None:
     return _pair("pairs", root, _index(blurry, blurry), _index(sharp, sharp), search)
 
 
-def _find_plain(root: Path, search: Search) -> Dataset | None:
+def _find_plain(root: Path, search: PairSearch) -> Dataset | None:
     """Photos without truth, RWBI among them."""
     pairs = tuple(Pair(path.name, path, ()) for path in _photos(root))
     return Dataset("", "plain", root, pairs) if pairs else None
@@ -187,7 +187,7 @@ def _find_self(root: Path) -> Dataset | None:
     return Dataset("", "self", root, pairs) if pairs else None
 
 
-def _pair(layout: str, root: Path, blurry: dict[str, Path], sharp: dict[str, Path], search: Search) -> Dataset:
+def _pair(layout: str, root: Path, blurry: dict[str, Path], sharp: dict[str, Path], search: PairSearch) -> Dataset:
     """Partners by key, in natural order."""
     lonely = sorted(blurry.keys() - sharp.keys(), key=natural_key)
     unused = sorted(sharp.keys() - blurry.keys(), key=natural_key)
@@ -200,7 +200,7 @@ def _pair(layout: str, root: Path, blurry: dict[str, Path], sharp: dict[str, Pat
 
 
 def _refuse_or_remark(
-    layout: str, root: Path, lonely: Sequence[str], unused: Sequence[str], search: Search
+    layout: str, root: Path, lonely: Sequence[str], unused: Sequence[str], search: PairSearch
 ) -> tuple[str, ...]:
     parts = [
         f"{len(names)} {what} ({_shorten(names)})"
@@ -265,7 +265,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _explain_unknown(root: Path, search: Search) -> str:
+def _explain_unknown(root: Path, search: PairSearch) -> str:
     inside = [folder for folder in _folders(root) if _recognise(folder, replace(search, allow_missing=True))]
     if inside:
         names = " ".join(os.fspath(folder) for folder in inside)

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deblur_cli.atomic import whole_file
+from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.datasets import Dataset, Pair
-from deblur_cli.benchmark.plan import Plan
+from deblur_cli.benchmark.measuring import Load
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
 from deblur_cli.benchmark.report_files import write_text
 from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
 from deblur_cli.benchmark.statistics import spread_over
-from deblur_cli.benchmark.work import Load
 from deblur_cli.errors import InputError, PhotoError
-from deblur_cli.metrics.sample import Pixels, to_8bit
+from deblur_cli.metrics.sample import Rgb, to_8bit
+from deblur_cli.system.atomic import whole_file
 
 _INDEX = "images/kept.json"  # picture -> key of the score it belongs to
 Keys = Mapping[tuple[str, str, str], str]  # (data set, model, image) -> key in the journal
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def keep_pictures(
-    plan: Plan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None], load: Load
+    plan: BenchPlan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None], load: Load
 ) -> None:
     """Make the pictures that are not there yet; one model is in memory at a time.
 
@@ -73,7 +73,7 @@ def drop_outdated(folder: Path, keys: Keys) -> None:
             (folder / place).unlink(missing_ok=True)
 
 
-def list_pictures(plan: Plan, report: BenchmarkReport, keys: Keys, most: int) -> Iterator[Wanted]:
+def list_pictures(plan: BenchPlan, report: BenchmarkReport, keys: Keys, most: int) -> Iterator[Wanted]:
     """Every picture of at most `most` photos per data set: the truth, the photo as taken, each model's answer."""
     for model in (SHARP, *plan.rows):
         for dataset in plan.datasets:
@@ -93,7 +93,7 @@ def choose_photos(dataset: Dataset, report: BenchmarkReport, most: int) -> list[
     return [pair for pair in dataset.pairs if pair.image in names]
 
 
-def _load(plan: Plan, model: str, load: Load) -> Restorer:
+def _load(plan: BenchPlan, model: str, load: Load) -> Restorer:
     options = plan.options
     backend = load(model, device=options.devices[0], dtype=options.dtype)
     return Restorer(backend, options.tile, options.seed, warm=True)
@@ -116,7 +116,7 @@ def _make_room(path: Path, *, is_ours: bool) -> None:
     path.unlink(missing_ok=True)
 
 
-def _make(picture: Wanted, restorer: Restorer | None) -> Pixels:
+def _make(picture: Wanted, restorer: Restorer | None) -> Rgb:
     photos = read_pair(picture.pair)
     if restorer is not None:
         return restorer(photos.blurry).pixels

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deblur_cli import __version__
+from deblur_cli.benchmark.bench_plan import BenchPlan, protocol_of
 from deblur_cli.benchmark.datasets import Dataset, Pair
-from deblur_cli.benchmark.plan import Plan, protocol_of
 from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_row
-from deblur_cli.devices import find_device, find_dtype
 from deblur_cli.errors import InputError
-from deblur_cli.weights import hash_file
+from deblur_cli.system.devices import find_device, find_dtype
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.version import __version__
 
 FILE_NAME = "records.jsonl"
 _DEVICE = re.compile(r"|(cpu|cuda|mps)(:\d+)?")
@@ -63,7 +63,7 @@ class Journal:
                 stream.write(_to_line(record))
 
 
-def make_key(plan: Plan, dataset: Dataset, model: str, pair: Pair) -> str:
+def make_key(plan: BenchPlan, dataset: Dataset, model: str, pair: Pair) -> str:
     """Hash of everything that a score depends on: the files' bytes, the weights, the options, this version.
 
     Scores depend on the number format and seconds on the kind of device, so what `auto` stands for on this machine

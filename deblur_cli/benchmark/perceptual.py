@@ -9,7 +9,8 @@ from deblur_cli import weights
 from deblur_cli.checkpoint import read_content
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics.sample import Pixels8, Sample, to_float
-from deblur_cli.networks.lpips import Lpips, Network
+from deblur_cli.networks.lpips import Backbone, Lpips
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.manifest import read_shipped_manifest
 
 _VGG = "vgg16-397923af.pth"  # 528 MB, too big to ship
@@ -32,7 +33,7 @@ class LpipsMetric:
         return float(self._network(restored, sharp))
 
 
-def load_lpips(network: Network, device: torch.device | str = "cpu") -> LpipsMetric:
+def load_lpips(network: Backbone, device: torch.device | str = "cpu") -> LpipsMetric:
     """The metric with verified weights.
 
     Raises:
@@ -58,7 +59,7 @@ def _find_vgg() -> Path:
     if not path.is_file():
         address = f"https://download.pytorch.org/models/{_VGG}"
         raise WeightsError(f"LPIPS (vgg) needs {_VGG}: download {address} to {_shorten(path.parent)}")
-    expected, found = Path(_VGG).stem.partition("-")[2], weights.hash_file(path)  # torch's own naming rule
+    expected, found = Path(_VGG).stem.partition("-")[2], hash_file(path)  # torch's own naming rule
     if not found.startswith(expected):
         raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {expected}; download it again")
     return path

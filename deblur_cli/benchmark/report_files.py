@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deblur_cli import claims
-from deblur_cli.atomic import find_leftovers, remove_leftovers, whole_file
 from deblur_cli.benchmark.compare import read_report
 from deblur_cli.benchmark.journal import FILE_NAME
 from deblur_cli.benchmark.page import render_page
 from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.tables import to_csv, to_markdown
 from deblur_cli.errors import InputError
-from deblur_cli.folders import check_writable
-from deblur_cli.weights import hash_file
+from deblur_cli.system import claims
+from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
+from deblur_cli.system.folders import check_writable
+from deblur_cli.system.hashing import hash_file
 
 _FILES = ("report.json", "report.csv", "report.md", "report.html")
 _INDEX = ".deblur-report.json"  # file -> the sha256 that it has, and the one that it had when writing was cut off

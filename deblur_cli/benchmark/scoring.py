@@ -12,15 +12,15 @@ from deblur_cli.benchmark.datasets import Pair
 from deblur_cli.benchmark.journal import Cost
 from deblur_cli.benchmark.perceptual import load_lpips
 from deblur_cli.benchmark.records import Scores
-from deblur_cli.devices import is_out_of_memory
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import read_photo
 from deblur_cli.metrics import Metric, Sample
 from deblur_cli.metrics.alignment import AlignmentError, psnr_koehler
-from deblur_cli.metrics.sample import Pixels
-from deblur_cli.pipeline import restore_image
+from deblur_cli.metrics.sample import Rgb
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.devices import is_out_of_memory
 
-Function = Callable[[Sample], float | None]
+BoundMetric = Callable[[Sample], float | None]
 
 OUT_OF_MEMORY = "out of memory"  # the note of a metric that another try may have a value of
 
@@ -29,15 +29,15 @@ OUT_OF_MEMORY = "out of memory"  # the note of a metric that another try may hav
 class Photos:
     """The pixels of a pair."""
 
-    blurry: Pixels
-    sharp: Pixels | None  # of several truths the first; `pick_truth` reads the others
+    blurry: Rgb
+    sharp: Rgb | None  # of several truths the first; `pick_truth` reads the others
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """A model's answer and what it cost; `seconds` is None for doing nothing."""
 
-    pixels: Pixels
+    pixels: Rgb
     seconds: float | None
     cost: Cost
 
@@ -60,7 +60,7 @@ class Restorer:
         """Where the model runs; metrics are computed there too."""
         return self._backend.device
 
-    def __call__(self, blurry: Pixels) -> Restored:
+    def __call__(self, blurry: Rgb) -> Restored:
         """The photo restored, timed from pixels to pixels.
 
         Raises:
@@ -76,7 +76,7 @@ class Restorer:
         seconds = time.perf_counter() - started
         return Restored(restored, seconds, self._describe_cost())
 
-    def _restore(self, blurry: Pixels) -> Pixels:
+    def _restore(self, blurry: Rgb) -> Rgb:
         return restore_image(blurry, self._backend, tile=self._tile, seed=self._seed)
 
     def _describe_cost(self) -> Cost:
@@ -105,7 +105,7 @@ def read_pair(pair: Pair) -> Photos:
     return Photos(blurry, sharp)
 
 
-def pick_truth(pair: Pair, photos: Photos, restored: Pixels) -> Pixels | None:
+def pick_truth(pair: Pair, photos: Photos, restored: Rgb) -> Rgb | None:
     """Of a trajectory's frames the one that the restored photo is nearest to; frames are read one by one."""
     if len(pair.truths) < 2:
         return photos.sharp
@@ -113,9 +113,9 @@ def pick_truth(pair: Pair, photos: Photos, restored: Pixels) -> Pixels | None:
     return max(frames, key=lambda frame: psnr_koehler(Sample(restored, restored, frame)))
 
 
-def bind_metrics(metrics: Sequence[Metric], device: torch.device | str) -> dict[str, Function]:
+def bind_metrics(metrics: Sequence[Metric], device: torch.device | str) -> dict[str, BoundMetric]:
     """Name -> function, with the weights of those that have some on the device."""
-    functions: dict[str, Function] = {}
+    functions: dict[str, BoundMetric] = {}
     for metric in metrics:
         if metric.network is not None:
             functions[metric.name] = load_lpips(metric.network, device)
@@ -124,7 +124,7 @@ def bind_metrics(metrics: Sequence[Metric], device: torch.device | str) -> dict[
     return functions
 
 
-def score(sample: Sample, functions: Mapping[str, Function]) -> tuple[Scores, str]:
+def score(sample: Sample, functions: Mapping[str, BoundMetric]) -> tuple[Scores, str]:
     """Every metric of one sample, and why some have no value."""
     scores: Scores = {}
     notes = {}
@@ -142,7 +142,7 @@ def score(sample: Sample, functions: Mapping[str, Function]) -> tuple[Scores, st
     return scores, "; ".join(f"{name}: {why}" for name, why in notes.items())
 
 
-def megapixels(pixels: Pixels) -> float:
+def megapixels(pixels: Rgb) -> float:
     """Size of a photo."""
     height, width, _ = pixels.shape
     return float(height * width) / 1e6

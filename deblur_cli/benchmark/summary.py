@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 
 import torch
 
-from deblur_cli import __version__
+from deblur_cli.benchmark.bench_plan import BenchPlan, protocol_of
 from deblur_cli.benchmark.datasets import Dataset
 from deblur_cli.benchmark.journal import Record
-from deblur_cli.benchmark.plan import Plan, protocol_of
 from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, ModelSummary
 from deblur_cli.benchmark.statistics import mean, median
+from deblur_cli.system.version import __version__
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 _LIBRARIES = ("torch", "numpy", "pillow", "pyvips", "opencv-python-headless")
 
 
-def build_report(plan: Plan, records: Sequence[Record], command: str) -> BenchmarkReport:
+def build_report(plan: BenchPlan, records: Sequence[Record], command: str) -> BenchmarkReport:
     """The whole report of a finished run."""
     return BenchmarkReport(
         schema=SCHEMA,
@@ -35,7 +35,7 @@ def build_report(plan: Plan, records: Sequence[Record], command: str) -> Benchma
     )
 
 
-def summarise(plan: Plan, dataset: Dataset, model: str, records: Sequence[Record]) -> ModelSummary:
+def summarise(plan: BenchPlan, dataset: Dataset, model: str, records: Sequence[Record]) -> ModelSummary:
     """One row of the table: means over the photos that have a value, and a note where some have none."""
     rows = [row for row in records if row.score.dataset == dataset.name and row.score.model == model]
     columns = plan.columns[dataset.name]
@@ -59,7 +59,7 @@ def summarise(plan: Plan, dataset: Dataset, model: str, records: Sequence[Record
     )
 
 
-def describe_environment(plan: Plan, records: Sequence[Record]) -> dict[str, Any]:
+def describe_environment(plan: BenchPlan, records: Sequence[Record]) -> dict[str, Any]:
     """What a reader needs to repeat the run; no name of the machine or of its user."""
     options = plan.options
     used = {(row.cost.device, row.cost.dtype) for row in records if row.cost.device}
@@ -104,7 +104,7 @@ def _highest(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _first(values: Iterable[Value | None]) -> Value | None:
+def _first(values: Iterable[_Value | None]) -> _Value | None:
     return next((value for value in values if value is not None), None)
 
 

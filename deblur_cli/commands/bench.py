@@ -136,9 +136,9 @@ def measure(
       0 measured    1 weights or device    2 no data set, unpaired files, bad option
       3 a photo could not be read, the others are measured
     """
-    from deblur_cli.benchmark.datasets import Search
-    from deblur_cli.benchmark.plan import Options, build_plan
-    from deblur_cli.commands.bench_work import Manner, Target, measure_plan
+    from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
+    from deblur_cli.benchmark.datasets import PairSearch
+    from deblur_cli.commands.bench_work import BenchManner, BenchTarget, measure_plan
 
     _check(datasets, limit, tile, save_images)
     check_choice("--dtype", dtype, DTYPES)
@@ -152,9 +152,9 @@ def measure(
         tile=tile,
         seed=seed,
     )
-    search = Search(allow_missing, gamma, self_truth)
-    plan = build_plan(tuple(datasets or ()), options, search, limit)
-    measure_plan(plan, Target(report, save_images, fresh), Manner(as_json, quiet))
+    search = PairSearch(allow_missing, gamma, self_truth)
+    plan = build_bench_plan(tuple(datasets or ()), options, search, limit)
+    measure_plan(plan, BenchTarget(report, save_images, fresh), BenchManner(as_json, quiet))
 
 
 @app.command("compare")
@@ -187,14 +187,14 @@ def compare(
       deblur bench compare old/ new/ --fail-below psnr=-0.05 --fail-below lpips=0
       deblur bench compare run/ run/ --models expert,flow
     """
-    from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_gaps, parse_limits, read_report
+    from deblur_cli.benchmark.compare import compare_reports, find_crossed, find_differences, parse_limits, read_report
     from deblur_cli.benchmark.tables import change_rows
 
     limits = parse_limits(fail_below or [])
     reports, names = (read_report(before), read_report(after)), _two(models)
     changes = compare_reports(*reports, models=names, seed=seed)
     crossed = find_crossed(changes, limits)
-    gaps = find_gaps(*reports, limits, models=names)
+    gaps = find_differences(*reports, limits, models=names)
     if as_json:
         rows = [change.to_dict() for change in changes]
         write_json({"changes": rows, "crossed": len(crossed), "gaps": gaps}, indent=2)

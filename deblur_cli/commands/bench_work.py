@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.backends import Backend, load_model
+from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.gallery import Wanted, drop_outdated, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import Journal, Record
-from deblur_cli.benchmark.plan import Plan
+from deblur_cli.benchmark.measuring import run_plan
 from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.report_files import open_folder, write_report
 from deblur_cli.benchmark.summary import build_report
 from deblur_cli.benchmark.tables import note_lines, summary_rows
-from deblur_cli.benchmark.work import run_plan
 from deblur_cli.commands.bench import show_table
 from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.errors import BatchFailed
-from deblur_cli.model_spec import ModelSpec
+from deblur_cli.weights.model_spec import ModelSpec
 
 _LINE_EVERY = 5.0  # seconds between two plain progress lines
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class BenchTarget:
     """Where the report goes and what is left of an earlier one."""
 
     report: Path | None
@@ -34,14 +34,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class BenchManner:
     """How the run shows itself."""
 
     as_json: bool
     quiet: bool
 
 
-def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
+def measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
     """Run the plan, write its report, show its table.
 
     Raises:
@@ -52,7 +52,7 @@ def measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
         _measure_plan(plan, target, manner)
 
 
-def _measure_plan(plan: Plan, target: Target, manner: Manner) -> None:
+def _measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
     _tell_plan(plan, manner)
     progress = _Progress(plan.total, manner.quiet)
     records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_row)
@@ -99,7 +99,7 @@ class _Progress:
             write_note(f"{self._done}/{self._total}, {score.dataset}, {score.model}, {score.image}")
 
 
-def _tell_plan(plan: Plan, manner: Manner) -> None:
+def _tell_plan(plan: BenchPlan, manner: BenchManner) -> None:
     if manner.quiet:
         return
     for dataset in plan.datasets:
@@ -108,7 +108,7 @@ def _tell_plan(plan: Plan, manner: Manner) -> None:
             write_note(remark)
 
 
-def _show(report: BenchmarkReport, target: Target, manner: Manner) -> None:
+def _show(report: BenchmarkReport, target: BenchTarget, manner: BenchManner) -> None:
 
     if manner.as_json:
         write_json(report.to_dict(), indent=2)

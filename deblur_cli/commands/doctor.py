@@ -9,7 +9,7 @@ from deblur_cli.commands.streams import write_json, write_result
 from deblur_cli.errors import ExitStatus
 
 if TYPE_CHECKING:
-    from deblur_cli.diagnosis import Diagnosis
+    from deblur_cli.commands.doctor_work import Diagnosis
 
 _SCHEMA = 1  # fields are only ever added
 _BYTES = frozenset(("memory", "total", "limit", "available", "size"))
@@ -26,7 +26,7 @@ def doctor(as_object: JsonOption = False) -> None:
 
     Exit status: 0 all that `deblur run` needs is there, 1 something essential is broken.
     """
-    from deblur_cli.diagnosis import diagnose
+    from deblur_cli.commands.doctor_work import diagnose
 
     found = diagnose()
     if as_object:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deblur_cli import __version__
+from deblur_cli.batch.events import Event, Outcome, PhotoFinished, Result
+from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.plan import Plan
+from deblur_cli.batch.stamp import TOOL, Stamp
 from deblur_cli.commands.progress import Display, Meter
 from deblur_cli.commands.streams import write_json, write_result
-from deblur_cli.events import Event, Outcome, PhotoFinished, Result
-from deblur_cli.jobs import Job
-from deblur_cli.plan import Plan
-from deblur_cli.recipe import TOOL, Recipe
+from deblur_cli.system.version import __version__
 
 SCHEMA = 1  # fields are only ever added
 _PROGRESS_EVERY = 2.0  # seconds between two "progress" lines of --jsonl
@@ -23,7 +23,7 @@ _PROGRESS_EVERY = 2.0  # seconds between two "progress" lines of --jsonl
 class Setting:
     """What holds for every photo of a run; device and dtype are empty when no network was needed."""
 
-    recipe: Recipe
+    recipe: Stamp
     tile: int | None
     device: str = ""
     dtype: str = ""
@@ -72,7 +72,7 @@ class JsonReport:
     def end(self, plan: Plan, outcome: Outcome) -> None:
         """The object."""
         results = [describe_result(result, self._setting) for result in all_results(plan, outcome)]
-        summary = summarise(plan, outcome, self._setting)
+        summary = summarise_run(plan, outcome, self._setting)
         write_json({**describe_setting(self._setting), "results": results, "summary": summary}, indent=2)
 
 
@@ -97,7 +97,7 @@ class JsonLinesReport:
 
     def end(self, plan: Plan, outcome: Outcome) -> None:
         """The summary."""
-        write_json({"event": "end", "summary": summarise(plan, outcome, self._setting)})
+        write_json({"event": "end", "summary": summarise_run(plan, outcome, self._setting)})
 
 
 def choose_report(*, as_object: bool, as_lines: bool) -> Report:
@@ -159,7 +159,7 @@ def describe_progress(meter: Meter) -> dict[str, Any]:
     }
 
 
-def summarise(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, Any]:
+def summarise_run(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, Any]:
     """Counts and times; `seconds` is the batch's wall time without loading the model."""
     return {
         "done": len(outcome.done),

@@ -39,9 +39,9 @@ from deblur_cli.commands.options import (
 from deblur_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from deblur_cli.model_spec import ModelSpec
-    from deblur_cli.plan import Plan
-    from deblur_cli.recipe import Recipe
+    from deblur_cli.batch.plan import Plan
+    from deblur_cli.batch.stamp import Stamp
+    from deblur_cli.weights.model_spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +146,17 @@ def run(
     recipe = _build_recipe(target, network)
     plan = _build_plan(sources, target, recipe)
 
-    from deblur_cli.commands.work import Task, show_plan, work
+    from deblur_cli.commands.run_work import RunTask, do_run, show_plan
 
-    task = Task(plan, recipe, network, quality, overwrite, manner)
+    task = RunTask(plan, recipe, network, quality, overwrite, manner)
     if dry_run:
         show_plan(task)
     else:
-        work(task)
+        do_run(task)
 
 
 def _choose_template(name: str | None, suffix: str | None) -> str:
-    from deblur_cli.naming import check_template
+    from deblur_cli.batch.naming import check_template
 
     if name is not None and suffix is not None:
         raise InputError("--name and --suffix exclude each other; put the suffix into the name")
@@ -172,7 +172,7 @@ def _choose_model(
 
     What stands on the command line outdoes what stands in the environment.
     """
-    from deblur_cli.model_spec import ModelSpec
+    from deblur_cli.weights.model_spec import ModelSpec
 
     sources = [context.get_parameter_source(name) for name in ("expert", "model")]
     origins = ["" if source is None else source.name for source in sources]
@@ -215,8 +215,8 @@ def _check_network(
     check_range("--strength", strength, 0, 1)
 
 
-def _build_recipe(target: Target, network: Network) -> "Recipe":
-    from deblur_cli.recipe import Recipe
+def _build_recipe(target: Target, network: Network) -> "Stamp":
+    from deblur_cli.batch.stamp import Stamp
 
     name, hashes, flow = _identify(network)
     options: dict[str, str | int | float] = {"dtype": network.dtype, "seed": network.seed, **flow}
@@ -224,7 +224,7 @@ def _build_recipe(target: Target, network: Network) -> "Recipe":
         options["tile"] = network.tile
     if target.quality is not None:
         options["quality"] = target.quality
-    return Recipe(model=name, weights=hashes, options=options)
+    return Stamp(model=name, weights=hashes, options=options)
 
 
 def _identify(network: Network) -> tuple[str, dict[str, str], dict[str, Any]]:
@@ -234,8 +234,8 @@ def _identify(network: Network) -> tuple[str, dict[str, str], dict[str, Any]]:
         InputError: the model takes no steps, no strength or no other expert, or that one cannot be read.
         WeightsError: an unknown model, or one that is not trained.
     """
-    from deblur_cli.model_spec import takes_expert
     from deblur_cli.weights import find_model
+    from deblur_cli.weights.model_spec import takes_expert
 
     expert = {} if network.expert is None else {"expert": _hash_expert(network.expert)}
     if network.model is None:
@@ -250,7 +250,7 @@ def _identify(network: Network) -> tuple[str, dict[str, str], dict[str, Any]]:
 
 
 def _hash_expert(path: Path) -> str:
-    from deblur_cli.weights import hash_file
+    from deblur_cli.system.hashing import hash_file
 
     try:
         return hash_file(path)
@@ -258,14 +258,14 @@ def _hash_expert(path: Path) -> str:
         raise InputError(f"--expert {path}: {fault.strerror}") from fault
 
 
-def _build_plan(sources: Sources, target: Target, recipe: "Recipe") -> "Plan":
-    from deblur_cli.inputs import Search, find_photos, read_list
-    from deblur_cli.naming import Layout, names_a_file
-    from deblur_cli.plan import build_plan
+def _build_plan(sources: Sources, target: Target, recipe: "Stamp") -> "Plan":
+    from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
+    from deblur_cli.batch.naming import Layout, names_a_file
+    from deblur_cli.batch.plan import build_plan
 
     listed = read_list(sources.files_from) if sources.files_from is not None else []
     output = Path(target.output)
-    found = find_photos(sources.inputs, listed, Search(sources.recursive, output))
+    found = find_photos(sources.inputs, listed, PhotoSearch(sources.recursive, output))
     single = len(found.photos) == 1 and found.photos[0].named
     is_file = names_a_file(target.output, single_file=single)
     layout = Layout(output, is_file, target.file_format, target.name, recipe.model)

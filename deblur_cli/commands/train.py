@@ -12,7 +12,7 @@ from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
 from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
-from deblur_cli.folders import check_writable
+from deblur_cli.system.folders import check_writable
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -67,8 +67,8 @@ def expert(
     Example: deblur train expert --data photos-and-pairs/ --out runs/expert --minutes 90
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
-    from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.expert_task import ExpertTask
+    from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import ExpertRecipe
 
     chosen = choose_recipe(ExpertRecipe, recipe, changes, minutes, seed)
@@ -97,12 +97,12 @@ def blend(
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.blend_task import BlendTask
-    from deblur_cli.training.datasets import read_training_data
-    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.estimates import load_estimator
+    from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import BlendRecipe
 
     chosen = choose_recipe(BlendRecipe, recipe, changes, minutes, seed)
-    frozen = load_expert(expert, run.accelerator.device)
+    frozen = load_estimator(expert, run.accelerator.device)
     run.train(BlendTask(chosen, read_training_data(data, chosen.data), frozen, init))
 
 
@@ -134,12 +134,12 @@ def codec(
     run = open_run(out, init, device, resume=resume, quiet=quiet)
     from deblur_cli.training.anchor import load_anchor
     from deblur_cli.training.codec_task import CodecTask
-    from deblur_cli.training.datasets import read_training_data
-    from deblur_cli.training.estimates import load_expert
+    from deblur_cli.training.estimates import load_estimator
+    from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import CodecRecipe
 
     chosen = choose_recipe(CodecRecipe, recipe, changes, minutes, seed)
-    frozen = load_expert(expert, run.accelerator.device)
+    frozen = load_estimator(expert, run.accelerator.device)
     near = None if anchor is None else load_anchor(anchor, chosen.network.channels)
     run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init, near))
 
@@ -206,14 +206,14 @@ def flow(
         --base deblurflow-sd3.5 --prompt prompt.safetensors --out runs/large
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
-    from deblur_cli.training.bases import load_base
+    from deblur_cli.training.bases import load_frozen_base
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.latents import latent_side
     from deblur_cli.training.recipe import FlowRecipe
 
     chosen = choose_recipe(FlowRecipe, recipe, changes, minutes, seed)
     windows = open_windows(chosen, run, data, codec, expert, latents)
-    frozen = load_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
+    frozen = load_frozen_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
     run.train(FlowTask(chosen, frozen, windows, init))
 
 
@@ -243,9 +243,9 @@ def deblurdiff(
       deblur weights add mine runs/mine/deblurdiff.safetensors --like deblurdiff
     """
     run = open_run(out, init, device, resume=resume, quiet=quiet)
-    from deblur_cli.training.datasets import read_training_data
     from deblur_cli.training.deblurdiff_task import DeblurDiffTask
     from deblur_cli.training.diffusion_base import load_diffusion_base
+    from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import DeblurDiffRecipe
 
     chosen = choose_recipe(DeblurDiffRecipe, recipe, changes, minutes, seed)
@@ -287,7 +287,7 @@ def plot(
 
     Example: deblur train plot runs/expert
     """
-    from deblur_cli.training.plot import write_log_page
+    from deblur_cli.training.curves import write_log_page
 
     write_result(str(write_log_page(run)))
 

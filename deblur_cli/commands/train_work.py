@@ -9,7 +9,7 @@ from deblur_cli.commands.options import check_device
 from deblur_cli.commands.progress import format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import InputError
-from deblur_cli.folders import check_writable
+from deblur_cli.system.folders import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from rich.table import Table
 
-    from deblur_cli.training.latents import Windows
+    from deblur_cli.training.latents import WindowSource
     from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
     from deblur_cli.training.recipe import FlowRecipe, PriorRecipe, Recipe
 
@@ -42,8 +42,8 @@ class Run:
 
     def train(self, task: "Task") -> None:
         """Train, then write the page of the log and say where the weights are."""
+        from deblur_cli.training.curves import write_log_page
         from deblur_cli.training.loop import Training
-        from deblur_cli.training.plot import write_log_page
 
         training = Training(task, self.paths, self.accelerator)
         if self.quiet or not self.accelerator.is_main_process:
@@ -85,15 +85,15 @@ def choose_recipe(
 
 def open_windows(
     recipe: "PriorRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
-) -> "Windows":
+) -> "WindowSource":
     """Everything that windows of latents are made from; the pictures are read only if they must be made."""
-    from deblur_cli.training.datasets import find_training_data
-    from deblur_cli.training.estimates import load_expert
-    from deblur_cli.training.latents import Windows, load_codec
+    from deblur_cli.training.estimates import load_estimator
+    from deblur_cli.training.folder import find_training_data
+    from deblur_cli.training.latents import WindowSource, load_frozen_codec
 
-    return Windows(
-        load_codec(codec),
-        load_expert(expert, run.accelerator.device),
+    return WindowSource(
+        load_frozen_codec(codec),
+        load_estimator(expert, run.accelerator.device),
         find_training_data(data, recipe.data),
         folder or run.paths.folder,
         recipe.data,

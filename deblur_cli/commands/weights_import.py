@@ -24,10 +24,10 @@ def check_convertible(entry: ModelEntry, source: Path) -> None:
     if not source.is_file():
         raise InputError(f"{source}: no such file")
     if entry.backend == "deblurdiff":
-        from deblur_cli.backends.deblurdiff import read_config  # diffusers takes seconds
-        from deblur_cli.conversion.deblurdiff import check_checkpoint
+        from deblur_cli.backends.diffusion import read_pipeline_config  # diffusers takes seconds
+        from deblur_cli.conversion.deblurdiff_file import check_checkpoint
 
-        check_checkpoint(source, read_config(entry))
+        check_checkpoint(source, read_pipeline_config(entry))
     else:
         from deblur_cli.conversion.maxim_file import read_published  # torch takes seconds
 
@@ -48,7 +48,7 @@ def convert_imported(entry: ModelEntry, name: str, path: Path) -> str:
     if entry.backend == "deblurdiff":
         return f"{name}: its first run converts it, once, which takes as much room on the disk again"
     from deblur_cli.conversion.maxim_file import convert_once
-    from deblur_cli.weights import hash_file
+    from deblur_cli.system.hashing import hash_file
 
     converted = convert_once(path)
     return f"{name}: converted to {converted}, sha256 {hash_file(converted)}"

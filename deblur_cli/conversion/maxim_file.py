@@ -24,11 +24,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from deblur_cli.checkpoint import write_whole
-from deblur_cli.conversion.maxim import PUBLISHED, convert, find_name_fault, published_shapes
+from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_name_fault, published_shapes
 from deblur_cli.errors import WeightsError
-from deblur_cli.weights.store import disk_fault, hash_file, recall_hash
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights.store import disk_fault, recall_hash
 
-Shape = tuple[int, ...]
+ArrayShape = tuple[int, ...]
 
 _PREFIX = "opt/target/"  # of the weights in an archive, which may hold the optimizer's state beside them
 _SUFFIX = ".npy"
@@ -151,7 +152,7 @@ def _check_contents(path: Path) -> None:
     _require(whole and size <= _MOST_CONTENTS, "its table of contents is not one that numpy writes")
 
 
-def _read_array(stream: IO[bytes], name: str, shape: Shape) -> Tensor:
+def _read_array(stream: IO[bytes], name: str, shape: ArrayShape) -> Tensor:
     """An array of an archive; what its header says is checked before the numbers are read."""
     _require(npy.read_magic(stream) == (1, 0), f"{name} has a header that numpy does not write for it")
     found, is_fortran, dtype = npy.read_array_header_1_0(stream)  # 65,535 bytes at most
@@ -185,7 +186,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return arrays
 
 
-def _check_names(names: Mapping[str, object]) -> Iterator[tuple[str, Shape]]:
+def _check_names(names: Mapping[str, object]) -> Iterator[tuple[str, ArrayShape]]:
     """Name and shape of every array of the published network, once it is known that the file has just these."""
     wanted = published_shapes()
     fault = find_name_fault(names.keys(), wanted)

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from deblur_cli.image_io import camera
+from deblur_cli.image_io import camera_raw as camera
 from deblur_cli.image_io.faults import BrokenPhotoError
 
 

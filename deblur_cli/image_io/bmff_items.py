@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import BinaryIO
 
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
-from deblur_cli.image_io.limits import MAX_DEPTH, MAX_TABLE, Meter
+from deblur_cli.image_io.limits import MAX_DEPTH, MAX_TABLE, MeteredReader
 
 _CUT = "the file is cut short or damaged; copy it again from its source"
 
@@ -95,7 +95,7 @@ def walk_file(stream: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def boxes(block: bytes) -> list[tuple[bytes, bytes]]:
     """(type, payload) of the boxes in a block."""
-    return [(kind, block[at : at + size]) for kind, at, size in _walk(Meter(block), len(block))]
+    return [(kind, block[at : at + size]) for kind, at, size in _walk(MeteredReader(block), len(block))]
 
 
 def _walk(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:

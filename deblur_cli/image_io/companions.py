@@ -13,7 +13,7 @@ from pathlib import Path
 from deblur_cli.image_io import ifd, jpeg_segments, xml_spans, xmp
 from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
 from deblur_cli.image_io.jpeg_segments import SOI, Content
-from deblur_cli.image_io.limits import Meter
+from deblur_cli.image_io.limits import MeteredReader
 from deblur_cli.image_io.xml_spans import Edit, Element
 
 MPF = b"MPF\0"
@@ -51,7 +51,7 @@ class Tail:
 
 def read_tail(path: Path) -> Tail:
     """Look behind the picture of a JPEG file whose header can be read."""
-    with Meter(path) as stream:
+    with MeteredReader(path) as stream:
         found = jpeg_segments.read_segments(stream).found
     index = next((payload for _, payload in found if payload.startswith(MPF)), None)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -133,7 +133,7 @@ def _lists_previews_only(index: bytes | None) -> bool:
     if not index:
         return False
     try:
-        stream = Meter(index.removeprefix(MPF))
+        stream = MeteredReader(index.removeprefix(MPF))
         layout = ifd.read_layout(stream)
         entry = ifd.read_directory(stream, layout, layout.first).entries[_MP_ENTRY]
         table = ifd.read_value(stream, entry)

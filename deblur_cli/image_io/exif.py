@@ -48,7 +48,9 @@ def read_dpi(exif: bytes | None) -> tuple[float, float] | None:
         return None
 
 
-def parse_dpi(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, unit: int) -> tuple[float, float] | None:
+def parse_dpi(
+    stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory, unit: int
+) -> tuple[float, float] | None:
     """Pixels per inch from the two resolution tags and their unit (2 inch, 3 cm)."""
     found = []
     for tag in (X_RESOLUTION, Y_RESOLUTION):
@@ -124,7 +126,7 @@ def to_rational(dpi: float) -> tuple[int, int]:
     return (int(dpi), 1) if dpi == int(dpi) else (round(dpi * 1000), 1000)
 
 
-def _open_blob(exif: bytes | None) -> tuple[BytesIO, ifd.Layout, ifd.Directory]:
+def _open_blob(exif: bytes | None) -> tuple[BytesIO, ifd.IfdLayout, ifd.Directory]:
     stream = BytesIO(exif or b"")
     layout = ifd.read_layout(stream)
     if layout.big:
@@ -132,7 +134,7 @@ def _open_blob(exif: bytes | None) -> tuple[BytesIO, ifd.Layout, ifd.Directory]:
     return stream, layout, ifd.read_directory(stream, layout, layout.first)
 
 
-def _set_orientation(blob: bytearray, layout: ifd.Layout, directory: ifd.Directory) -> None:
+def _set_orientation(blob: bytearray, layout: ifd.IfdLayout, directory: ifd.Directory) -> None:
     entry = directory.entries.get(ORIENTATION)
     if entry is None or entry.count != 1 or entry.kind not in (ifd.BYTE, ifd.SHORT, ifd.LONG):
         return
@@ -140,7 +142,7 @@ def _set_orientation(blob: bytearray, layout: ifd.Layout, directory: ifd.Directo
     struct.pack_into(layout.order + code, blob, entry.offset, 1)
 
 
-def _read_below(stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory) -> ifd.Directory | None:
+def _read_below(stream: BytesIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> ifd.Directory | None:
     """The Exif directory; None when there is none, or it is damaged."""
     pointer = ifd.read_numbers(stream, layout, directory.entries.get(EXIF_IFD))
     try:
@@ -149,7 +151,9 @@ def _read_below(stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory) -
         return None
 
 
-def _turn_subject(blob: bytearray, stream: BytesIO, layout: ifd.Layout, directory: ifd.Directory, turn: Turn) -> None:
+def _turn_subject(
+    blob: bytearray, stream: BytesIO, layout: ifd.IfdLayout, directory: ifd.Directory, turn: Turn
+) -> None:
     for tag in (SUBJECT_AREA, SUBJECT_LOCATION):
         entry = directory.entries.get(tag)
         numbers = ifd.read_numbers(stream, layout, entry, most=4)

@@ -45,7 +45,7 @@ class _Block:
         return 6 + 12 * (len(self.rows) + len(self.below))
 
 
-def build_blob(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
+def build_blob(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
     """The blob, in the file's byte order; None when the file says nothing beyond its resolution."""
     kept = {
         tag: entry
@@ -59,7 +59,7 @@ def build_blob(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, *
 
 
 def _gather(
-    stream: BinaryIO, layout: ifd.Layout, entries: dict[int, ifd.Entry], notes: list[int], depth: int = 0
+    stream: BinaryIO, layout: ifd.IfdLayout, entries: dict[int, ifd.Entry], notes: list[int], depth: int = 0
 ) -> _Block:
     """Copy a directory and those below it; the offset of a MakerNote is added to `notes`."""
     block = _Block()
@@ -76,7 +76,7 @@ def _gather(
 
 
 def _gather_below(
-    stream: BinaryIO, layout: ifd.Layout, entry: ifd.Entry, notes: list[int], depth: int
+    stream: BinaryIO, layout: ifd.IfdLayout, entry: ifd.Entry, notes: list[int], depth: int
 ) -> _Block | None:
     """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
     if depth > MAX_DEPTH:

@@ -30,7 +30,7 @@ _NUMBER_CODES = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class IfdLayout:
     """Byte order (`<` or `>`), BigTIFF or not, and the offset of IFD0."""
 
     order: str
@@ -63,7 +63,7 @@ class Directory:
     next_position: int
 
 
-def read_layout(stream: BinaryIO) -> Layout:
+def read_layout(stream: BinaryIO) -> IfdLayout:
     """Read the 8 (BigTIFF: 16) header bytes.
 
     Raises:
@@ -76,11 +76,11 @@ def read_layout(stream: BinaryIO) -> Layout:
         raise BrokenPhotoError("its TIFF header is damaged; export the photo again")
     magic, first = struct.unpack(order + "HI", head[2:])
     if magic == 43:
-        return Layout(order, True, struct.unpack(order + "Q", read_exactly(stream, 8))[0])
-    return Layout(order, False, first)
+        return IfdLayout(order, True, struct.unpack(order + "Q", read_exactly(stream, 8))[0])
+    return IfdLayout(order, False, first)
 
 
-def read_directory(stream: BinaryIO, layout: Layout, offset: int) -> Directory:
+def read_directory(stream: BinaryIO, layout: IfdLayout, offset: int) -> Directory:
     """Read the IFD at `offset`; tags whose value lies outside the file are left out.
 
     Raises:
@@ -110,14 +110,14 @@ def read_value(stream: BinaryIO, entry: Entry) -> bytes:
     return read_exactly(stream, entry.size)
 
 
-def read_numbers(stream: BinaryIO, layout: Layout, entry: Entry | None, most: int = 64) -> tuple[int, ...]:
+def read_numbers(stream: BinaryIO, layout: IfdLayout, entry: Entry | None, most: int = 64) -> tuple[int, ...]:
     """The whole numbers of a value; empty when the tag is absent, of another type or of more than `most` numbers."""
     if entry is None or entry.kind not in _NUMBER_CODES or entry.count > most:
         return ()
     return struct.unpack(f"{layout.order}{entry.count}{_NUMBER_CODES[entry.kind]}", read_value(stream, entry))
 
 
-def _parse_entry(block: bytes, position: int, layout: Layout) -> Entry:
+def _parse_entry(block: bytes, position: int, layout: IfdLayout) -> Entry:
     code, room, at = ("HHQ", 8, 12) if layout.big else ("HHI", 4, 8)
     tag, kind, count = struct.unpack(layout.order + code, block[:at])
     inline = TYPE_SIZES.get(kind, 1) * count <= room

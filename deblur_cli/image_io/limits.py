@@ -24,7 +24,7 @@ _SMALL = 1 << 12  # reads up to this size are not worth asking where the file en
 _TOO_MUCH = "its metadata asks for more than this tool's limits allow; export the photo again without it"
 
 
-class Meter(BufferedReader):
+class MeteredReader(BufferedReader):
     """A file that counts what is read, and reads no more than there is: no length in a file is believed."""
 
     def __init__(self, source: "Path | bytes") -> None:
@@ -48,7 +48,7 @@ class Meter(BufferedReader):
         self.spend(size)
         return super().read(size)
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> "MeteredReader":
         return self
 
     def spend(self, count: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from deblur_cli.image_io import exif, photoshop, xmp
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
-from deblur_cli.image_io.limits import Meter
+from deblur_cli.image_io.limits import MeteredReader
 from deblur_cli.image_io.photo import Header, Metadata
 
 _XMP_KEY = b"XML:com.adobe.xmp"
@@ -24,7 +24,7 @@ _COLOUR_ONLY = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _METRES_PER_INCH = 0.0254
 
 
-def read_chunks(stream: Meter) -> Iterator[tuple[bytes, bytes]]:
+def read_chunks(stream: MeteredReader) -> Iterator[tuple[bytes, bytes]]:
     """(type, data) of each chunk up to IEND; without their data those of the picture and of old pixels.
 
     Raises:
@@ -45,7 +45,7 @@ def _is_wanted(kind: bytes) -> bool:
     return kind == b"IHDR" or kind in _ANCILLARY or _is_safe_to_copy(kind)
 
 
-def read_header(stream: Meter) -> Header:
+def read_header(stream: MeteredReader) -> Header:
     """Size, depth and metadata of a PNG.
 
     Raises:
@@ -80,7 +80,7 @@ def _find_left_out(chunks: list[tuple[bytes, bytes]]) -> tuple[str, ...]:
     return (f"its PNG chunks {', '.join(names)}",) if names else ()
 
 
-def read_xmp(stream: Meter) -> bytes | None:
+def read_xmp(stream: MeteredReader) -> bytes | None:
     """The XMP packet alone."""
     return next(
         (_text_value(stream, kind, data) for kind, data in read_chunks(stream) if _text_key(kind, data) == _XMP_KEY),
@@ -95,7 +95,7 @@ def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
     return b"".join([head, *_build_chunks(metadata), coded[stop:]])
 
 
-def _collect(stream: Meter, chunks: list[tuple[bytes, bytes]]) -> Metadata:
+def _collect(stream: MeteredReader, chunks: list[tuple[bytes, bytes]]) -> Metadata:
     fields: dict[str, bytes | None] = {}
     profiles: dict[bytes, bytes] = {}
     comments, carried = [], []
@@ -161,7 +161,7 @@ def _text_key(kind: bytes, data: bytes) -> bytes:
     return data.partition(b"\0")[0] if kind in (b"tEXt", b"zTXt", b"iTXt") else b""
 
 
-def _text_value(stream: Meter, kind: bytes, data: bytes) -> bytes:
+def _text_value(stream: MeteredReader, kind: bytes, data: bytes) -> bytes:
     """The text of a chunk as bytes: Latin-1 in tEXt and zTXt, UTF-8 in iTXt."""
     rest = data.partition(b"\0")[2]
     if kind == b"tEXt":
@@ -172,7 +172,7 @@ def _text_value(stream: Meter, kind: bytes, data: bytes) -> bytes:
     return _inflate(stream, text) if rest[:1] == b"\1" else text
 
 
-def _inflate(stream: Meter, block: bytes) -> bytes:
+def _inflate(stream: MeteredReader, block: bytes) -> bytes:
     """Decompress a chunk; empty when it is damaged.
 
     Raises:

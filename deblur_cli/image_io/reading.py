@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import (
     bmff_container,
-    camera,
     companions,
     exif,
     jpeg_container,
@@ -21,9 +20,10 @@ from deblur_cli.image_io import (
     webp_container,
     xmp,
 )
+from deblur_cli.image_io import camera_raw as camera
 from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
 from deblur_cli.image_io.formats import sniff_format
-from deblur_cli.image_io.limits import Meter
+from deblur_cli.image_io.limits import MeteredReader
 from deblur_cli.image_io.photo import Header, Metadata, Photo
 from deblur_cli.image_io.turning import Turn, compose, turn_packet
 
@@ -36,7 +36,7 @@ MAX_MEGAPIXELS = 500
 _MAX_DPI = 4_000_000  # what PNG and EXIF can both write, in pixels per metre and in thousandths of a pixel per inch
 _DAMAGED = "its header is damaged; copy it again from its source"
 
-_HEADER_READERS: dict[str, Callable[[Meter], Header]] = {
+_HEADER_READERS: dict[str, Callable[[MeteredReader], Header]] = {
     "jpeg": jpeg_container.read_header,
     "png": png_container.read_header,
     "tiff": tiff_container.read_header,
@@ -44,7 +44,7 @@ _HEADER_READERS: dict[str, Callable[[Meter], Header]] = {
     "avif": partial(bmff_container.read_header, file_format="avif"),
     "heif": partial(bmff_container.read_header, file_format="heif"),
 }
-_XMP_READERS: dict[str, Callable[[Meter], bytes | None]] = {
+_XMP_READERS: dict[str, Callable[[MeteredReader], bytes | None]] = {
     "jpeg": jpeg_container.read_xmp,
     "png": png_container.read_xmp,
     "tiff": tiff_container.read_xmp,
@@ -85,7 +85,7 @@ def probe_size(path: Path) -> tuple[int, int]:
 
 def read_stamp(path: Path) -> str | None:
     """The recipe that `write_photo` stamped into a file; None when absent or unreadable. Decodes no pixel."""
-    with suppress(BrokenPhotoError, OSError, *PARSER_FAULTS), Meter(path) as stream:
+    with suppress(BrokenPhotoError, OSError, *PARSER_FAULTS), MeteredReader(path) as stream:
         reader = _XMP_READERS.get(sniff_format(stream.read(32), path) or "")
         return xmp.find_stamp(reader(stream)) if reader else None
     return None
@@ -98,7 +98,7 @@ def read_header(path: Path) -> Header:
         PhotoError: as `read_photo`, as far as the header shows it.
     """
     try:
-        with Meter(path) as stream:
+        with MeteredReader(path) as stream:
             header = _parse_header(stream, path)
     except PARSER_FAULTS as fault:
         raise PhotoError(f"{path}: {_DAMAGED}") from fault
@@ -113,7 +113,7 @@ def read_header(path: Path) -> Header:
     return header
 
 
-def _parse_header(stream: Meter, path: Path) -> Header:
+def _parse_header(stream: MeteredReader, path: Path) -> Header:
     head = stream.read(32)
     if not head:
         raise BrokenPhotoError("the file is empty; copy it again from its source")

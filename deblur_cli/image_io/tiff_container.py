@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from deblur_cli.image_io import exif, exif_builder, ifd, photoshop
 from deblur_cli.image_io.faults import BrokenPhotoError, stream_length
-from deblur_cli.image_io.limits import MAX_PAGES, Meter
+from deblur_cli.image_io.limits import MAX_PAGES, MeteredReader
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 from deblur_cli.image_io.tiff_pieces import Grid, Pieces
 
@@ -74,7 +74,7 @@ def read_xmp(stream: BinaryIO) -> bytes | None:
     return _value(stream, ifd.read_directory(stream, layout, layout.first), XMP)
 
 
-def _read_description(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> dict[int, tuple[int, ...]]:
+def _read_description(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> dict[int, tuple[int, ...]]:
     """The short tags that tell what kind of picture it is."""
     wanted = (
         *(_NEW_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC),
@@ -117,7 +117,7 @@ def _check_channels(numbers: dict[int, tuple[int, ...]], photometric: int) -> No
         raise BrokenPhotoError("a TIFF with more than one extra channel is not supported; flatten it first")
 
 
-def _check_pages(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> None:
+def _check_pages(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> None:
     """Refuse further pages; small previews and masks are not pages."""
     offset, seen = directory.next_offset, {layout.first}
     while offset and offset not in seen and len(seen) < MAX_PAGES:
@@ -130,7 +130,7 @@ def _check_pages(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory)
 
 
 def _find_pieces(
-    stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory, numbers: dict[int, tuple[int, ...]]
+    stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory, numbers: dict[int, tuple[int, ...]]
 ) -> Pieces:
     entries, tiled = directory.entries, _TILE_OFFSETS in directory.entries
     width, height, samples = numbers[_WIDTH][0], numbers[_LENGTH][0], _first(numbers, _SAMPLES, 1)
@@ -153,7 +153,7 @@ def verify_pieces(path: Path) -> None:
     Raises:
         BrokenPhotoError: one is damaged.
     """
-    with Meter(path) as stream:
+    with MeteredReader(path) as stream:
         layout = ifd.read_layout(stream)
         directory = ifd.read_directory(stream, layout, layout.first)
         pieces = _find_pieces(stream, layout, directory, _read_description(stream, layout, directory))
@@ -162,7 +162,7 @@ def verify_pieces(path: Path) -> None:
 
 def read_bare(path: Path) -> bytes:
     """The file as one picture with no tags but those a decoder needs: it must not mind faults in all the others."""
-    with Meter(path) as stream:
+    with MeteredReader(path) as stream:
         layout = ifd.read_layout(stream)
         entries = ifd.read_directory(stream, layout, layout.first).entries
     content = path.read_bytes()
@@ -174,7 +174,7 @@ def read_bare(path: Path) -> bytes:
     return content[:width] + first + content[2 * width :].ljust(place - 2 * width, b"\0") + table
 
 
-def _find_orientation(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> int:
+def _find_orientation(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> int:
     values = ifd.read_numbers(stream, layout, directory.entries.get(exif.ORIENTATION))
     return values[0] if values and 1 <= values[0] <= 8 else 1
 
@@ -184,7 +184,7 @@ def _value(stream: BinaryIO, directory: ifd.Directory, tag: int) -> bytes | None
     return (ifd.read_value(stream, entry) or None) if entry else None
 
 
-def read_words(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> Metadata:
+def read_words(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> Metadata:
     """XMP, IPTC and Photoshop's resources alone: what camera RAW files, too, keep in a TIFF's tags."""
     iptc, others = photoshop.split_resources(_value(stream, directory, PHOTOSHOP) or b"")
     return Metadata(
@@ -194,7 +194,7 @@ def read_words(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -
     )
 
 
-def _collect(stream: BinaryIO, layout: ifd.Layout, directory: ifd.Directory) -> Metadata:
+def _collect(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory) -> Metadata:
     unit = ifd.read_numbers(stream, layout, directory.entries.get(_UNIT))
     return replace(
         read_words(stream, layout, directory),

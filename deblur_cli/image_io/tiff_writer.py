@@ -64,13 +64,13 @@ def check_blob(blob: bytes | None) -> None:
 _Row = tuple[int, int, bytes, bool]  # kind, count, bytes, whether the bytes are already the row's own four
 
 
-def _open_blob(blob: bytes | None) -> tuple[bytes, ifd.Layout, dict[int, _Row]]:
+def _open_blob(blob: bytes | None) -> tuple[bytes, ifd.IfdLayout, dict[int, _Row]]:
     """The file's head, its byte order, and the rows of the blob's IFD0 that stay valid as they are.
 
     A blob that cannot be parsed is an error: a TIFF has no other place for it.
     """
     if blob is None:
-        return b"II*\0" + bytes(4), ifd.Layout("<", False, 0), {}
+        return b"II*\0" + bytes(4), ifd.IfdLayout("<", False, 0), {}
     try:
         stream = BytesIO(blob)
         layout = ifd.read_layout(stream)

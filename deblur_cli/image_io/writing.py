@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import fitting, xmp
-from deblur_cli.image_io.atomic import write_atomically
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.formats import WRITABLE_FORMATS
-from deblur_cli.seal import seal
+from deblur_cli.image_io.replacing import write_atomically
+from deblur_cli.image_io.seal import seal
 
 if TYPE_CHECKING:
     import os

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Pixels = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W, 3), sRGB-encoded
+Rgb = NDArray[np.uint8] | NDArray[np.uint16]  # (H, W, 3), sRGB-encoded
 Pixels8 = NDArray[np.uint8]
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class Sample:
@@ -23,9 +23,7 @@ class Sample:
     16-bit pictures are rounded to 8 bit first: the field's protocols are 8-bit.
     """
 
-    def __init__(
-        self, restored: Pixels, blurry: Pixels, sharp: Pixels | None, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, restored: Rgb, blurry: Rgb, sharp: Rgb | None, device: torch.device | str = "cpu") -> None:
         self.restored = to_8bit(restored)
         self.blurry = self.restored if blurry is restored else to_8bit(blurry)
         self._sharp = None if sharp is None else to_8bit(sharp)
@@ -44,11 +42,11 @@ class Sample:
             raise ValueError("this sample has no truth")
         return self._sharp
 
-    def once(self, compute: "Callable[[Sample], Result]") -> Result:
+    def once(self, compute: "Callable[[Sample], _Result]") -> _Result:
         """The function's value for this sample, computed at most once: metrics share costly parts."""
         if compute not in self._known:
             self._known[compute] = compute(self)
-        value: Result = self._known[compute]
+        value: _Result = self._known[compute]
         return value
 
 
@@ -67,7 +65,7 @@ def sharp_luma(sample: Sample) -> Tensor:
     return luma(sample.sharp, sample.device)
 
 
-def to_8bit(pixels: Pixels) -> Pixels8:
+def to_8bit(pixels: Rgb) -> Pixels8:
     """8-bit pixels; 16-bit ones are rounded to the nearest of the 256 levels (65535 / 255 = 257 exactly).
 
     Raises:

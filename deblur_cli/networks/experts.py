@@ -30,21 +30,21 @@ class Expert(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ExpertKind:
     """An architecture: its module and the dataclass of its shape."""
 
     network: type[nn.Module]
     config: Any  # a class with `from_json`
 
 
-EXPERTS: Mapping[str, Kind] = {
-    "dense_unet": Kind(DenseUNet, DenseUNetConfig),
-    "nafnet": Kind(NAFNet, NAFNetConfig),
-    "maxim": Kind(Maxim, MaximConfig),
+EXPERTS: Mapping[str, ExpertKind] = {
+    "dense_unet": ExpertKind(DenseUNet, DenseUNetConfig),
+    "nafnet": ExpertKind(NAFNet, NAFNetConfig),
+    "maxim": ExpertKind(Maxim, MaximConfig),
 }
 
 
-def read_config(name: str, values: Mapping[str, Any]) -> Any:
+def read_expert_config(name: str, values: Mapping[str, Any]) -> Any:
     """The shape of an expert of that kind from its JSON values.
 
     Raises:
@@ -57,5 +57,5 @@ def read_config(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def build_expert(name: str, values: Mapping[str, Any]) -> Any:
-    """An untrained expert; raises as `read_config` does."""
-    return EXPERTS[name].network(read_config(name, values))
+    """An untrained expert; raises as `read_expert_config` does."""
+    return EXPERTS[name].network(read_expert_config(name, values))

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Network = Literal["alex", "vgg"]
+Backbone = Literal["alex", "vgg"]
 
 _VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _TAPS: Mapping[str, tuple[int, ...]] = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
@@ -27,7 +27,7 @@ class Lpips(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
         self.features = _alex_features() if network == "alex" else _vgg_features()

@@ -73,7 +73,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class ChannelAttention(nn.Sequential):
+class SimplifiedChannelAttention(nn.Sequential):
     """A factor per channel from the channels' means, over the whole input or over a window around every pixel."""
 
     def __init__(self, width: int, window: int | None) -> None:
@@ -127,7 +127,7 @@ def multiply_halves(features: Tensor) -> Tensor:
     return first * second
 
 
-class Block(nn.Module):
+class NafBlock(nn.Module):
     """Mixes neighbours, weighs channels, mixes channels; two residual steps, the identity at initialisation."""
 
     def __init__(self, width: int, window: int | None) -> None:
@@ -135,7 +135,7 @@ class Block(nn.Module):
         self.norm1, self.norm2 = ChannelNorm(width), ChannelNorm(width)
         self.conv1 = nn.Conv2d(width, 2 * width, 1)
         self.conv2 = nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=2 * width)
-        self.sca = ChannelAttention(width, window)
+        self.sca = SimplifiedChannelAttention(width, window)
         self.conv3 = nn.Conv2d(width, width, 1)
         self.conv4 = nn.Conv2d(width, 2 * width, 1)
         self.conv5 = nn.Conv2d(width, width, 1)
@@ -190,7 +190,7 @@ class NAFNet(nn.Module):
 
 
 def _stage(config: NAFNetConfig, level: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(Block(config.width << level, config.window(level)) for _ in range(blocks)))
+    return nn.Sequential(*(NafBlock(config.width << level, config.window(level)) for _ in range(blocks)))
 
 
 def _rise(width: int) -> nn.Sequential:

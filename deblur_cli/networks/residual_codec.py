@@ -89,9 +89,9 @@ class Encoder(nn.Module):
         super().__init__()
         fine, coarse = config.widths
         self.stem = nn.Conv2d(48, fine, 3, padding=1)
-        self.fine = nn.Sequential(*(Block(fine) for _ in range(config.encoder_blocks[0])))
+        self.fine = nn.Sequential(*(CodecBlock(fine) for _ in range(config.encoder_blocks[0])))
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = nn.Sequential(*(Block(coarse) for _ in range(config.encoder_blocks[1])))
+        self.coarse = nn.Sequential(*(CodecBlock(coarse) for _ in range(config.encoder_blocks[1])))
         self.head = nn.Conv2d(coarse, config.channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -111,9 +111,9 @@ class Decoder(nn.Module):
         self.gate_coarse = nn.Conv2d(coarse, coarse, 1)
         self.gate_fine = nn.Conv2d(fine, fine, 3, padding=1)
         self.stem = nn.Conv2d(config.channels, coarse, 3, padding=1, bias=False)
-        self.coarse = nn.Sequential(*(Block(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
+        self.coarse = nn.Sequential(*(CodecBlock(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
         self.up = nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
-        self.fine = nn.Sequential(*(Block(fine, bias=False) for _ in range(config.decoder_blocks[0])))
+        self.fine = nn.Sequential(*(CodecBlock(fine, bias=False) for _ in range(config.decoder_blocks[0])))
         self.head = nn.Sequential(nn.Conv2d(fine, 48, 3, padding=1, bias=False), nn.PixelShuffle(4))
 
     def forward(self, difference: Tensor, source: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         return residual
 
 
-class Block(nn.Module):
+class CodecBlock(nn.Module):
     """`x + conv(relu(conv(x)))`, the identity at initialisation."""
 
     def __init__(self, width: int, *, bias: bool = True) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from deblur_cli import weights
 from deblur_cli.backends import flow_base
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles
-from deblur_cli.devices import DTYPES
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer
-from deblur_cli.weights import hash_file
+from deblur_cli.system.devices import DTYPES
+from deblur_cli.system.hashing import hash_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,9 @@ class Base:
     prompt: str | None
 
 
-def load_base(name: str, dtype: str = "float32", *, window: int | None = None, prompt: Path | None = None) -> Base:
+def load_frozen_base(
+    name: str, dtype: str = "float32", *, window: int | None = None, prompt: Path | None = None
+) -> Base:
     """A base by the name of a model, by a folder as diffusers writes it, or by one file.
 
     Args:

@@ -15,13 +15,13 @@ from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
-from deblur_cli.training.datasets import TrainingData
-from deblur_cli.training.estimates import Expert
+from deblur_cli.training.estimates import Estimator
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr, psnr_loss
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import BlendRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
 from deblur_cli.training.versions import with_versions
 
@@ -41,7 +41,7 @@ class BlendTask:
 
     weights = "blend.safetensors"
 
-    def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Expert, init: Path | None = None) -> None:
+    def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Estimator, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         if "blend" in expert.hashes:
             raise InputError(f"--expert {expert.backend.name}: is blended already; take the expert that it blends")
@@ -56,11 +56,11 @@ class BlendTask:
     def trained_on(self) -> dict[str, str]:
         return dict(self._expert.hashes)
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
-        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
+        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
         sources = with_versions(sources, self._expert, self._deconvolver)
         side = self.recipe.network.deconvolution.stride
-        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck, side)
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators, side)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
         self._held_out = self._deconvolve_held_out(accelerator.device)
 

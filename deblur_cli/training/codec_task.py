@@ -13,13 +13,13 @@ from torch.nn import functional
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.residual_codec import ResidualCodec
 from deblur_cli.training.anchor import Anchor
-from deblur_cli.training.datasets import TrainingData
-from deblur_cli.training.estimates import Expert, with_estimates
+from deblur_cli.training.estimates import Estimator, with_estimates
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss, latent_spread, mean_psnr
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import CodecRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
 
 GREY = 0.5  # of the flat source from which a photo is decoded plainly
@@ -42,7 +42,7 @@ class CodecTask:
         self,
         recipe: CodecRecipe,
         data: TrainingData,
-        expert: Expert,
+        expert: Estimator,
         init: Path | None = None,
         anchor: Anchor | None = None,
     ) -> None:
@@ -57,13 +57,13 @@ class CodecTask:
     def trained_on(self) -> dict[str, str]:
         return dict(self._expert.hashes)
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
-        sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, luck), self._expert)
-        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
+        sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, generators), self._expert)
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
         if self._anchor is not None:
             self._anchor.to(accelerator.device)
-        self._luck, self._held_out = luck, self._estimate_held_out(accelerator.device)
+        self._generators, self._held_out = generators, self._estimate_held_out(accelerator.device)
 
     def loss(self, network: nn.Module) -> Tensor:
         blurry, estimate, sharp = next(self._batches)
@@ -101,15 +101,15 @@ class CodecTask:
 
     def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """Per patch: the estimate, flat grey or the blurred photo."""
-        shares, generator = self.recipe.codec, self._luck.pixels
-        luck = torch.rand(len(blurry), 1, 1, 1, generator=generator, device=blurry.device)
-        source = torch.where(luck < shares.estimate_share, estimate, blurry)
-        return torch.where(luck > 1 - shares.grey_share, torch.full_like(blurry, GREY), source)
+        shares, generator = self.recipe.codec, self._generators.pixels
+        generators = torch.rand(len(blurry), 1, 1, 1, generator=generator, device=blurry.device)
+        source = torch.where(generators < shares.estimate_share, estimate, blurry)
+        return torch.where(generators > 1 - shares.grey_share, torch.full_like(blurry, GREY), source)
 
     def _draw_noise(self, sharp: Tensor) -> Tensor:
         count, _, height, width = sharp.shape
         shape = (count, self.recipe.network.channels, height // 8, width // 8)
-        generator, device = self._luck.pixels, sharp.device
+        generator, device = self._generators.pixels, sharp.device
         level = self.recipe.codec.max_noise * torch.rand(count, 1, 1, 1, generator=generator, device=device)
         return level * torch.randn(shape, generator=generator, device=device)
 

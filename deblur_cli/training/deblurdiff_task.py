@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.ddpm import TIMESTEPS, diffuse
 from deblur_cli.errors import InputError
-from deblur_cli.training.datasets import TrainingData
+from deblur_cli.sampling.ddpm import TIMESTEPS, diffuse
 from deblur_cli.training.diffusion_base import DiffusionBase
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import DeblurDiffRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 
 _MULTIPLE = 64  # pixels: eight latents, which the networks halve three times
 _HELD_OUT_SEED = 40_000
@@ -71,16 +71,16 @@ class DeblurDiffTask:
     def trained_on(self) -> dict[str, str]:
         return {"base": self._base.sha256}
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
-        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
-        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
+        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
-        self._luck, self._held_out = luck, self._draw_held_out(accelerator.device)
+        self._generators, self._held_out = generators, self._draw_held_out(accelerator.device)
 
     def loss(self, network: nn.Module) -> Tensor:
         """The error of the noise, plus the weighted errors of the LKPN in latents and in pixels."""
         blurry, sharp = next(self._batches)
-        latents, settings, generator = self._encode(blurry, sharp), self.recipe.diffusion, self._luck.pixels
+        latents, settings, generator = self._encode(blurry, sharp), self.recipe.diffusion, self._generators.pixels
         timesteps = torch.randint(TIMESTEPS, (len(sharp),), generator=generator, device=sharp.device)
         noise = torch.randn(latents.sharp.shape, generator=generator, device=sharp.device)
         predicted, sharpened = network(latents.blurry, diffuse(latents.sharp, noise, timesteps), timesteps)
@@ -128,8 +128,8 @@ class DeblurDiffTask:
     def _draw_held_out(self, device: torch.device) -> list[tuple[Tensor, Tensor]]:
         """Batches of blurred and sharp windows that are never trained on, the same in every run."""
         settings, batch = self.recipe.diffusion, self.schedule.batch
-        data, luck = self._data.held_out(), Luck.seeded(_HELD_OUT_SEED, device)
-        sources = [source for _, source in data.sources(self.recipe.data, self.recipe.synthesis, luck)]
+        data, generators = self._data.held_out(), Generators.seeded(_HELD_OUT_SEED, device)
+        sources = [source for _, source in data.sources(self.recipe.data, self.recipe.synthesis, generators)]
         drawn = [sources[n % len(sources)].draw(1, self.schedule.patch) for n in range(settings.held_out)]
         blurry, sharp = (torch.cat(windows) for windows in zip(*drawn, strict=True))
         return [(blurry[n : n + batch], sharp[n : n + batch]) for n in range(0, settings.held_out, batch)]

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from deblur_cli import weights
-from deblur_cli.backends.deblurdiff import TRAINED, find_parts, load_parts, read_config
+from deblur_cli.backends.diffusion import TRAINED, find_parts, load_parts, read_pipeline_config
 from deblur_cli.checkpoint import read_metadata
-from deblur_cli.conversion.deblurdiff import ROLES, STABLE_DIFFUSION, find_origin, part_path
-from deblur_cli.devices import DTYPES
+from deblur_cli.conversion.deblurdiff_file import ROLES, STABLE_DIFFUSION, find_origin, part_path
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
+from deblur_cli.system.devices import DTYPES
 from deblur_cli.training.recipe import DeblurDiffRecipe
 
 _FROZEN = STABLE_DIFFUSION.roles
@@ -73,7 +73,7 @@ def _find_entry(name: str) -> tuple[dict[str, Path], DeblurDiffConfig]:
     if manifest.resolve(name) not in known:
         raise InputError(f"--base {name}: no such folder and no model of DeblurDiff; known: {', '.join(known)}")
     entry = weights.find_model(name)
-    config = read_config(entry)
+    config = read_pipeline_config(entry)
     return find_parts(entry, config), config
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.backends import Backend, load_model
-from deblur_cli.backends.expert import load_expert as load_backend
+from deblur_cli.backends.expert import load_expert
 from deblur_cli.errors import InputError
 from deblur_cli.training.sources import Source
 from deblur_cli.weights import ModelEntry, find_model
@@ -17,7 +17,7 @@ from deblur_cli.weights.store import expected_sha256
 
 
 @dataclass(frozen=True, slots=True)
-class Expert:
+class Estimator:
     """A frozen expert.
 
     Attributes:
@@ -27,7 +27,7 @@ class Expert:
 
     backend: Backend
     hashes: Mapping[str, str]
-    plain: "Expert | None" = None
+    plain: "Estimator | None" = None
 
     def estimate(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W), [0, 1], on the expert's device; any size."""
@@ -43,7 +43,7 @@ class Expert:
         return merged.clamp(0, 1)
 
 
-def load_expert(model: str, device: torch.device) -> Expert:
+def load_estimator(model: str, device: torch.device) -> Estimator:
     """The expert of a model that the manifest knows, with its blend if it has one.
 
     Raises:
@@ -53,11 +53,11 @@ def load_expert(model: str, device: torch.device) -> Expert:
     entry = find_model(model)
     if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
         raise InputError(f"--expert {model}: is no expert alone; take quick or another without a flow")
-    whole = Expert(load_model(model, device=str(device)), _hash_files(entry))
+    whole = Estimator(load_model(model, device=str(device)), _hash_files(entry))
     if "blend" not in entry.files:
         return whole
     plain = dataclasses.replace(entry, files={"expert": entry.files["expert"]})
-    return dataclasses.replace(whole, plain=Expert(load_backend(plain, device, "auto"), _hash_files(plain)))
+    return dataclasses.replace(whole, plain=Estimator(load_expert(plain, device, "auto"), _hash_files(plain)))
 
 
 def _hash_files(entry: ModelEntry) -> dict[str, str]:
@@ -68,7 +68,7 @@ def _hash_files(entry: ModelEntry) -> dict[str, str]:
 class EstimatedSource:
     """A source of pairs whose pairs get the expert's estimate in their middle: blurry, estimate, sharp."""
 
-    def __init__(self, source: Source, expert: Expert) -> None:
+    def __init__(self, source: Source, expert: Estimator) -> None:
         self._source, self._expert = source, expert
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
@@ -78,7 +78,7 @@ class EstimatedSource:
 
 
 def with_estimates(
-    sources: Sequence[tuple[float, Source]], expert: Expert, plain_share: float = 0.0
+    sources: Sequence[tuple[float, Source]], expert: Estimator, plain_share: float = 0.0
 ) -> list[tuple[float, Source]]:
     """The same shares, with estimates; where the expert has a blend, `plain_share` of each is estimated without it."""
     experts = [(1.0, expert)] if expert.plain is None else [(1 - plain_share, expert), (plain_share, expert.plain)]

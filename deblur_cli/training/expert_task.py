@@ -13,12 +13,12 @@ from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.experts import build_expert
 from deblur_cli.networks.maxim import Maxim
-from deblur_cli.training.datasets import TrainingData
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import ExpertRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import ValidationSets, build_validation, measure_gains
 
 
@@ -51,9 +51,9 @@ class ExpertTask:
     def trained_on(self) -> dict[str, str]:
         return {}
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
-        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, luck)
-        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, luck)
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
+        sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
+        pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
         self._device = accelerator.device
 

@@ -20,12 +20,13 @@ from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.flow_base import find_base
 from deblur_cli.checkpoint import read_metadata
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.networks.experts import EXPERTS
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
-from deblur_cli.training.latents import load_codec
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile
+from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_folder import MODEL_JSON, SETTINGS, ModelFolder, Part, check_lineage, to_part
 from deblur_cli.weights.schema import SchemaFault, is_name
 from deblur_cli.weights.store import expected_sha256, locate
@@ -184,7 +185,7 @@ def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
 def _describe_file(path: Path, licence: str) -> WeightsFile:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    size, sha256, place = path.stat().st_size, weights.hash_file(path), str(path.resolve())
+    size, sha256, place = path.stat().st_size, hash_file(path), str(path.resolve())
     return WeightsFile(path.name, licence or "not stated", "exported by its author", size, sha256, local=place)
 
 
@@ -199,7 +200,7 @@ def _open(file: WeightsFile) -> _Piece:
     path = weights.fetch(file)
     if path.suffix.lower() not in (".safetensors", ".json"):
         raise InputError(f"{path}: is a pickle, which nobody should have to trust; export .safetensors files only")
-    known = replace(file, bytes=path.stat().st_size, sha256=file.sha256 or weights.hash_file(path))
+    known = replace(file, bytes=path.stat().st_size, sha256=file.sha256 or hash_file(path))
     return _Piece(known, path, {} if path.suffix.lower() == ".json" else read_metadata(path))
 
 
@@ -250,7 +251,7 @@ def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
     if "expert" in here.files:
         load_expert(here, cpu, "float32")
     if "codec" in pieces and pieces["codec"].path is not None:
-        load_codec(pieces["codec"].path)
+        load_frozen_codec(pieces["codec"].path)
 
 
 def _compare_experts(parts: Mapping[str, Part], pieces: Mapping[str, _Piece]) -> list[str]:
@@ -316,5 +317,5 @@ def _copy(piece: _Piece, target: Path) -> None:
     assert piece.path is not None
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(piece.path, target)
-    if weights.hash_file(target) != piece.file.sha256:
+    if hash_file(target) != piece.file.sha256:
         raise WeightsError(f"{piece.path}: has changed while it was copied; wait for its training to end")

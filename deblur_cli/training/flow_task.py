@@ -16,14 +16,14 @@ from torch.nn import functional
 from deblur_cli.checkpoint import check_tensors, read_content, save_tensors
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
-from deblur_cli.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
+from deblur_cli.sampling.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
 from deblur_cli.training.bases import Base
-from deblur_cli.training.detail import Detail
-from deblur_cli.training.latents import Windows
+from deblur_cli.training.detail_sums import Detail
+from deblur_cli.training.latents import WindowSource
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
 from deblur_cli.training.recipe import FlowRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 
 _STEPS = (1, 4)  # of the sampler, at which the held-out windows are looked at
 _BATCH = 16
@@ -41,7 +41,7 @@ class FlowTask:
 
     weights = "lora.safetensors"
 
-    def __init__(self, recipe: FlowRecipe, base: Base, windows: Windows, init: Path | None = None) -> None:
+    def __init__(self, recipe: FlowRecipe, base: Base, windows: WindowSource, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._base, self._windows = base, windows
         _check_fit(base, windows)
@@ -57,21 +57,21 @@ class FlowTask:
         parents = {"codec": self._windows.codec.sha256, "base": self._base.sha256}
         return parents | dict(self._windows.expert.hashes) | ({} if prompt is None else {"prompt": prompt})
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         with accelerator.main_process_first():
             made = self._windows.open(accelerator.device, self.seed)
         self._latents = made.trained
         pixels, latents = (held_out.to(accelerator.device) for held_out in (made.held_out_pixels, made.held_out))
         self._held_out = list(zip(torch.split(pixels, _BATCH), torch.split(latents, _BATCH), strict=True))
         self._codec = self._windows.codec.network.to(accelerator.device)
-        self._luck = luck
+        self._generators = generators
 
     def loss(self, network: nn.Module) -> Tensor:
-        places = self._luck.places.integers(len(self._latents), size=self.schedule.batch)
-        windows = self._latents[places].to(self._luck.pixels.device).float()
+        places = self._generators.places.integers(len(self._latents), size=self.schedule.batch)
+        windows = self._latents[places].to(self._generators.pixels.device).float()
         blurry, estimate, x_1 = windows.unbind(1)
         x_0 = self._start(self._choose_source(blurry, estimate))
-        t = draw_times(len(x_0), self._luck.pixels)
+        t = draw_times(len(x_0), self._generators.pixels)
         velocity = network(interpolate(x_0, x_1, t), t, self._condition(blurry))
         return functional.mse_loss(velocity.float(), velocity_target(x_0, x_1))
 
@@ -106,11 +106,11 @@ class FlowTask:
             save_tensors(self._flow.adapter_state(), path, metadata)
 
     def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
-        luck = torch.rand(len(blurry), 1, 1, 1, generator=self._luck.pixels, device=blurry.device)
-        return torch.where(luck < self.recipe.flow.estimate_share, estimate, blurry)
+        generators = torch.rand(len(blurry), 1, 1, 1, generator=self._generators.pixels, device=blurry.device)
+        return torch.where(generators < self.recipe.flow.estimate_share, estimate, blurry)
 
     def _start(self, source: Tensor) -> Tensor:
-        noise = torch.randn(source.shape, generator=self._luck.pixels, device=source.device)
+        noise = torch.randn(source.shape, generator=self._generators.pixels, device=source.device)
         return start(source, noise, self.recipe.flow.start_noise)
 
     def _condition(self, blurry: Tensor) -> Tensor | None:
@@ -148,7 +148,7 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe) -> FlowTransformer:
     return network
 
 
-def _check_fit(base: Base, windows: Windows) -> None:
+def _check_fit(base: Base, windows: WindowSource) -> None:
     codec, config = windows.codec, base.network.config
     if base.codec not in (None, codec.sha256):
         raise InputError(f"the base was trained on another codec ({base.codec[:12]}…, not {codec.sha256[:12]}…)")

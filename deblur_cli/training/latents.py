@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deblur_cli.backends.tiled_codec import load_codec as read_codec
+from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import write_whole
-from deblur_cli.devices import has_fast_bfloat16
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
+from deblur_cli.system.devices import has_fast_bfloat16
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.training.blur_synthesis import SynthesisConfig
-from deblur_cli.training.datasets import TrainingData, TrainingFolder
-from deblur_cli.training.estimates import Expert, with_estimates
+from deblur_cli.training.estimates import Estimator, with_estimates
+from deblur_cli.training.folder import TrainingData, TrainingFolder
 from deblur_cli.training.recipe import DataConfig, LatentConfig
-from deblur_cli.training.sources import Luck, Mix
-from deblur_cli.weights import hash_file
+from deblur_cli.training.sources import Generators, Mix
 
 _BATCH = 8
 _HELD_OUT_SEED = 30_000
@@ -53,7 +53,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class WindowSource:
     """Where windows come from. Once they are made, the pictures are not read again.
 
     Attributes:
@@ -62,7 +62,7 @@ class Windows:
     """
 
     codec: Codec
-    expert: Expert
+    expert: Estimator
     data: TrainingFolder
     folder: Path
     sources: DataConfig = field(default_factory=DataConfig)
@@ -75,32 +75,32 @@ class Windows:
         if not path.is_file():
             data = self.data.read()
             pixels, latents = self._make_held_out(data, device)
-            trained = self._make(data, Luck.seeded(seed, device))
+            trained = self._make(data, Generators.seeded(seed, device))
             made = {"trained": trained, "held_out_pixels": pixels, "held_out": latents}
             write_whole(path, lambda target: save_file(made, target))
         return Made(**load_file(path))
 
     def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
-        luck = Luck.seeded(_HELD_OUT_SEED, device)
-        mix = self._mix(data.held_out(), luck)
+        generators = Generators.seeded(_HELD_OUT_SEED, device)
+        mix = self._mix(data.held_out(), generators)
         drawn = [
             torch.stack(mix.draw(_BATCH, self.latents.side), 1) for _ in range(-(-self.latents.held_out // _BATCH))
         ]
         pixels = torch.cat(drawn)
         return pixels.cpu().contiguous(), self._encode(pixels).cpu().contiguous()
 
-    def _make(self, data: TrainingData, luck: Luck) -> Tensor:
+    def _make(self, data: TrainingData, generators: Generators) -> Tensor:
         count = self.latents.windows
-        mix = self._mix(data, luck)
+        mix = self._mix(data, generators)
         made = []
         for _ in range(-(-count // _BATCH)):
             triples = torch.stack(mix.draw(_BATCH, self.latents.side), 1)  # (8, 3, 3, H, W)
-            made.append(self._encode(_turn(triples, luck)).to("cpu", torch.bfloat16))
+            made.append(self._encode(_turn(triples, generators)).to("cpu", torch.bfloat16))
         return torch.cat(made)[:count].contiguous()
 
-    def _mix(self, data: TrainingData, luck: Luck) -> Mix:
-        sources = data.sources(self.sources, self.synthesis, luck)
-        return Mix(with_estimates(sources, self.expert, self.latents.plain_share), luck.places)
+    def _mix(self, data: TrainingData, generators: Generators) -> Mix:
+        sources = data.sources(self.sources, self.synthesis, generators)
+        return Mix(with_estimates(sources, self.expert, self.latents.plain_share), generators.places)
 
     @torch.no_grad()
     def _encode(self, triples: Tensor) -> Tensor:
@@ -120,13 +120,13 @@ class Windows:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def load_codec(path: Path) -> Codec:
+def load_frozen_codec(path: Path) -> Codec:
     """A trained codec, to be frozen.
 
     Raises:
         WeightsError: the file is missing, damaged or holds no codec.
     """
-    network = read_codec(path)
+    network = load_codec(path)
     return Codec(network.eval().requires_grad_(requires_grad=False), hash_file(path))
 
 
@@ -135,6 +135,6 @@ def latent_side(latents: LatentConfig) -> int:
     return latents.side // STRIDE
 
 
-def _turn(triples: Tensor, luck: Luck) -> Tensor:
-    turned = triples.rot90(int(luck.places.integers(4)), (3, 4))
-    return turned.flip(4) if luck.places.random() < 0.5 else turned
+def _turn(triples: Tensor, generators: Generators) -> Tensor:
+    turned = triples.rot90(int(generators.places.integers(4)), (3, 4))
+    return turned.flip(4) if generators.places.random() < 0.5 else turned

@@ -21,11 +21,11 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from deblur_cli.checkpoint import write_whole
-from deblur_cli.devices import find_device, has_fast_bfloat16
 from deblur_cli.errors import InputError
+from deblur_cli.system.devices import find_device, has_fast_bfloat16
 from deblur_cli.training.optimizer import build_optimizers
 from deblur_cli.training.recipe import ScheduleConfig
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 
 STATE, LOG = "state.pt", "log.jsonl"
 _WINDOW = 50  # steps over which loss and speed are averaged
@@ -48,7 +48,7 @@ class Task(Protocol):
     def trained_on(self) -> dict[str, str]:
         """Role -> hex sha256 of the frozen networks that it is trained on."""
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         """Called once, before the first loss: put what is not trained on the device, open the data."""
 
     def loss(self, network: nn.Module) -> Tensor:
@@ -98,7 +98,7 @@ class Training:
         if paths.resume:
             self._load_state()
         # A resumed run must not draw the patches of its first hours again.
-        task.begin(accelerator, Luck.seeded(task.seed + 1000 * accelerator.process_index + self.step, device))
+        task.begin(accelerator, Generators.seeded(task.seed + 1000 * accelerator.process_index + self.step, device))
 
     def run(self, on_progress: Callable[[Progress], None]) -> None:
         """Train until the recipe's minutes or steps are over, validate and save; on Ctrl-C save and raise."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.training.recipe import DataConfig
-from deblur_cli.training.sources import Luck, Mix, Source
+from deblur_cli.training.sources import Generators, Mix, Source
 
 
 class PatchPool:
@@ -24,13 +24,13 @@ class PatchPool:
         sources: Sequence[tuple[float, Source]],
         data: DataConfig,
         patch: int,
-        luck: Luck,
+        generators: Generators,
         side: int | None = None,
     ) -> None:
-        self._mix = Mix(sources, luck.places)
-        self._data, self._patch, self._luck = data, patch, luck
+        self._mix = Mix(sources, generators.places)
+        self._data, self._patch, self._generators = data, patch, generators
         self._side = side or -(-patch * 7 // 5 // 16) * 16
-        self._pool = torch.empty(0, dtype=torch.uint8, device=luck.pixels.device)  # made for the first patches
+        self._pool = torch.empty(0, dtype=torch.uint8, device=generators.pixels.device)  # made for the first patches
         self._filled = 0
         self._next = 0
 
@@ -54,7 +54,7 @@ class PatchPool:
         self._next = (self._next + count) % self._data.pool
 
     def _draw(self, batch: int) -> tuple[Tensor, ...]:
-        places = self._luck.places
+        places = self._generators.places
         drawn = []
         for index in places.integers(self._filled, size=batch):
             top, left = places.integers(self._side - self._patch + 1, size=2)

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.training.datasets import read_training_data
+from deblur_cli.training.folder import read_training_data
 from deblur_cli.training.recipe import Recipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 
 _SIDE, _PER_ROW = 224, 4
 
@@ -20,9 +20,9 @@ def draw_sheet(recipe: Recipe, data: Path, count: int, seed: int) -> Image.Image
         InputError: the folder is missing or holds no training pictures.
     """
     training = read_training_data(data, recipe.data)
-    luck = Luck.seeded(seed, torch.device("cpu"))
+    generators = Generators.seeded(seed, torch.device("cpu"))
     rows: list[Tensor] = []
-    for _, source in training.sources(recipe.data, recipe.synthesis, luck):
+    for _, source in training.sources(recipe.data, recipe.synthesis, generators):
         for start in range(0, count, _PER_ROW):
             blurry, sharp = source.draw(_PER_ROW, _SIDE)
             shown = min(_PER_ROW, count - start)

@@ -12,11 +12,11 @@ from torch.nn import functional
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
-from deblur_cli.rectified_flow import draw_times, interpolate, velocity_target
-from deblur_cli.training.latents import Windows, latent_side
+from deblur_cli.sampling.rectified_flow import draw_times, interpolate, velocity_target
+from deblur_cli.training.latents import WindowSource, latent_side
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.recipe import PriorRecipe
-from deblur_cli.training.sources import Luck
+from deblur_cli.training.sources import Generators
 
 _TIMES = 8  # at which the held-out loss is measured
 _BATCH = 16
@@ -34,7 +34,7 @@ class PriorTask:
 
     weights = "transformer.safetensors"
 
-    def __init__(self, recipe: PriorRecipe, windows: Windows, init: Path | None = None) -> None:
+    def __init__(self, recipe: PriorRecipe, windows: WindowSource, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._windows = windows
         torch.manual_seed(recipe.seed)
@@ -47,16 +47,16 @@ class PriorTask:
     def trained_on(self) -> dict[str, str]:
         return {"codec": self._windows.codec.sha256}
 
-    def begin(self, accelerator: Accelerator, luck: Luck) -> None:
+    def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         with accelerator.main_process_first():
             made = self._windows.open(accelerator.device, self.seed)
         self._latents, self._held_out = made.trained[:, 2], made.held_out[:, 2].to(accelerator.device)  # sharp
-        self._luck = luck
+        self._generators = generators
 
     def loss(self, network: nn.Module) -> Tensor:
-        places = self._luck.places.integers(len(self._latents), size=self.schedule.batch)
-        x_1 = self._latents[places].to(self._luck.pixels.device).float()
-        return _flow_loss(network, x_1, draw_times(len(x_1), self._luck.pixels), self._luck.pixels)
+        places = self._generators.places.integers(len(self._latents), size=self.schedule.batch)
+        x_1 = self._latents[places].to(self._generators.pixels.device).float()
+        return _flow_loss(network, x_1, draw_times(len(x_1), self._generators.pixels), self._generators.pixels)
 
     def validate(self, network: nn.Module) -> Figures:
         """The loss on held-out windows, at noise that is the same every time; 1 + their variance is guessing zero."""
@@ -84,7 +84,7 @@ def _flow_loss(network: nn.Module, x_1: Tensor, t: Tensor, generator: torch.Gene
     return functional.mse_loss(velocity.float(), velocity_target(noise, x_1))
 
 
-def _read_config(recipe: PriorRecipe, windows: Windows) -> FlowTransformerConfig:
+def _read_config(recipe: PriorRecipe, windows: WindowSource) -> FlowTransformerConfig:
     try:
         config = FlowTransformerConfig.from_json(recipe.network)
     except (TypeError, ValueError) as fault:

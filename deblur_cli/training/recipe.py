@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolving_expert import BlendConfig
-from deblur_cli.networks.experts import EXPERTS, read_config
+from deblur_cli.networks.experts import EXPERTS, read_expert_config
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 
@@ -102,7 +102,7 @@ class ExpertRecipe(Recipe):
     def __post_init__(self) -> None:
         if self.architecture in EXPERTS:
             _build(EXPERTS[self.architecture].config, self.network)  # it knows what is wrong with a single value
-        read_config(self.architecture, self.network)
+        read_expert_config(self.architecture, self.network)
 
 
 @dataclass(frozen=True, slots=True)

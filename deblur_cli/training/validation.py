@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
-from deblur_cli.training.datasets import TrainingData
+from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
-from deblur_cli.training.sources import Pixels
+from deblur_cli.training.sources import Rgb8
 
 _SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
 _PAIR_SIDE, _PATCH_SIDE = 512, 256
@@ -56,7 +56,7 @@ def _gain(network: nn.Module, blurry: Tensor, sharp: Tensor, device: torch.devic
     return mean_psnr(restored, sharp.to(device)) - before
 
 
-def _centre(image: Pixels, side: int, grid: int = 1) -> Tensor:
+def _centre(image: Rgb8, side: int, grid: int = 1) -> Tensor:
     """The middle, (1, 3, h, w), [0, 1]; neither side longer than `side`, both multiples of `grid`."""
     height, width = (min(length, side) // grid * grid for length in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2

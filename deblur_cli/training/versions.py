@@ -6,14 +6,14 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.deconvolving_expert import stack_versions
-from deblur_cli.training.estimates import Expert
+from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
 
 class VersionSource:
     """A source of pairs whose patches are the middles of windows: every version of the blurry one, and sharp."""
 
-    def __init__(self, source: Source, expert: Expert, deconvolver: Deconvolver) -> None:
+    def __init__(self, source: Source, expert: Estimator, deconvolver: Deconvolver) -> None:
         self._source, self._expert, self._deconvolver = source, expert, deconvolver
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
@@ -27,7 +27,7 @@ class VersionSource:
 
 
 def with_versions(
-    sources: Sequence[tuple[float, Source]], expert: Expert, deconvolver: Deconvolver
+    sources: Sequence[tuple[float, Source]], expert: Estimator, deconvolver: Deconvolver
 ) -> list[tuple[float, Source]]:
     """The same shares, with all versions."""
     return [(share, VersionSource(source, expert, deconvolver)) for share, source in sources]

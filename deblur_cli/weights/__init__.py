@@ -3,7 +3,6 @@
 from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 from deblur_cli.weights.fetching import fetch
 from deblur_cli.weights.manifest import find_model, manifest_path, read_manifest
-from deblur_cli.weights.store import hash_file
 
 __all__ = [
     "Manifest",
@@ -11,7 +10,6 @@ __all__ = [
     "WeightsFile",
     "fetch",
     "find_model",
-    "hash_file",
     "manifest_path",
     "read_manifest",
 ]

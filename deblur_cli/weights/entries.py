@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from deblur_cli.errors import WeightsError
 
-Kind = Literal["bundled", "hub", "local", "page"]
+FileOrigin = Literal["bundled", "hub", "local", "page"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class WeightsFile:
     gated: bool = False
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> FileOrigin:
         """Where it comes from."""
         return "bundled" if self.path else "hub" if self.repository else "local" if self.local else "page"
 

@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights import hub
 from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.hub import OnBytes
-from deblur_cli.weights.store import (
-    PACKAGE,
-    discard,
-    expected_sha256,
-    find_fault,
-    hash_file,
-    locate,
-    pin,
-    recall_hash,
-)
+from deblur_cli.weights.store import PACKAGE, discard, expected_sha256, find_fault, locate, pin, recall_hash
 
 _LOG = logging.getLogger("deblur_cli")
 _SIDE_BY_SIDE = 4
@@ -42,7 +34,7 @@ class Pulled:
     pinned: str | None
 
 
-Outcome = Pulled | WeightsError
+FetchOutcome = Pulled | WeightsError
 
 
 def fetch(file: WeightsFile) -> Path:
@@ -82,12 +74,12 @@ class _SideBySide:
     def __init__(self, files: Sequence[WeightsFile], on_bytes: OnBytes | None, *, offline: bool) -> None:
         self._files, self._on_bytes, self._offline = files, on_bytes, offline
         self._todo: queue.SimpleQueue[WeightsFile] = queue.SimpleQueue()
-        self._outcomes: queue.SimpleQueue[tuple[str, Outcome | None]] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[str, FetchOutcome | None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         for file in files:
             self._todo.put(file)
 
-    def run(self) -> list[Outcome]:
+    def run(self) -> list[FetchOutcome]:
         """An outcome for every file, in their order."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in self._files[:_SIDE_BY_SIDE]]
         try:
@@ -105,7 +97,7 @@ class _SideBySide:
                 file = self._todo.get_nowait()
             except queue.Empty:
                 return
-            outcome: Outcome | None = None
+            outcome: FetchOutcome | None = None
             try:
                 outcome = _attempt(file, self._tell, offline=self._offline)
             except _Abandoned:
@@ -113,7 +105,7 @@ class _SideBySide:
             finally:
                 self._outcomes.put((file.key, outcome))  # None: a bug, whose traceback this thread prints
 
-    def _wait(self) -> tuple[str, Outcome]:
+    def _wait(self) -> tuple[str, FetchOutcome]:
         while True:
             try:
                 key, outcome = self._outcomes.get(timeout=0.2)  # on Windows only a short wait hears Ctrl-C
@@ -139,7 +131,7 @@ class _SideBySide:
                 hub.remove_partial(file)
 
 
-def _attempt(file: WeightsFile, on_bytes: OnBytes | None, *, offline: bool) -> Outcome:
+def _attempt(file: WeightsFile, on_bytes: OnBytes | None, *, offline: bool) -> FetchOutcome:
     try:
         return _ensure(file, on_bytes, offline=offline)
     except WeightsError as fault:

@@ -59,10 +59,10 @@ def download(file: WeightsFile, on_bytes: OnBytes | None = None) -> Path:
     prepare_client()
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
     try:
-        size = insist(lambda: _ask_size(file))
+        size = retry(lambda: _ask_size(file))
         _check_disk(file, size)
         most = min(known for known in (file.bytes, size, LARGEST) if known is not None)
-        return insist(lambda: _download(file, on_bytes, most))
+        return retry(lambda: _download(file, on_bytes, most))
     except (OSError, http_error()) as fault:
         raise explain(fault, file) from fault
 
@@ -216,7 +216,7 @@ def _ask_size(file: WeightsFile) -> int | None:
     return size if size is not None and size >= 0 else None
 
 
-def insist(attempt: Callable[[], Answer]) -> Answer:
+def retry(attempt: Callable[[], Answer]) -> Answer:
     """Try again, a few times and with pauses, what may well work the next time."""
     for wait in WAITS:
         try:

@@ -50,8 +50,8 @@ def read_small_file(repository: str, revision: str, name: str) -> tuple[str, byt
         raise WeightsError(f"{wanted.origin}: not on this machine, and nothing is fetched offline; go online first")
     hub.prepare_client()
     try:
-        commit, size = hub.insist(lambda: _find_commit(wanted))
-        return commit, hub.insist(lambda: _read(wanted, commit, size))
+        commit, size = hub.retry(lambda: _find_commit(wanted))
+        return commit, hub.retry(lambda: _read(wanted, commit, size))
     except (OSError, hub.http_error()) as fault:
         raise _explain_reading(fault, wanted) from fault
 
@@ -88,7 +88,7 @@ def push_folder(folder: Path, repository: str, *, private: bool, show_bars: bool
     hub.prepare_client()
     api = HfApi(library_name="deblur")
     try:
-        url = hub.insist(lambda: api.create_repo(repository, private=private or None, exist_ok=True))
+        url = hub.retry(lambda: api.create_repo(repository, private=private or None, exist_ok=True))
         with _bars(show_bars):
             commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=_MESSAGE)
     except (OSError, hub.http_error(), ValueError, RuntimeError) as fault:  # the last two are how its uploads fail

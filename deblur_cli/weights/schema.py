@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from deblur_cli.flow_settings import FlowSettings
 from deblur_cli.weights.entries import Manifest, ModelEntry, Score, WeightsFile
+from deblur_cli.weights.flow_settings import FlowSettings
 
 Table = Mapping[str, Any]
 Check = Callable[[Any], bool]

@@ -15,8 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from deblur_cli.atomic import find_leftovers, remove_leftovers, whole_file
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.entries import WeightsFile
 
 State = Literal["bundled", "cached", "imported", "local", "absent", "damaged"]
@@ -24,15 +25,6 @@ State = Literal["bundled", "cached", "imported", "local", "absent", "damaged"]
 PACKAGE = Path(__file__).parents[1]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _CHUNK = 1 << 20
-
-
-def hash_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def locate(file: WeightsFile) -> Path | None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deblur_cli.atomic import whole_file
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
     build_user_manifest,
@@ -20,7 +21,7 @@ from deblur_cli.weights.manifest import (
 from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, read_folder
 from deblur_cli.weights.repository import read_small_file
 from deblur_cli.weights.schema import is_inside, is_name, is_repository, is_revision, is_sha256
-from deblur_cli.weights.store import hash_file, remove_imported
+from deblur_cli.weights.store import remove_imported
 
 Tables = dict[str, Any]
 

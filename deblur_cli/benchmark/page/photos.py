@@ -13,7 +13,7 @@ EXTREMES = 4  # worst and best cases shown of each
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class PagePhoto:
     """A photo of which at least two versions lie on disk."""
 
     dataset: str
@@ -38,7 +38,7 @@ def model_names(report: BenchmarkReport) -> list[str]:
     return sorted(names, key=lambda name: name != BLURRY)
 
 
-def find_photos(report: BenchmarkReport, folder: Path) -> list[Photo]:
+def gather_photos(report: BenchmarkReport, folder: Path) -> list[PagePhoto]:
     """Every photo with pictures, in the order of the report."""
     versions = [*model_names(report), SHARP]
     photos = []
@@ -46,7 +46,7 @@ def find_photos(report: BenchmarkReport, folder: Path) -> list[Photo]:
         files = {name: folder / picture_path(dataset, name, image) for name in versions}
         found = {name: file for name, file in files.items() if file.is_file()}
         if len(found) > 1:
-            photos.append(Photo(dataset, image, found))
+            photos.append(PagePhoto(dataset, image, found))
     return photos
 
 
@@ -62,7 +62,7 @@ def find_extremes(report: BenchmarkReport) -> list[Extremes]:
     return [extremes for extremes in found if extremes.worst or extremes.best]
 
 
-def order_of_worth(photos: Sequence[Photo], extremes: Sequence[Extremes]) -> list[Photo]:
+def order_of_worth(photos: Sequence[PagePhoto], extremes: Sequence[Extremes]) -> list[PagePhoto]:
     """The photos in the order in which they deserve the page's room: extremes first, then as they come."""
     ranks: dict[tuple[str, str], int] = {}
     for case in extremes:

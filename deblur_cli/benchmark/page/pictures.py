@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.benchmark.page.error_map import Floats, absolute_error, pick_limit, shrink, to_colours
-from deblur_cli.benchmark.page.photos import Photo
+from deblur_cli.benchmark.page.photos import PagePhoto
 from deblur_cli.benchmark.records import BLURRY, SHARP
 
 BUDGET = 14_000_000  # characters of all data URIs, for a page below 15 MB
@@ -25,7 +25,7 @@ START_WINDOW = 256  # side of the window that looks for the most telling place
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
+class PictureEncoding:
     """One way to write the region that is looked at pixel for pixel."""
 
     label: str  # for the reader
@@ -33,16 +33,16 @@ class Encoding:
     options: dict[str, Any]
 
 
-def _jpeg(quality: int) -> Encoding:
+def _jpeg(quality: int) -> PictureEncoding:
     options = {"quality": quality, "subsampling": 0, "optimize": True}
-    return Encoding(f"JPEG quality {quality} with full colour resolution", "JPEG", options)
+    return PictureEncoding(f"JPEG quality {quality} with full colour resolution", "JPEG", options)
 
 
-def _webp(quality: int) -> Encoding:
-    return Encoding(f"WebP quality {quality}", "WEBP", {"quality": quality, "method": 3, "use_sharp_yuv": True})
+def _webp(quality: int) -> PictureEncoding:
+    return PictureEncoding(f"WebP quality {quality}", "WEBP", {"quality": quality, "method": 3, "use_sharp_yuv": True})
 
 
-LOSSLESS = Encoding("WebP, lossless", "WEBP", {"lossless": True, "quality": 40, "method": 2})
+LOSSLESS = PictureEncoding("WebP, lossless", "WEBP", {"lossless": True, "quality": 40, "method": 2})
 ENCODINGS = (LOSSLESS, _jpeg(97), _jpeg(94), _webp(92), _webp(87), _webp(80))  # the best that fits is taken
 PREVIEW = _webp(85)
 MAP = _webp(85)
@@ -66,12 +66,12 @@ class Region:
 class Viewer:
     """Everything the viewer shows of one photo, as plain JSON values."""
 
-    photo: Photo
+    photo: PagePhoto
     table: dict[str, Any]
     characters: int  # of its data URIs
 
 
-def build_viewers(photos: Sequence[Photo], budget: int = BUDGET) -> list[Viewer]:
+def build_viewers(photos: Sequence[PagePhoto], budget: int = BUDGET) -> list[Viewer]:
     """Viewers for as many photos as the budget holds, in the order given."""
     viewers: list[Viewer] = []
     left = budget
@@ -84,7 +84,7 @@ def build_viewers(photos: Sequence[Photo], budget: int = BUDGET) -> list[Viewer]
     return viewers
 
 
-def build_viewer(photo: Photo, share: int, limit: int) -> Viewer | None:
+def build_viewer(photo: PagePhoto, share: int, limit: int) -> Viewer | None:
     """The viewer of a photo in about `share` characters; None if not even `limit` holds it.
 
     Also None if fewer than two of its pictures can be read and have one size.
@@ -117,7 +117,7 @@ def build_viewer(photo: Photo, share: int, limit: int) -> Viewer | None:
     return None
 
 
-def to_data_uri(picture: Image.Image, encoding: Encoding) -> str:
+def to_data_uri(picture: Image.Image, encoding: PictureEncoding) -> str:
     """The picture as text that an `<img>` shows without a file."""
     stream = io.BytesIO()
     picture.save(stream, encoding.file_format, **encoding.options)
@@ -125,7 +125,9 @@ def to_data_uri(picture: Image.Image, encoding: Encoding) -> str:
     return f"data:image/{encoding.file_format.lower()};base64,{text}"
 
 
-def _table(photo: Photo, versions: dict[str, Image.Image], region: Region, start: tuple[int, int]) -> dict[str, Any]:
+def _table(
+    photo: PagePhoto, versions: dict[str, Image.Image], region: Region, start: tuple[int, int]
+) -> dict[str, Any]:
     width, height = next(iter(versions.values())).size
     return {
         "dataset": photo.dataset,
@@ -137,7 +139,7 @@ def _table(photo: Photo, versions: dict[str, Image.Image], region: Region, start
     }
 
 
-def _read_versions(photo: Photo) -> dict[str, Image.Image]:
+def _read_versions(photo: PagePhoto) -> dict[str, Image.Image]:
     """The versions that can be read and have the first one's size, as 8-bit RGB."""
     versions: dict[str, Image.Image] = {}
     for name, file in photo.files.items():
@@ -200,7 +202,7 @@ def find_busiest(change: Floats, size: tuple[int, int], step: int = 16) -> tuple
     return int(lefts[column]), int(tops[row, 0])
 
 
-def _expected(versions: dict[str, Image.Image], region: Region, encoding: Encoding) -> int:
+def _expected(versions: dict[str, Image.Image], region: Region, encoding: PictureEncoding) -> int:
     """Characters that all versions will take, from the middle ninth of the sharpest of them."""
     picture = versions.get(SHARP, list(versions.values())[-1])
     left, top = region.left + region.width // 3, region.top + region.height // 3
@@ -209,7 +211,7 @@ def _expected(versions: dict[str, Image.Image], region: Region, encoding: Encodi
     return round(len(to_data_uri(picture.crop(sample.box()), encoding)) * scale * len(versions))
 
 
-def _encode_version(picture: Image.Image, region: Region, encoding: Encoding) -> tuple[str, str | None]:
+def _encode_version(picture: Image.Image, region: Region, encoding: PictureEncoding) -> tuple[str, str | None]:
     """The region, and the preview unless the region is the whole."""
     if (region.width, region.height) == picture.size:
         return to_data_uri(picture, encoding), None

@@ -11,11 +11,11 @@ from typing import Any
 
 from deblur_cli.benchmark.page.error_map import colour_ramp
 from deblur_cli.benchmark.page.markup import Markup, element, join, to_script_json
+from deblur_cli.benchmark.page.overview import render_summary
 from deblur_cli.benchmark.page.payload import to_scores_table, to_viewer_table
-from deblur_cli.benchmark.page.photos import find_extremes, find_photos, order_of_worth
+from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
 from deblur_cli.benchmark.page.pictures import BUDGET, LOSSLESS, build_viewers, to_data_uri
 from deblur_cli.benchmark.page.plot import render_plots
-from deblur_cli.benchmark.page.summary import render_summary
 from deblur_cli.benchmark.records import BLURRY, BenchmarkReport
 
 LEAST_FOR_PICTURES = 4_000_000  # characters, however long the table of scores is
@@ -27,7 +27,7 @@ SCRIPTS = ("dom.js", "scores.js", "table.js", "extremes.js", "compare.js", "view
 def render_page(report: BenchmarkReport, folder: Path) -> str:
     """The page's text."""
     extremes = find_extremes(report)
-    photos = find_photos(report, folder)
+    photos = gather_photos(report, folder)
     scores = to_script_json(to_scores_table(report, extremes))
     viewers = build_viewers(order_of_worth(photos, extremes), max(LEAST_FOR_PICTURES, BUDGET - len(scores)))
     places = {(photo.dataset, photo.image): number for number, photo in enumerate(photos)}

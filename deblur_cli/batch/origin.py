@@ -1,0 +1,129 @@
+"""Whose result a file is, and whether it is still as it was written: what may be replaced without asking.
+
+The rule, in the order of the questions:
+
+1. A file without this tool's stamp is somebody else's.
+2. A result belongs to a photo when the stamp names the sha256 of the photo's file (it may have been moved, renamed or
+   copied) or else the sha256 of its pixels, decoded and independent of how they are turned: a rating, a keyword, a
+   new orientation or a lossless copy change the file and not the photo. Everything else is another photo, whatever it
+   is called and wherever it lies: memory cards count their pictures from 1 again, and are mounted at one place. That
+   holds for a photo that was developed or cropped anew, too: its result may be worth keeping.
+3. A result is as it was written when its seal (`seal.py`) is unbroken; its time does not matter then.
+4. Stamps of before name neither pixels nor seal. For them only the same file is the same photo, and a result that is
+   newer than its photo is taken for edited.
+
+Only a result that belongs to the photo and is as it was written is replaced without `--overwrite`.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from deblur_cli.batch.stamp import stamped
+from deblur_cli.errors import PhotoError
+from deblur_cli.image_io import Photo, read_photo
+from deblur_cli.image_io.seal import BLANK, is_unbroken
+from deblur_cli.system.hashing import hash_file
+
+_CLOCK = 2.0  # seconds that a file system may round the time of a file by: FAT's
+_SAMPLES = 32  # of each half of an axis
+_ROWS = 256  # hashed at a time: a turned picture is copied to be hashed
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What identifies a photo that was read, and the times of its file."""
+
+    input_sha256: str
+    pixels_sha256: str
+    times: os.stat_result
+
+    @property
+    def proofs(self) -> dict[str, str]:
+        """What a stamp says of the photo, and the place for the seal of its own file."""
+        return {"input_sha256": self.input_sha256, "pixels_sha256": self.pixels_sha256, "result_sha256": BLANK}
+
+
+def read_original(source: Path) -> tuple[Photo, Origin]:
+    """Read a photo and what identifies it; the bytes that are hashed are those that are decoded.
+
+    Raises:
+        PhotoError: as `read_photo`, or the file is replaced or changed again and again while it is read.
+    """
+    for _ in range(_TRIES):
+        try:
+            times, digest = source.stat(), hash_file(source)
+        except OSError:
+            read_photo(source)  # it knows how to tell a file that cannot be opened
+            continue
+        photo = read_photo(source)
+        if _hash_again(source) == digest:
+            return photo, Origin(digest, hash_pixels(photo), times)
+    raise PhotoError(f"{source}: changes while it is read; run again when whoever writes it has finished")
+
+
+def _hash_again(source: Path) -> str:
+    try:
+        return hash_file(source)
+    except OSError:
+        return ""
+
+
+def belongs_to(stamp: str, source: Path) -> bool:
+    """Whether the result with this stamp was made from this photo.
+
+    Raises:
+        OSError, PhotoError: the photo cannot be read.
+    """
+    if stamped(stamp, "input_sha256") == hash_file(source):
+        return True
+    pixels = stamped(stamp, "pixels_sha256")
+    return bool(pixels) and hash_pixels(read_photo(source)) == pixels
+
+
+def is_as_written(output: Path, stamp: str, source: Path) -> bool:
+    """Whether nobody changed the result since this tool wrote it.
+
+    Raises:
+        OSError: one of the two files cannot be read.
+    """
+    digest = stamped(stamp, "result_sha256")
+    if digest not in ("", BLANK):
+        return is_unbroken(output.read_bytes(), digest)
+    return output.stat().st_mtime <= source.stat().st_mtime + _CLOCK
+
+
+def hash_pixels(photo: Photo) -> str:
+    """The sha256 of a photo's pixels, the same for all eight ways to turn and mirror them."""
+    planes = photo.pixels if photo.alpha is None else np.dstack((photo.pixels, photo.alpha))
+    rows, columns = (_spread(length) for length in planes.shape[:2])
+    sample = planes[np.ix_(rows, columns)]
+    turns = list(product((False, True), repeat=3))
+    # A few pixels say which way is the first; where the sample is symmetric, all the ways are hashed.
+    keys = [(_turn(planes, *turn).shape, _turn(sample, *turn).tobytes()) for turn in turns]
+    return min(_hash(_turn(planes, *turn)) for turn, key in zip(turns, keys, strict=True) if key == min(keys))
+
+
+def _spread(length: int) -> "np.typing.NDArray[np.intp]":
+    """Places along an axis that are the same from either end."""
+    half = np.linspace(0, (length - 1) // 2, _SAMPLES).astype(np.intp)
+    return np.concatenate((half, length - 1 - half[::-1]))
+
+
+def _turn(
+    planes: "np.typing.NDArray[np.generic]", rows: bool, columns: bool, across: bool
+) -> "np.typing.NDArray[np.generic]":
+    mirrored = planes[:: -1 if rows else 1, :: -1 if columns else 1]
+    return mirrored.swapaxes(0, 1) if across else mirrored
+
+
+def _hash(planes: "np.typing.NDArray[np.generic]") -> str:
+    digest = hashlib.sha256(f"{planes.shape} {planes.dtype.newbyteorder('=').str}".encode())
+    for row in range(0, len(planes), _ROWS):
+        digest.update(np.ascontiguousarray(planes[row : row + _ROWS]).data)
+    return digest.hexdigest()

@@ -1,0 +1,64 @@
+"""What was done to a photo, as the one line of JSON stamped into its output. Opens no files."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deblur_cli.system.version import __version__
+
+TOOL = "deblur-cli"
+
+# They say which photo and which file it is, not what was done: see `origin.py` and `seal.py`.
+_NO_RECIPE = ("version", "pixels_sha256", "result_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The model and every option that changes pixels or their encoding."""
+
+    model: str
+    weights: Mapping[str, str]  # role -> sha256
+    options: Mapping[str, str | int | float]
+
+    def stamp(self, *, file_format: str, input_sha256: str, **proofs: str) -> str:
+        """The stamp of one output: compact JSON, keys sorted, so that equal recipes are equal text.
+
+        Args:
+            proofs: `pixels_sha256` of the photo and the blank `result_sha256` that the writing fills.
+        """
+        fields = {
+            "tool": TOOL,
+            "version": __version__,
+            "model": self.model,
+            "weights": dict(self.weights),
+            **self.options,
+            "format": file_format,
+            "input_sha256": input_sha256,
+            **proofs,
+        }
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def same_recipe(left: str, right: str) -> bool:
+    """Whether two stamps describe the same work on the same input; the tool's version does not count."""
+    parsed = _parse(left)
+    return parsed is not None and parsed == _parse(right)
+
+
+def stamped(stamp: str, field: str) -> str:
+    """What a stamp says of the photo or of its own file; empty where it is damaged, or older than that field."""
+    return str(_read(stamp).get(field, ""))
+
+
+def _parse(stamp: str) -> dict[str, Any] | None:
+    fields = _read(stamp)
+    return {name: value for name, value in fields.items() if name not in _NO_RECIPE} or None
+
+
+def _read(stamp: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(stamp)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -1,0 +1,141 @@
+"""What a run will do, checked before it begins: options, data sets, columns. Loads no model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from deblur_cli.benchmark.datasets import Dataset, PairSearch, check_sizes, find_datasets
+from deblur_cli.benchmark.perceptual import load_lpips
+from deblur_cli.benchmark.records import BLURRY, SHARP, DatasetInfo, MetricInfo
+from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.metrics import METRICS, Metric, choose_metrics
+from deblur_cli.weights import ModelEntry, find_model
+from deblur_cli.weights.model_spec import ModelSpec
+
+Hashes = Mapping[str, Mapping[str, str]]  # model -> role -> sha256
+Settings = Mapping[str, Mapping[str, Any]]  # model -> how its flow runs; empty for an expert alone
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that can change a figure, and who computes it."""
+
+    models: tuple[str, ...] = ()  # each the text of a `ModelSpec`
+    metrics: tuple[str, ...] = ()  # empty: the defaults
+    protocol: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
+    dtype: str = "auto"
+    tile: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchPlan:
+    """A run that can begin. It is sent to worker processes, so it holds names and paths only."""
+
+    options: Options
+    datasets: tuple[Dataset, ...]
+    columns: Mapping[str, tuple[str, ...]]  # data set -> metrics asked
+    hashes: Hashes
+    settings: Settings = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)  # metric -> why it cannot be computed here
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the table's rows: doing nothing, then the models."""
+        return (BLURRY, *self.options.models)
+
+    @property
+    def total(self) -> int:
+        """Scores to compute: photos times rows."""
+        return len(self.rows) * sum(len(dataset.pairs) for dataset in self.datasets)
+
+    def metrics(self, dataset: Dataset) -> list[Metric]:
+        """The metrics of a data set that can be computed here."""
+        return [METRICS[name] for name in self.columns[dataset.name] if name not in self.missing]
+
+    def describe_metrics(self) -> list[MetricInfo]:
+        """Every column of the report, in the order of the table of metrics."""
+        wanted = {name for names in self.columns.values() for name in names}
+        rows = [metric for name, metric in METRICS.items() if name in wanted]
+        return [MetricInfo(row.name, row.direction, row.unit, row.protocol) for row in rows]
+
+    def describe_datasets(self) -> list[DatasetInfo]:
+        """The data sets as the report names them."""
+        return [DatasetInfo(row.name, row.layout, row.root.resolve().name, len(row.pairs)) for row in self.datasets]
+
+
+def build_bench_plan(
+    roots: tuple[Path, ...],
+    options: Options,
+    search: PairSearch,
+    limit: int | None = None,
+    find_entry: Callable[[str], ModelEntry] | None = None,
+) -> BenchPlan:
+    """The plan, or the one line that says why there is none.
+
+    Raises:
+        InputError: a data set, a model, a metric, a protocol or a pair is not what it should be.
+        WeightsError: an unknown model, or one that is not trained.
+    """
+    datasets = find_datasets(roots, search, limit)
+    for dataset in datasets:
+        check_sizes(dataset)
+    columns = {dataset.name: _columns(dataset, options) for dataset in datasets}
+    entries = _find_entries(options.models, find_entry or find_model)
+    for entry in entries.values():
+        entry.check_trained()
+    return BenchPlan(
+        options=replace(options, models=tuple(map(str, entries))),
+        datasets=tuple(datasets),
+        columns=columns,
+        hashes={str(spec): entry.hashes for spec, entry in entries.items()},
+        settings={str(spec): spec.resolve(entry) for spec, entry in entries.items()},
+        missing=_find_missing(columns),
+    )
+
+
+def protocol_of(dataset: Dataset, options: Options) -> str:
+    """The protocol that a data set is scored by."""
+    return dataset.protocol if options.protocol == "auto" else options.protocol
+
+
+def _columns(dataset: Dataset, options: Options) -> tuple[str, ...]:
+    protocol = protocol_of(dataset, options)
+    rows = choose_metrics(options.metrics, protocol, dataset.has_truth)
+    if not rows:
+        raise InputError(f"{dataset.root}: has no truth, and every metric asked for needs one; try blur_effect")
+    if any(row.name.endswith("-realblur") for row in rows) and find_spec("cv2") is None:
+        advice = "pip install 'deblur-cli[bench]', or use --protocol full"
+        raise InputError(f"{dataset.root}: the realblur protocol needs OpenCV: {advice}")
+    return tuple(row.name for row in rows)
+
+
+def _find_entries(texts: tuple[str, ...], find_entry: Callable[[str], ModelEntry]) -> dict[ModelSpec, ModelEntry]:
+    """Each once, under its present name whatever it was asked for by."""
+    entries = {}
+    for spec in map(ModelSpec.parse, texts):
+        entry = find_entry(_check_name(spec.name))
+        entries[replace(spec, name=entry.name)] = entry
+    return entries
+
+
+def _check_name(name: str) -> str:
+    if name in {BLURRY, SHARP}:
+        raise InputError(f"--model {name}: this name stands for the photo itself and is always a row")
+    return name
+
+
+def _find_missing(columns: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Metrics whose weights are not at hand, with the reason; the rest of the run does not depend on them."""
+    missing = {}
+    for name in dict.fromkeys(name for names in columns.values() for name in names):
+        network = METRICS[name].network
+        if network is not None:
+            try:
+                load_lpips(network)
+            except WeightsError as fault:
+                missing[name] = str(fault)
+    return missing

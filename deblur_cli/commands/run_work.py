@@ -1,0 +1,210 @@
+"""The working half of `deblur run`: a plan becomes a batch that is shown, reported and ended properly."""
+
+import os
+import time
+import traceback
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from deblur_cli.batch.events import Event, Notice, Outcome, PhotoFinished
+from deblur_cli.batch.local import Hooks, Pixels, Restore, Work, clear_away, run_batch
+from deblur_cli.batch.plan import Plan
+from deblur_cli.batch.stamp import Stamp
+from deblur_cli.commands import report
+from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
+from deblur_cli.commands.report import Report, Setting
+from deblur_cli.commands.signals import stop_on_signals
+from deblur_cli.commands.streams import closed_output, write_note
+from deblur_cli.errors import BatchFailed
+from deblur_cli.system.memory import tune_malloc
+
+if TYPE_CHECKING:
+    from deblur_cli.backends import Backend
+    from deblur_cli.commands.run import Manner, Network
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """Everything that `deblur run` knows once the plan is made."""
+
+    plan: Plan
+    recipe: Stamp
+    network: "Network"
+    quality: int | None
+    overwrite: bool
+    manner: "Manner"
+
+
+def show_plan(task: RunTask) -> None:
+    """What `--dry-run` prints."""
+    setting = Setting(task.recipe, task.network.tile)
+    for job in task.plan.todo:
+        if job.misfit:
+            write_note(f"{job.source}: will fail: {job.misfit}")
+    _tell_left_out(task)
+    report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+    _raise_failures(task, Outcome((), 0.0))
+
+
+def do_run(task: RunTask) -> None:
+    """Restore and write what the plan says, tell it, and raise what the exit status must show.
+
+    Raises:
+        BatchFailed: at least one photo failed, or a folder could not be listed.
+        BackendError, WeightsError: the machine or the weights gave up.
+        KeyboardInterrupt, SystemExit: a signal ended the work.
+    """
+    _tell_left_out(task)
+    _tell_skipped(task)
+    teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
+    if not task.plan.todo:
+        _do_nothing(task, teller)
+        _raise_failures(task, Outcome((), 0.0))
+        return
+    tune_malloc()
+    started = time.perf_counter()
+    backend = _load(task.network)
+    setting = _describe(task, backend, time.perf_counter() - started)
+    with stop_on_signals() as stop:
+        try:
+            teller.start(task.plan, setting)
+        except BrokenPipeError as fault:
+            raise closed_output("nothing was begun") from fault
+        meter = Meter.of(task.plan.todo)
+        with choose_display(meter, quiet=task.manner.quiet) as display:
+            emit = _Listener(teller, meter, display)
+            restore = _build_restore(backend, task.network)
+            manner = task.manner.fail_fast, task.overwrite
+            outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
+        outcome = _report_end(task, teller, outcome)
+        _tell_summary(task, outcome, setting)
+    _raise_failures(task, outcome)
+
+
+def _report_end(task: RunTask, teller: Report, outcome: Outcome) -> Outcome:
+    """Who has closed stdout is told so on stderr: the batch ends there, or only its report is lost."""
+    try:
+        if not isinstance(outcome.fault, BrokenPipeError):
+            teller.end(task.plan, outcome)
+            return outcome
+    except BrokenPipeError:
+        pass
+    left = len(task.plan.todo) - len(outcome.results)
+    what = f"{count(left, 'photo')} not begun or not finished, run again to go on" if left else "every photo was done"
+    return replace(outcome, fault=closed_output(what))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Passes the events of a batch to everyone who wants them."""
+
+    teller: Report
+    meter: Meter
+    display: Display
+
+    def __call__(self, event: Event) -> None:
+        self.meter.see(event)
+        if isinstance(event, Notice):
+            self.display.note(f"{event.job.source}: {event.text}")
+        if isinstance(event, PhotoFinished) and event.fault is not None:
+            self.display.note(event.result.error + _trace(event.fault))
+        self.teller.see(event, self.meter, self.display)
+        self.display.show(self.meter)
+
+
+def _trace(fault: Exception) -> str:
+    if os.environ.get("DEBLUR_DEBUG") != "1":
+        return ""
+    return "\n" + "".join(traceback.format_exception(fault)).rstrip()
+
+
+def _load(network: "Network") -> "Backend":
+    from deblur_cli.backends import load_file, load_model
+
+    spec, expert = network.model, network.expert
+    if spec is None:
+        assert expert is not None, "Network has a model, or an expert alone"
+        return load_file(expert, device=network.device, dtype=network.dtype)
+    return load_model(
+        spec.name,
+        device=network.device,
+        dtype=network.dtype,
+        steps=spec.steps,
+        strength=spec.strength,
+        expert=expert,
+    )
+
+
+def _build_restore(backend: "Backend", network: "Network") -> Restore:
+    from deblur_cli.restoration.pipeline import Watch, restore_image
+
+    def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
+        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.on_network, hooks.stop)
+        return restore_image(blurry, backend, tile=network.tile, seed=network.seed, watch=watch)
+
+    return restore
+
+
+def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting:
+    dtype = str(backend.dtype).removeprefix("torch.")
+    setting = Setting(task.recipe, task.network.tile, str(backend.device), dtype, load_seconds)
+    if not task.manner.quiet:
+        size = sum(job.pixels for job in task.plan.todo) / 1e6
+        photos = count(len(task.plan.todo), "photo")
+        write_note(f"{task.recipe.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
+    return setting
+
+
+def _do_nothing(task: RunTask, teller: Report) -> None:
+    clear_away(task.plan.jobs)
+    outcome = Outcome((), 0.0)
+    teller.start(task.plan, Setting(task.recipe, task.network.tile))
+    teller.end(task.plan, outcome)
+    if not task.manner.quiet:
+        write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+
+
+def _tell_left_out(task: RunTask) -> None:
+    for line in task.plan.unread:
+        write_note(line)
+    if task.plan.results and not task.manner.quiet:
+        results = count(task.plan.results, "result")
+        write_note(f"{results} of this tool left out; name a file to restore it again")
+
+
+def _tell_skipped(task: RunTask) -> None:
+    if task.manner.verbose:
+        for job in task.plan.skipped:
+            write_note(f"{job.source}: skipped, {job.output} was made by the same recipe")
+        write_note(f"{count(task.plan.ignored, 'other file')} ignored")
+
+
+def _tell_summary(task: RunTask, outcome: Outcome, setting: Setting) -> None:
+    if task.manner.quiet:
+        return
+    parts = [f"{len(outcome.done)} written"]
+    skipped = len(task.plan.skipped) + len(outcome.skipped)
+    parts += [f"{skipped} skipped"] if skipped else []
+    parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
+    remaining = len(task.plan.todo) - len(outcome.results)
+    parts += [f"{remaining} not begun or not finished"] if remaining else []
+    pace = f", {outcome.seconds / outcome.megapixels:.2f} s per megapixel" if outcome.megapixels >= 0.1 else ""
+    write_note(f"{', '.join(parts)} in {format_duration(outcome.seconds)}{pace}")
+
+
+def _raise_failures(task: RunTask, outcome: Outcome) -> None:
+    if outcome.fault is not None:
+        raise outcome.fault
+    if outcome.failed:
+        all_photos = count(len(task.plan.jobs), "photo")
+        good = outcome.done or outcome.skipped or task.plan.skipped
+        others = "stopped there" if task.manner.fail_fast else "the others are written" if good else "none is written"
+        raise BatchFailed(f"{len(outcome.failed)} of {all_photos} failed; {others}")
+    if task.plan.unread:
+        folders = count(len(task.plan.unread), "folder")
+        raise BatchFailed(f"{folders} could not be listed; the photos there are left out")
+
+
+def count(number: int, thing: str) -> str:
+    """`1 photo`, `2 photos`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,0 +1,123 @@
+"""What every restoration system looks like to the pipeline, and what the pipeline tells it. Knows no network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deblur_cli.restoration.tiling import Tile
+
+Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
+
+
+class Stopped(Exception):
+    """`stop` said so between two tiles; the photo is unfinished."""
+
+
+def _silent(_: object) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a caller may want to hear and say while a photo is restored.
+
+    Attributes:
+        on_event: gets one-line notices (a smaller tile after memory ran out).
+        on_pixels: gets the number of photo pixels finished since the last call.
+        on_network: gets the seconds that the networks took, tile by tile, stage by stage.
+        stop: asked between tiles; true raises `Stopped`.
+    """
+
+    on_event: Callable[[str], None] = _silent
+    on_pixels: Callable[[int], None] = _silent
+    on_network: Callable[[float], None] = _silent
+    stop: Callable[[], bool] = bool
+
+
+class Cut(Protocol):
+    """How a photo is cut for a network: `Tiling`, or `Windows` of one size.
+
+    Attributes:
+        size: longest side in pixels of what is in memory at once.
+        multiple_of: sides of what the network gets are multiples of this.
+        at_once: how many pieces it gets at a time.
+        mirrors: whether the photo counts as mirrored at its borders, not as extended by its last pixels.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def multiple_of(self) -> int: ...
+    @property
+    def at_once(self) -> int: ...
+    @property
+    def mirrors(self) -> bool: ...
+
+    def lay(self, height: int, width: int) -> list[Tile]:
+        """Pieces that cover a photo, all of one size; at every pixel of it their weights sum to 1."""
+
+    def with_size(self, size: int) -> Self:
+        """The same with another size, as near as it can be."""
+
+
+class Backend(Protocol):
+    """Weights, networks and sampler behind one method."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def tiling(self) -> Cut:
+        """How a photo is cut for `restore`."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The networks that run, for counting parameters and multiplications."""
+
+    def restore(self, blurry: Tensor) -> Tensor:
+        """Sharp pieces from blurred ones.
+
+        Args:
+            blurry: (B, 3, H, W), float32, [0, 1], on `device`; H and W are multiples of `tiling.multiple_of`.
+        Returns:
+            (B, 3, H, W), float32, about [0, 1], finite.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How one photo is to be enhanced.
+
+    Attributes:
+        seed: of all random numbers, which are drawn on the CPU and once per photo.
+        tile: longest side in pixels of what is to be in memory at once. It never decides what is computed.
+        watch: `on_pixels` counts the pixels of the photo once; `stop` is asked between windows.
+    """
+
+    seed: int = 0
+    tile: int = 1024
+    watch: Watch = field(default_factory=Watch)
+
+
+@runtime_checkable
+class Enhancing(Protocol):
+    """A backend with a second stage that needs the whole photo: its windows lie on the photo's own grid."""
+
+    share: float  # of the time of the whole photo that the second stage takes, 0 to 1, for the progress display
+
+    def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
+        """The photo with what the second stage adds.
+
+        Args:
+            blurry: (H, W, 3), uint8 or uint16.
+            estimate: (H, W, 3), float32, about [0, 1], on the CPU: what `restore` made of all tiles.
+        Returns:
+            (H, W, 3), float32, about [0, 1], on the CPU; may be `estimate` itself, changed in place.
+        Raises:
+            Stopped: `order.watch.stop` said so.
+        """

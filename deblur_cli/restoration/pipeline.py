@@ -1,0 +1,158 @@
+"""Photo -> tiles -> backend -> photo. Receives its backend as an argument and knows no network."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from deblur_cli.errors import BackendError, PhotoError
+from deblur_cli.restoration.contract import Backend, Cut, Enhancing, Order, Pixels, Stopped, Watch
+from deblur_cli.restoration.tiling import Span, Tile
+from deblur_cli.system.devices import is_out_of_memory
+
+__all__ = ["Stopped", "Watch", "quantize", "restore_image"]
+
+
+def restore_image(
+    blurry: Pixels, backend: Backend, *, tile: int | None = None, seed: int = 0, watch: Watch | None = None
+) -> Pixels:
+    """Restore a whole photo: tile by tile, then as a whole where the backend has a second stage.
+
+    Args:
+        blurry: (H, W, 3), uint8 or uint16, sRGB-encoded or in the photo's own profile.
+        tile: longest side of a tile in pixels; None takes the backend's. Memory grows with it, the result hardly
+            changes. When memory runs out it is halved and the photo begun again.
+        seed: of the random numbers that a backend may draw; they are drawn anew for every photo.
+    Returns:
+        (H, W, 3) of the same dtype, rounded.
+    Raises:
+        BackendError: memory runs out even with the smallest tile.
+        PhotoError: the network's answer is not finite, in float32 either.
+        Stopped: `watch.stop` said so.
+    """
+    watch = watch or Watch()
+    tiling = backend.tiling if tile is None else backend.tiling.with_size(tile)
+    while True:
+        try:
+            return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            tiling = _halve(tiling, fault, backend, watch)
+
+
+def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
+    """[0, 1] floats to uint8 or uint16, clipped and rounded to nearest; works in place on `image`."""
+    top = np.iinfo(dtype).max
+    target = torch.uint8 if top == 255 else torch.uint16
+    return image.mul_(top).round_().clamp_(0, top).to(target).numpy()
+
+
+def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order) -> Tensor:
+    """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
+    if not isinstance(backend, Enhancing):
+        return _restore_tiles(blurry, backend, tiling, order.watch)
+    count = _Count(order.watch.on_pixels)
+    first, second = (
+        replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
+    )
+    estimate = _restore_tiles(blurry, backend, tiling, first)
+    with _timed(order.watch, backend.device):
+        return backend.enhance(blurry, estimate, replace(order, watch=second))
+
+
+class _Count:
+    """Whole pixels out of the shares of several stages, none lost to rounding."""
+
+    def __init__(self, on_pixels: Callable[[int], None]) -> None:
+        self._on_pixels, self._done, self._told = on_pixels, 0.0, 0
+
+    def add(self, share: float, pixels: int) -> None:
+        """So many pixels are through a stage that has this share of the work."""
+        self._done += share * pixels
+        now = round(self._done)
+        self._on_pixels(now - self._told)
+        self._told = now
+
+
+def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch) -> Tensor:
+    height, width = blurry.shape[:2]
+    merged = torch.zeros(height, width, 3)
+    done = 0
+    tiles = tiling.lay(height, width)
+    for first in range(0, len(tiles), tiling.at_once):
+        if watch.stop():
+            raise Stopped
+        some = tiles[first : first + tiling.at_once]
+        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in some])
+        with _timed(watch, backend.device):
+            restored = backend.restore(crops)
+        for tile, piece in zip(some, restored, strict=True):
+            _merge(merged, piece, tile)
+        now = height * width * (first + len(some)) // len(tiles)
+        watch.on_pixels(now - done)
+        done = now
+    return merged
+
+
+@contextmanager
+def _timed(watch: Watch, device: torch.device) -> Iterator[None]:
+    """Tells how long the networks took, so that everything around them can be weighed against it."""
+    started = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # the call returns before the card is done
+    watch.on_network(time.perf_counter() - started)
+
+
+def _crop(blurry: Pixels, tile: Tile, device: torch.device, *, mirrored: bool) -> Tensor:
+    """(1, 3, h, w), float32, [0, 1], on the device; beyond the photo its last row and column are repeated, or all of
+    it is mirrored.
+    """
+    rows, columns = tile.rows, tile.columns
+    if mirrored:
+        window = blurry[_mirror(rows, blurry.shape[0])[:, None], _mirror(columns, blurry.shape[1])]
+    else:
+        window = blurry[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    top = float(np.iinfo(blurry.dtype).max)
+    pixels = torch.from_numpy(np.ascontiguousarray(window)).to(device).float().div_(top)  # (h, w, 3)
+    batch = pixels.permute(2, 0, 1)[None]
+    missing = (0, columns.length - window.shape[1], 0, rows.length - window.shape[0])
+    return functional.pad(batch, missing, mode="replicate") if any(missing) else batch
+
+
+def _mirror(span: Span, length: int) -> NDArray[np.intp]:
+    """(span.length,): which of the photo's rows or columns lies there; the border itself is not doubled."""
+    period = max(1, 2 * (length - 1))
+    place = np.arange(span.start, span.start + span.length) % period
+    return np.minimum(place, period - place)
+
+
+def _merge(merged: Tensor, restored: Tensor, tile: Tile) -> None:
+    rows, columns = tile.rows, tile.columns
+    target = merged[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
+    height, width = target.shape[:2]
+    if not bool(restored.sum().isfinite()):  # twenty times faster than asking every value
+        raise PhotoError(f"the network's answer is not finite at row {rows.start}, column {columns.start}")
+    pixels = restored.permute(1, 2, 0).cpu()[:height, :width]  # (h, w, 3)
+    weights = rows.weights[:height, None, None] * columns.weights[:width, None]
+    target.addcmul_(pixels, weights)
+
+
+def _halve(tiling: Cut, fault: BaseException, backend: Backend, watch: Watch) -> Cut:
+    smaller = tiling.with_size(tiling.size // 2)
+    if smaller.size >= tiling.size:
+        text = f"out of memory on {backend.device} even with tiles of {tiling.size} pixels; free memory or use the CPU"
+        raise BackendError(text) from fault
+    if backend.device.type == "cuda":
+        torch.cuda.empty_cache()
+    watch.on_event(f"out of memory with tiles of {tiling.size} pixels; going on with {smaller.size}")
+    return smaller

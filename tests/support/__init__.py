@@ -1,0 +1,1 @@
+"""What several tests share: photos, folders, networks and servers made for them."""

@@ -1,0 +1,76 @@
+"""A whole run of the benchmark with a network of three lines: its photos, its plan, its scores."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
+from deblur_cli.benchmark.datasets import PairSearch
+from deblur_cli.benchmark.journal import Journal
+from deblur_cli.benchmark.measuring import run_plan
+from deblur_cli.benchmark.summary import build_report
+from deblur_cli.errors import BackendError
+from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.weights import ModelEntry, WeightsFile
+
+HASHES = {"weights": "ab" * 32}
+FILE = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
+FAST = ("psnr", "ssim")
+
+
+class FakeBackend:
+    """Adds ten grey levels; its module is there to be counted."""
+
+    def __init__(self, name: str, device: str, dtype: str) -> None:
+        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
+        self.tiling = Tiling(64, 8, 4, 4)
+        self.module: nn.Module = nn.Conv2d(3, 4, 3, padding=1)
+
+    @torch.inference_mode()
+    def restore(self, blurry):
+        self.module(blurry)
+        return blurry + 10 / 255
+
+
+def load_fake(name, *, device, dtype):
+    return FakeBackend(name, device, dtype)
+
+
+def load_broken(name, *, device, dtype):
+    raise BackendError("the device is missing")
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def write_pairs(root: Path) -> Path:
+    """Three photos that are 5, 10 and 20 levels too dark."""
+    generator = np.random.default_rng(0)
+    for name, step in (("a", 5), ("b", 10), ("c", 20)):
+        blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
+        write(root / "blur" / f"{name}.png", blurry)
+        write(root / "sharp" / f"{name}.png", blurry + np.uint8(step))
+    return root
+
+
+def make_plan(*roots, search=None, **options):
+    settings = Options(**{"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options})
+    return build_bench_plan(roots, settings, search or PairSearch(), find_entry=find_entry)
+
+
+def find_entry(name):
+    return ModelEntry(name, "fake", "s", {"weights": FILE})
+
+
+def run(plan, folder=None, load=load_fake):
+    records = run_plan(plan, Journal(folder), lambda _: None, load)
+    return build_report(plan, records, "deblur bench photos"), records
+
+
+def scores(report, model, metric="psnr"):
+    return {row.image: row.scores[metric] for row in report.images if row.model == model}

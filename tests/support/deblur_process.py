@@ -1,0 +1,78 @@
+"""`deblur` in a process of its own, with a backend that only waits: what signals and streams do needs a real one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import deblur_cli
+
+_ROOT = Path(deblur_cli.__file__).parents[1]
+
+# Stands in for the console script. The network is replaced from outside, the product has no hook for it.
+_DRIVER = """
+import sys, time
+from pathlib import Path
+import torch
+from deblur_cli import app, backends, weights
+from deblur_cli.restoration.tiling import Tiling
+
+SECONDS, LARGE = float(sys.argv.pop(1)), float(sys.argv.pop(1))
+
+class WaitingBackend:
+    name, device, dtype = "waiting", torch.device("cpu"), torch.float32
+    tiling = Tiling(size=64, context=8, feather=8, multiple_of=8)
+
+    def restore(self, blurry):
+        is_large = blurry.shape[-1] > 32
+        if is_large:
+            Path("a large tile is begun").touch()
+        time.sleep(LARGE if is_large else SECONDS)
+        return blurry
+
+backends.load_model = lambda name, **_: WaitingBackend()
+weights.find_model = lambda name: weights.ModelEntry(name, "waiting", "waits", {})
+app.main()
+"""
+
+_ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("DEBLUR_", "_DEBLUR"))},
+    "PYTHONPATH": str(_ROOT),
+    "COLUMNS": "100",
+}
+
+
+@contextmanager
+def start_waiting(
+    arguments: list[str], *, seconds: float, large: float | None = None
+) -> "Iterator[subprocess.Popen[str]]":
+    """`deblur` whose network takes so many seconds a tile, or a tile of a large photo; ended with the block.
+
+    When the first tile of a large photo is begun, a file of that name appears in the current folder.
+    """
+    command = [sys.executable, "-c", _DRIVER, str(seconds), str(seconds if large is None else large), *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_ENVIRONMENT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def call(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """The real `deblur`, run to its end."""
+    return run_python(["-m", "deblur_cli", *arguments], **environment)
+
+
+def run_python(arguments: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Python with the package in its path, run to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**_ENVIRONMENT, **environment},
+    )
