@@ -7,8 +7,8 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from deblur_cli.system.memory import keep_freed_memory
-kept = keep_freed_memory() if sys.argv[1] == "keep" else False
+from deblur_cli.system.memory import tune_malloc
+kept = tune_malloc() if sys.argv[1] == "keep" else False
 for _ in range(3):
     block = bytearray(64 << 20)
     del block
