@@ -236,3 +236,12 @@ def test_one_pass_over_the_memory_counts_and_computes_what_many_do(published: Ma
         found = count_macs(lambda: network.predict_residual(picture))
     assert torch.allclose(fused, network.predict_residual(picture), atol=1e-5)
     assert found == count_macs(lambda: network.predict_residual(picture))
+
+
+def test_it_runs_without_gradient_under_autocast_as_a_training_validates(published: Maxim) -> None:
+    network, picture = published.reshaped(MaximConfig()).eval(), waves()
+    with torch.no_grad():
+        exact = network.predict_residual(picture)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = network.predict_residual(picture).float()
+    assert (exact - rounded).square().mean().sqrt() < 0.01

@@ -66,6 +66,7 @@ def _can_fuse(layer: nn.Linear, features: Tensor) -> bool:
     return (
         features.device.type == "cpu"
         and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")  # it would mix formats, which oneDNN refuses
         and features.dtype == layer.weight.dtype
         and _HAS_ONEDNN
     )
