@@ -7,24 +7,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.batch import local as batch
-from deblur_cli.batch import origin
-from deblur_cli.batch.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
-from deblur_cli.batch.jobs import Job
-from deblur_cli.batch.local import Work, run_batch
+from deblur_cli.batch import origin, stages
+from deblur_cli.batch.jobs import Job, Notice, PhotoFinished, PhotoStarted, PixelsDone
+from deblur_cli.batch.local import run_batch
+from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp
 from deblur_cli.system import atomic
 from deblur_cli.system.hashing import hash_file
 
-RECIPE = Stamp(model="fake", weights={}, options={})
+ORDER = WriteOrder(Stamp(model="fake", weights={}, options={}))
 
 
-def invert(blurry, hooks):
-    hooks.on_pixels(blurry.shape[0] * blurry.shape[1])
-    hooks.on_network(1e-6)
-    hooks.on_network(1e-6)
+def invert(blurry, watch):
+    watch.on_pixels(blurry.shape[0] * blurry.shape[1])
+    watch.on_network(1e-6)
+    watch.on_network(1e-6)
     return 255 - blurry
 
 
@@ -45,7 +44,7 @@ def run(jobs, restore=invert, **options):
     """The outcome and the events of a batch."""
     events = []
     settings = {"emit": events.append, "stop": lambda: False, **options}
-    return run_batch(jobs, Work(restore=restore, recipe=RECIPE, **settings)), events
+    return run_batch(jobs, restore, ORDER, **settings), events
 
 
 def statuses(outcome):
@@ -57,7 +56,7 @@ def written(jobs):
 
 
 def failing_at(number, fault):
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == number:
             raise fault
         return blurry
@@ -97,9 +96,9 @@ def test_events_tell_each_photo_once_and_never_two_at_a_time(jobs):
         events.append(event)
         talking.release()
 
-    def restore(blurry, hooks):
-        hooks.on_event("a smaller tile")
-        return invert(blurry, hooks)
+    def restore(blurry, watch):
+        watch.on_event("a smaller tile")
+        return invert(blurry, watch)
 
     outcome, _ = run(jobs, restore, emit=listen)
     assert outcome.fault is None
@@ -148,14 +147,14 @@ def test_a_lost_device_ends_the_batch_after_the_finished_photos_are_written(jobs
 
 def test_a_full_disk_ends_the_batch(jobs, monkeypatch):
     full = BackendError("no space left")
-    good = batch.write_photo
+    good = stages.write_photo
 
     def write(photo, path, **options):
         if path.name == "1.png":
             raise full
-        good(photo, path, **options)
+        return good(photo, path, **options)
 
-    monkeypatch.setattr(batch, "write_photo", write)
+    monkeypatch.setattr(stages, "write_photo", write)
     outcome, _ = run(jobs)
     assert outcome.fault is full
     assert statuses(outcome)[:2] == ["done", "failed"]
@@ -165,7 +164,7 @@ def test_a_full_disk_ends_the_batch(jobs, monkeypatch):
 def test_stopping_drops_the_photo_in_the_network_and_keeps_the_finished_ones(jobs):
     stopping = threading.Event()
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == 1:
             stopping.set()
             raise RuntimeError("stopped between two tiles")
@@ -189,7 +188,7 @@ def test_a_listener_that_fails_ends_the_batch_and_its_fault_is_handed_over(jobs)
 
 
 def test_an_interrupt_passes_through_and_takes_its_temporary_files_along(jobs):
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         own = jobs[0].output.with_name(".0.png.deblur-0-1.tmp")
         own.touch()
         atomic.own_files.add(own)
@@ -208,7 +207,7 @@ def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
     monkeypatch.setattr(origin, "read_photo", lambda path: reads.add(path) or good(path))
     seen = []
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         threading.Event().wait(0.1)
         seen.append(len(reads & sources))
         return blurry
@@ -220,7 +219,7 @@ def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
 def test_reading_and_writing_go_on_while_the_network_works(jobs):
     """The network of the second photo waits until the third is being read and the first is written."""
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == 1:
             for _ in range(100):
                 if jobs[0].output.exists():
@@ -252,7 +251,7 @@ def test_a_photo_that_is_gone_is_told_as_such(jobs):
     assert outcome.failed[-1].error.startswith(f"{jobs[2].source}: cannot be read (No such file or directory)")
 
 
-def test_a_photo_that_cannot_carry_the_recipe_is_written_and_told(jobs):
+def test_a_photo_that_cannot_carry_the_stamp_is_written_and_told(jobs):
     source = jobs[0].source.with_name("damaged.jpg")
     Image.new("RGB", (6, 4)).save(source, xmp=b"<x:xmpmeta>no end")
     outcome, events = run([Job(source, jobs[0].output.with_name("damaged.jpg"), "jpeg", "new")])
@@ -267,7 +266,7 @@ def test_a_photo_that_does_not_fit_its_format_fails_before_the_network_and_the_o
     Image.new("RGB", (17_000, 4)).save(wide)
     seen = []
 
-    def count(blurry, hooks):
+    def count(blurry, watch):
         seen.append(blurry.shape[1])
         return blurry
 

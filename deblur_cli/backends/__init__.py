@@ -12,10 +12,12 @@ from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.restoration.contract import Backend
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.restoration.watch import Pixels, Watch
 from deblur_cli.system.devices import find_device
 from deblur_cli.weights.model_spec import ModelSpec, takes_expert
 
-__all__ = ["Backend", "load_file", "load_model"]
+__all__ = ["Backend", "LoadedModel", "RestoreOrder", "load_file", "load_model"]
 
 
 def load_model(
@@ -59,6 +61,57 @@ def load_file(path: Path, *, device: str = "auto", dtype: str = "auto") -> Backe
         BackendError: spandrel is missing or broken, or the asked device is not there.
     """
     return load_foreign(path, find_device(device), dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """What a worker must know to restore photos, in this process or on another machine: small, and can be pickled.
+
+    Attributes:
+        model: which model, and the checkpoint instead of its expert; without a model that checkpoint alone.
+        device, dtype: as for `load_model`.
+        tile, seed: as for `restore_image`.
+    """
+
+    model: tuple[ModelSpec | None, Path | None]
+    device: str = "auto"
+    dtype: str = "auto"
+    tile: int | None = None
+    seed: int = 0
+
+    def load(self) -> "LoadedModel":
+        """The model, ready to restore.
+
+        Raises:
+            As `load_model` and `load_file`.
+        """
+        spec, expert = self.model
+        if spec is not None:
+            backend = load_model(
+                spec.name,
+                device=self.device,
+                dtype=self.dtype,
+                steps=spec.steps,
+                strength=spec.strength,
+                expert=expert,
+            )
+        else:
+            assert expert is not None, "an order has a model, or an expert alone"
+            backend = load_file(expert, device=self.device, dtype=self.dtype)
+        return LoadedModel(backend, self.tile, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A loaded model and how it is used: one photo after the other."""
+
+    backend: Backend
+    tile: int | None
+    seed: int
+
+    def __call__(self, blurry: Pixels, watch: Watch) -> Pixels:
+        """The photo as `restore_image` makes it."""
+        return restore_image(blurry, self.backend, tile=self.tile, seed=self.seed, watch=watch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from deblur_cli.batch.events import Event, Outcome, PhotoFinished, Result
-from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.jobs import Event, Job, Outcome, PhotoFinished, Result
 from deblur_cli.batch.plan import Plan
 from deblur_cli.batch.stamp import TOOL, Stamp
 from deblur_cli.commands.progress import Display, Meter
@@ -23,7 +22,7 @@ _PROGRESS_EVERY = 2.0  # seconds between two "progress" lines of --jsonl
 class Setting:
     """What holds for every photo of a run; device and dtype are empty when no network was needed."""
 
-    recipe: Stamp
+    stamp: Stamp
     tile: int | None
     device: str = ""
     dtype: str = ""
@@ -114,16 +113,16 @@ def to_line(content: dict[str, Any]) -> str:
 
 def describe_setting(setting: Setting) -> dict[str, Any]:
     """The head of every report."""
-    recipe = setting.recipe
+    stamp = setting.stamp
     return {
         "schema": SCHEMA,
         "tool": TOOL,
         "version": __version__,
-        "model": {"name": recipe.model, "weights": dict(recipe.weights)},
+        "model": {"name": stamp.model, "weights": dict(stamp.weights)},
         "device": setting.device or None,
         "dtype": setting.dtype or None,
         "tile": setting.tile,
-        "options": dict(recipe.options),
+        "options": dict(stamp.options),
     }
 
 

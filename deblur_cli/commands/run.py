@@ -143,12 +143,13 @@ def run(
     _check_network(device, dtype, tile, seed, steps, strength)
     spec, file = _choose_model(context, model, expert, steps, strength)
     network = Network(spec, device, dtype, tile, seed, file)
-    recipe = _build_recipe(target, network)
-    plan = _build_plan(sources, target, recipe)
+    stamp = _build_stamp(target, network)
+    plan = _build_plan(sources, target, stamp)
 
+    from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.commands.run_work import RunTask, do_run, show_plan
 
-    task = RunTask(plan, recipe, network, quality, overwrite, manner)
+    task = RunTask(plan, network, WriteOrder(stamp, quality, overwrite), manner)
     if dry_run:
         show_plan(task)
     else:
@@ -215,7 +216,7 @@ def _check_network(
     check_range("--strength", strength, 0, 1)
 
 
-def _build_recipe(target: Target, network: Network) -> "Stamp":
+def _build_stamp(target: Target, network: Network) -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
     name, hashes, flow = _identify(network)
@@ -258,7 +259,7 @@ def _hash_expert(path: Path) -> str:
         raise InputError(f"--expert {path}: {fault.strerror}") from fault
 
 
-def _build_plan(sources: Sources, target: Target, recipe: "Stamp") -> "Plan":
+def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
     from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
     from deblur_cli.batch.naming import Layout, names_a_file
     from deblur_cli.batch.plan import build_plan
@@ -268,5 +269,5 @@ def _build_plan(sources: Sources, target: Target, recipe: "Stamp") -> "Plan":
     found = find_photos(sources.inputs, listed, PhotoSearch(sources.recursive, output))
     single = len(found.photos) == 1 and found.photos[0].named
     is_file = names_a_file(target.output, single_file=single)
-    layout = Layout(output, is_file, target.file_format, target.name, recipe.model)
-    return build_plan(found, layout, recipe, overwrite=target.overwrite)
+    layout = Layout(output, is_file, target.file_format, target.name, stamp.model)
+    return build_plan(found, layout, stamp, overwrite=target.overwrite)

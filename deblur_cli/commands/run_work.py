@@ -6,10 +6,10 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deblur_cli.batch.events import Event, Notice, Outcome, PhotoFinished
-from deblur_cli.batch.local import Hooks, Pixels, Restore, Work, clear_away, run_batch
+from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
+from deblur_cli.batch.local import clear_away, run_batch
 from deblur_cli.batch.plan import Plan
-from deblur_cli.batch.stamp import Stamp
+from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
@@ -19,7 +19,7 @@ from deblur_cli.errors import BatchFailed
 from deblur_cli.system.memory import tune_malloc
 
 if TYPE_CHECKING:
-    from deblur_cli.backends import Backend
+    from deblur_cli.backends import LoadedModel
     from deblur_cli.commands.run import Manner, Network
 
 
@@ -28,16 +28,14 @@ class RunTask:
     """Everything that `deblur run` knows once the plan is made."""
 
     plan: Plan
-    recipe: Stamp
     network: "Network"
-    quality: int | None
-    overwrite: bool
+    order: WriteOrder
     manner: "Manner"
 
 
 def show_plan(task: RunTask) -> None:
     """What `--dry-run` prints."""
-    setting = Setting(task.recipe, task.network.tile)
+    setting = Setting(task.order.stamp, task.network.tile)
     for job in task.plan.todo:
         if job.misfit:
             write_note(f"{job.source}: will fail: {job.misfit}")
@@ -63,8 +61,8 @@ def do_run(task: RunTask) -> None:
         return
     tune_malloc()
     started = time.perf_counter()
-    backend = _load(task.network)
-    setting = _describe(task, backend, time.perf_counter() - started)
+    restorer = _load(task.network)
+    setting = _describe(task, restorer, time.perf_counter() - started)
     with stop_on_signals() as stop:
         try:
             teller.start(task.plan, setting)
@@ -73,9 +71,8 @@ def do_run(task: RunTask) -> None:
         meter = Meter.of(task.plan.todo)
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
-            restore = _build_restore(backend, task.network)
-            manner = task.manner.fail_fast, task.overwrite
-            outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
+            fail_fast = task.manner.fail_fast
+            outcome = run_batch(task.plan.todo, restorer, task.order, emit=emit, stop=stop, fail_fast=fail_fast)
         outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -118,47 +115,28 @@ def _trace(fault: Exception) -> str:
     return "\n" + "".join(traceback.format_exception(fault)).rstrip()
 
 
-def _load(network: "Network") -> "Backend":
-    from deblur_cli.backends import load_file, load_model
+def _load(network: "Network") -> "LoadedModel":
+    from deblur_cli.backends import RestoreOrder
 
-    spec, expert = network.model, network.expert
-    if spec is None:
-        assert expert is not None, "Network has a model, or an expert alone"
-        return load_file(expert, device=network.device, dtype=network.dtype)
-    return load_model(
-        spec.name,
-        device=network.device,
-        dtype=network.dtype,
-        steps=spec.steps,
-        strength=spec.strength,
-        expert=expert,
-    )
+    model = network.model, network.expert
+    return RestoreOrder(model, network.device, network.dtype, network.tile, network.seed).load()
 
 
-def _build_restore(backend: "Backend", network: "Network") -> Restore:
-    from deblur_cli.restoration.pipeline import Watch, restore_image
-
-    def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
-        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.on_network, hooks.stop)
-        return restore_image(blurry, backend, tile=network.tile, seed=network.seed, watch=watch)
-
-    return restore
-
-
-def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting:
+def _describe(task: RunTask, restorer: "LoadedModel", load_seconds: float) -> Setting:
+    stamp, backend = task.order.stamp, restorer.backend
     dtype = str(backend.dtype).removeprefix("torch.")
-    setting = Setting(task.recipe, task.network.tile, str(backend.device), dtype, load_seconds)
+    setting = Setting(stamp, task.network.tile, str(backend.device), dtype, load_seconds)
     if not task.manner.quiet:
         size = sum(job.pixels for job in task.plan.todo) / 1e6
         photos = count(len(task.plan.todo), "photo")
-        write_note(f"{task.recipe.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
+        write_note(f"{stamp.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
     return setting
 
 
 def _do_nothing(task: RunTask, teller: Report) -> None:
     clear_away(task.plan.jobs)
     outcome = Outcome((), 0.0)
-    teller.start(task.plan, Setting(task.recipe, task.network.tile))
+    teller.start(task.plan, Setting(task.order.stamp, task.network.tile))
     teller.end(task.plan, outcome)
     if not task.manner.quiet:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
