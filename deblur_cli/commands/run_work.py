@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.batch.events import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.batch.local import Hooks, Pixels, Restore, Work, clear_away, run_batch
-from deblur_cli.batch.plan import Plan
-from deblur_cli.batch.stamp import Stamp
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
+from deblur_cli.commands.run_task import Network, RunTask
 from deblur_cli.commands.signals import stop_on_signals
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
@@ -20,19 +19,6 @@ from deblur_cli.system.memory import tune_malloc
 
 if TYPE_CHECKING:
     from deblur_cli.backends import Backend
-    from deblur_cli.commands.run import Manner, Network
-
-
-@dataclass(frozen=True, slots=True)
-class RunTask:
-    """Everything that `deblur run` knows once the plan is made."""
-
-    plan: Plan
-    recipe: Stamp
-    network: "Network"
-    quality: int | None
-    overwrite: bool
-    manner: "Manner"
 
 
 def show_plan(task: RunTask) -> None:
@@ -118,24 +104,13 @@ def _trace(fault: Exception) -> str:
     return "\n" + "".join(traceback.format_exception(fault)).rstrip()
 
 
-def _load(network: "Network") -> "Backend":
-    from deblur_cli.backends import load_file, load_model
+def _load(network: Network) -> "Backend":
+    from deblur_cli.backends import load_model
 
-    spec, expert = network.model, network.expert
-    if spec is None:
-        assert expert is not None, "Network has a model, or an expert alone"
-        return load_file(expert, device=network.device, dtype=network.dtype)
-    return load_model(
-        spec.name,
-        device=network.device,
-        dtype=network.dtype,
-        steps=spec.steps,
-        strength=spec.strength,
-        expert=expert,
-    )
+    return load_model(network.model, device=network.device, dtype=network.dtype)
 
 
-def _build_restore(backend: "Backend", network: "Network") -> Restore:
+def _build_restore(backend: "Backend", network: Network) -> Restore:
     from deblur_cli.restoration.pipeline import Watch, restore_image
 
     def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
