@@ -8,34 +8,22 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.batch.local import clear_away, run_batch
-from deblur_cli.batch.plan import Plan
-from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
+from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.signals import stop_on_signals
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.system.memory import tune_malloc
 
 if TYPE_CHECKING:
-    from deblur_cli.backends import LoadedModel
-    from deblur_cli.commands.run import Manner, Network
-
-
-@dataclass(frozen=True, slots=True)
-class RunTask:
-    """Everything that `deblur run` knows once the plan is made."""
-
-    plan: Plan
-    network: "Network"
-    order: WriteOrder
-    manner: "Manner"
+    from deblur_cli.backends import Backend
 
 
 def show_plan(task: RunTask) -> None:
     """What `--dry-run` prints."""
-    setting = Setting(task.order.stamp, task.network.tile)
+    setting = Setting(task.write_order.stamp, task.restore_order.tile)
     for job in task.plan.todo:
         if job.misfit:
             write_note(f"{job.source}: will fail: {job.misfit}")
@@ -61,8 +49,8 @@ def do_run(task: RunTask) -> None:
         return
     tune_malloc()
     started = time.perf_counter()
-    restorer = _load(task.network)
-    setting = _describe(task, restorer, time.perf_counter() - started)
+    model = task.restore_order.load()
+    setting = _describe(task, model.backend, time.perf_counter() - started)
     with stop_on_signals() as stop:
         try:
             teller.start(task.plan, setting)
@@ -72,7 +60,7 @@ def do_run(task: RunTask) -> None:
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             fail_fast = task.manner.fail_fast
-            outcome = run_batch(task.plan.todo, restorer, task.order, emit=emit, stop=stop, fail_fast=fail_fast)
+            outcome = run_batch(task.plan.todo, model, task.write_order, emit=emit, stop=stop, fail_fast=fail_fast)
         outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -115,17 +103,10 @@ def _trace(fault: Exception) -> str:
     return "\n" + "".join(traceback.format_exception(fault)).rstrip()
 
 
-def _load(network: "Network") -> "LoadedModel":
-    from deblur_cli.backends import RestoreOrder
-
-    model = network.model, network.expert
-    return RestoreOrder(model, network.device, network.dtype, network.tile, network.seed).load()
-
-
-def _describe(task: RunTask, restorer: "LoadedModel", load_seconds: float) -> Setting:
-    stamp, backend = task.order.stamp, restorer.backend
+def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting:
+    stamp = task.write_order.stamp
     dtype = str(backend.dtype).removeprefix("torch.")
-    setting = Setting(stamp, task.network.tile, str(backend.device), dtype, load_seconds)
+    setting = Setting(stamp, task.restore_order.tile, str(backend.device), dtype, load_seconds)
     if not task.manner.quiet:
         size = sum(job.pixels for job in task.plan.todo) / 1e6
         photos = count(len(task.plan.todo), "photo")
@@ -136,7 +117,7 @@ def _describe(task: RunTask, restorer: "LoadedModel", load_seconds: float) -> Se
 def _do_nothing(task: RunTask, teller: Report) -> None:
     clear_away(task.plan.jobs)
     outcome = Outcome((), 0.0)
-    teller.start(task.plan, Setting(task.order.stamp, task.network.tile))
+    teller.start(task.plan, Setting(task.write_order.stamp, task.restore_order.tile))
     teller.end(task.plan, outcome)
     if not task.manner.quiet:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
