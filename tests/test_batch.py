@@ -1,3 +1,4 @@
+import pickle
 import threading
 import zlib
 from dataclasses import replace
@@ -14,6 +15,7 @@ from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp
+from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import atomic
 from deblur_cli.system.hashing import hash_file
 
@@ -284,3 +286,30 @@ def test_what_was_mended_or_left_out_in_reading_is_told(jobs):
     _, events = run(jobs[:1])
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert notices == ["left out, since it belongs to the old pixels: its PNG chunks caBX"]
+
+
+def send(value):
+    """The value as another process gets it."""
+    return pickle.loads(pickle.dumps(value))
+
+
+def test_every_stage_may_be_done_by_another_process_and_the_file_is_the_same(jobs):
+    run(jobs[:1])
+    by_threads = jobs[0].output.read_bytes()
+    jobs[0].output.unlink()
+    piece = stages.read(send(jobs[0]), send(ORDER), lambda output: True)
+    for stage, what in ((stages.restore, invert), (stages.write, ORDER)):
+        piece = send(piece)
+        stage(piece, send(what), Watch())
+    assert jobs[0].output.read_bytes() == by_threads
+    assert (piece.result().status, piece.result().network_seconds) == ("done", pytest.approx(2e-6))
+
+
+def test_a_broken_photo_is_part_of_its_piece_wherever_it_was_read(jobs):
+    piece = send(stages.read(jobs[2], ORDER, lambda output: pytest.fail("claimed what cannot be read")))
+    assert piece.photo is None
+    assert piece.result().error.startswith(f"{jobs[2].source}: ")
+
+
+def test_a_photo_that_another_run_has_claimed_meanwhile_is_no_piece(jobs):
+    assert stages.read(jobs[0], ORDER, lambda output: False) is None

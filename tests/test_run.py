@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from support.photo_folders import photo, tree
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
+from deblur_cli.commands.run_task import RestoreOrder
 from deblur_cli.errors import BackendError
 from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
 from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.restoration.watch import Watch
 from deblur_cli.system.atomic import host
 from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights.model_spec import resolve
 
 
 class InvertingBackend:
@@ -368,3 +372,11 @@ def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, m
     monkeypatch.setattr(InvertingBackend, "restore", wait)
     summary = json.loads("\n".join(deblur("a.png", "-o", "out", "--json")[1]))["summary"]
     assert 0.2 <= summary["network_seconds"] < summary["seconds"]
+
+
+def test_the_order_to_restore_can_be_sent_to_whoever_loads_the_model():
+    order = RestoreOrder(resolve("standard"), "cpu", "float32", None, 0)
+    sent = pickle.loads(pickle.dumps(order))
+    assert sent == order
+    pixels = np.full((8, 12, 3), 40, np.uint8)
+    assert np.array_equal(sent.load()(pixels, Watch()), 255 - pixels)
