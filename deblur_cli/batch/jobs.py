@@ -80,8 +80,8 @@ Event = PhotoStarted | PixelsDone | Notice | PhotoFinished
 class Outcome:
     """The end of a batch. A device or disk fault is handed over here, so that a report can be made first."""
 
-    results: tuple[Result, ...]
-    seconds: float  # wall time of the whole batch
+    results: tuple[Result, ...] = ()
+    seconds: float = 0.0  # wall time of the whole batch
     fault: Exception | None = None
 
     @property

@@ -5,6 +5,7 @@
 One bad photo never stops the others. Knows no console: everything worth telling leaves as an event.
 """
 
+import os
 import queue
 import threading
 import time
@@ -13,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.batch.plan import output_folders
 from deblur_cli.batch.stages import Piece, Restore, WriteOrder, read, restore, write
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Watch
@@ -50,7 +50,7 @@ def run_batch(
 
 def clear_away(jobs: Sequence[Job]) -> list[Path]:
     """Remove what killed runs left beside these outputs; the temporary files that are too young to be sure of."""
-    folders = output_folders(jobs)
+    folders = {Path(os.path.normpath(job.output.parent)) for job in jobs}
     claims.remove_stale(folders)
     return remove_leftovers(find_leftovers(folders))
 

@@ -59,20 +59,12 @@ def read_original(source: Path) -> tuple[Photo, Origin]:
     for _ in range(_TRIES):
         try:
             times, digest = source.stat(), hash_file(source)
+            photo = read_photo(source)
+            if hash_file(source) == digest:
+                return photo, Origin(digest, hash_pixels(photo), times)
         except OSError:
             read_photo(source)  # it knows how to tell a file that cannot be opened
-            continue
-        photo = read_photo(source)
-        if _hash_again(source) == digest:
-            return photo, Origin(digest, hash_pixels(photo), times)
     raise PhotoError(f"{source}: changes while it is read; run again when whoever writes it has finished")
-
-
-def _hash_again(source: Path) -> str:
-    try:
-        return hash_file(source)
-    except OSError:
-        return ""
 
 
 def decide(job: Job, stamp: Stamp, *, overwrite: bool) -> Job:

@@ -187,8 +187,3 @@ def _check_space(jobs: Iterable[Job]) -> None:
 def _listing(entries: Sequence[str]) -> str:
     more = len(entries) - _LISTED
     return "; ".join(entries[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
-
-
-def output_folders(jobs: Iterable[Job]) -> list[Path]:
-    """The folders that the outputs of these jobs lie in, each once."""
-    return sorted({Path(os.path.normpath(job.output.parent)) for job in jobs})

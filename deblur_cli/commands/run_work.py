@@ -29,7 +29,7 @@ def show_plan(task: RunTask) -> None:
             write_note(f"{job.source}: will fail: {job.misfit}")
     _tell_left_out(task)
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
-    _raise_failures(task, Outcome((), 0.0))
+    _raise_failures(task, Outcome())
 
 
 def do_run(task: RunTask) -> None:
@@ -45,7 +45,7 @@ def do_run(task: RunTask) -> None:
     teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     if not task.plan.todo:
         _do_nothing(task, teller)
-        _raise_failures(task, Outcome((), 0.0))
+        _raise_failures(task, Outcome())
         return
     tune_malloc()
     started = time.perf_counter()
@@ -116,9 +116,8 @@ def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting
 
 def _do_nothing(task: RunTask, teller: Report) -> None:
     clear_away(task.plan.jobs)
-    outcome = Outcome((), 0.0)
     teller.start(task.plan, Setting(task.write_order.stamp, task.restore_order.tile))
-    teller.end(task.plan, outcome)
+    teller.end(task.plan, Outcome())
     if not task.manner.quiet:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
 
