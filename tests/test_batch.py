@@ -1,3 +1,4 @@
+import pickle
 import threading
 import zlib
 from dataclasses import replace
@@ -7,24 +8,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_cli.batch import local as batch
-from deblur_cli.batch import origin
-from deblur_cli.batch.events import Notice, PhotoFinished, PhotoStarted, PixelsDone
-from deblur_cli.batch.jobs import Job
-from deblur_cli.batch.local import Work, run_batch
+from deblur_cli.batch import origin, stages
+from deblur_cli.batch.jobs import Job, Notice, PhotoFinished, PhotoStarted, PixelsDone
+from deblur_cli.batch.local import run_batch
+from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp
+from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import atomic
 from deblur_cli.system.hashing import hash_file
 
-RECIPE = Stamp(model="fake", weights={}, options={})
+ORDER = WriteOrder(Stamp(model="fake", weights={}, options={}))
 
 
-def invert(blurry, hooks):
-    hooks.on_pixels(blurry.shape[0] * blurry.shape[1])
-    hooks.on_network(1e-6)
-    hooks.on_network(1e-6)
+def invert(blurry, watch):
+    watch.on_pixels(blurry.shape[0] * blurry.shape[1])
+    watch.on_network(1e-6)
+    watch.on_network(1e-6)
     return 255 - blurry
 
 
@@ -45,7 +46,7 @@ def run(jobs, restore=invert, **options):
     """The outcome and the events of a batch."""
     events = []
     settings = {"emit": events.append, "stop": lambda: False, **options}
-    return run_batch(jobs, Work(restore=restore, recipe=RECIPE, **settings)), events
+    return run_batch(jobs, restore, ORDER, **settings), events
 
 
 def statuses(outcome):
@@ -57,7 +58,7 @@ def written(jobs):
 
 
 def failing_at(number, fault):
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == number:
             raise fault
         return blurry
@@ -97,9 +98,9 @@ def test_events_tell_each_photo_once_and_never_two_at_a_time(jobs):
         events.append(event)
         talking.release()
 
-    def restore(blurry, hooks):
-        hooks.on_event("a smaller tile")
-        return invert(blurry, hooks)
+    def restore(blurry, watch):
+        watch.on_event("a smaller tile")
+        return invert(blurry, watch)
 
     outcome, _ = run(jobs, restore, emit=listen)
     assert outcome.fault is None
@@ -148,14 +149,14 @@ def test_a_lost_device_ends_the_batch_after_the_finished_photos_are_written(jobs
 
 def test_a_full_disk_ends_the_batch(jobs, monkeypatch):
     full = BackendError("no space left")
-    good = batch.write_photo
+    good = stages.write_photo
 
     def write(photo, path, **options):
         if path.name == "1.png":
             raise full
-        good(photo, path, **options)
+        return good(photo, path, **options)
 
-    monkeypatch.setattr(batch, "write_photo", write)
+    monkeypatch.setattr(stages, "write_photo", write)
     outcome, _ = run(jobs)
     assert outcome.fault is full
     assert statuses(outcome)[:2] == ["done", "failed"]
@@ -165,7 +166,7 @@ def test_a_full_disk_ends_the_batch(jobs, monkeypatch):
 def test_stopping_drops_the_photo_in_the_network_and_keeps_the_finished_ones(jobs):
     stopping = threading.Event()
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == 1:
             stopping.set()
             raise RuntimeError("stopped between two tiles")
@@ -189,7 +190,7 @@ def test_a_listener_that_fails_ends_the_batch_and_its_fault_is_handed_over(jobs)
 
 
 def test_an_interrupt_passes_through_and_takes_its_temporary_files_along(jobs):
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         own = jobs[0].output.with_name(".0.png.deblur-0-1.tmp")
         own.touch()
         atomic.own_files.add(own)
@@ -208,7 +209,7 @@ def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
     monkeypatch.setattr(origin, "read_photo", lambda path: reads.add(path) or good(path))
     seen = []
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         threading.Event().wait(0.1)
         seen.append(len(reads & sources))
         return blurry
@@ -220,7 +221,7 @@ def test_only_one_photo_is_decoded_ahead(jobs, monkeypatch):
 def test_reading_and_writing_go_on_while_the_network_works(jobs):
     """The network of the second photo waits until the third is being read and the first is written."""
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == 1:
             for _ in range(100):
                 if jobs[0].output.exists():
@@ -252,7 +253,7 @@ def test_a_photo_that_is_gone_is_told_as_such(jobs):
     assert outcome.failed[-1].error.startswith(f"{jobs[2].source}: cannot be read (No such file or directory)")
 
 
-def test_a_photo_that_cannot_carry_the_recipe_is_written_and_told(jobs):
+def test_a_photo_that_cannot_carry_the_stamp_is_written_and_told(jobs):
     source = jobs[0].source.with_name("damaged.jpg")
     Image.new("RGB", (6, 4)).save(source, xmp=b"<x:xmpmeta>no end")
     outcome, events = run([Job(source, jobs[0].output.with_name("damaged.jpg"), "jpeg", "new")])
@@ -267,7 +268,7 @@ def test_a_photo_that_does_not_fit_its_format_fails_before_the_network_and_the_o
     Image.new("RGB", (17_000, 4)).save(wide)
     seen = []
 
-    def count(blurry, hooks):
+    def count(blurry, watch):
         seen.append(blurry.shape[1])
         return blurry
 
@@ -285,3 +286,30 @@ def test_what_was_mended_or_left_out_in_reading_is_told(jobs):
     _, events = run(jobs[:1])
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert notices == ["left out, since it belongs to the old pixels: its PNG chunks caBX"]
+
+
+def send(value):
+    """The value as another process gets it."""
+    return pickle.loads(pickle.dumps(value))
+
+
+def test_every_stage_may_be_done_by_another_process_and_the_file_is_the_same(jobs):
+    run(jobs[:1])
+    by_threads = jobs[0].output.read_bytes()
+    jobs[0].output.unlink()
+    piece = stages.read(send(jobs[0]), send(ORDER), lambda output: True)
+    for stage, what in ((stages.restore, invert), (stages.write, ORDER)):
+        piece = send(piece)
+        stage(piece, send(what), Watch())
+    assert jobs[0].output.read_bytes() == by_threads
+    assert (piece.result().status, piece.result().network_seconds) == ("done", pytest.approx(2e-6))
+
+
+def test_a_broken_photo_is_part_of_its_piece_wherever_it_was_read(jobs):
+    piece = send(stages.read(jobs[2], ORDER, lambda output: pytest.fail("claimed what cannot be read")))
+    assert piece.photo is None
+    assert piece.result().error.startswith(f"{jobs[2].source}: ")
+
+
+def test_a_photo_that_another_run_has_claimed_meanwhile_is_no_piece(jobs):
+    assert stages.read(jobs[0], ORDER, lambda output: False) is None

@@ -14,8 +14,9 @@ import typer
 from PIL import Image
 from torch import nn
 
-from deblur_cli.benchmark import bench_plan as plan_module
-from deblur_cli.commands import bench, bench_work
+from deblur_cli import weights
+from deblur_cli.benchmark import scoring
+from deblur_cli.commands import bench
 from deblur_cli.errors import DeblurError
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.weights import ModelEntry, WeightsFile
@@ -24,10 +25,10 @@ from deblur_cli.weights import ModelEntry, WeightsFile
 class FakeBackend:
     """Adds ten grey levels, or nothing when it is called `lazy`."""
 
-    def __init__(self, name, *, device, dtype, steps, strength):
-        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
+    def __init__(self, model, *, device, dtype):
+        self.name, self.device, self.dtype = model.name, torch.device("cpu"), torch.float32
         self.tiling, self.module = Tiling(64, 8, 4, 4), nn.Identity()
-        self._step = 0 if name == "lazy" else (steps or 10) / 255
+        self._step = 0 if model.name == "lazy" else model.settings.get("steps", 10) / 255
 
     def restore(self, blurry):
         return blurry + self._step
@@ -42,8 +43,8 @@ def find_entry(name):
 @pytest.fixture
 def deblur(monkeypatch, capfd):
     """Runs a command line in this process, the bundled model replaced by three lines."""
-    monkeypatch.setattr(bench_work, "load_model", FakeBackend)
-    monkeypatch.setattr(plan_module, "find_model", find_entry)
+    monkeypatch.setattr(scoring, "load_model", FakeBackend)
+    monkeypatch.setattr(weights, "find_model", find_entry)
     for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
         monkeypatch.delenv(name)
     app = typer.Typer()
@@ -127,12 +128,12 @@ def test_one_model_with_several_settings_is_a_row_each(deblur, pairs, tmp_path):
 def test_scores_are_computed_again_when_the_manifests_default_changes(deblur, pairs, tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        bench_work, "load_model", lambda name, **options: loaded.append(name) or FakeBackend(name, **options)
+        scoring, "load_model", lambda model, **options: loaded.append(model) or FakeBackend(model, **options)
     )
     arguments = ("bench", pairs, "--model", "flow", "--metrics", "psnr", "--report", tmp_path, "--save-images", "0")
     for steps, times in ((2, 1), (2, 1), (3, 2)):
         entry = ModelEntry("flow", "dual_expert", "s", {}, flow={"steps": steps})
-        monkeypatch.setattr(plan_module, "find_model", lambda name, entry=entry: entry)
+        monkeypatch.setattr(weights, "find_model", lambda name, entry=entry: entry)
         assert deblur(*arguments)[0] == 0
         assert len(loaded) == times
 

@@ -10,18 +10,22 @@ import numpy as np
 import pytest
 import torch
 from support.benchmark_factory import (
+    FILE,
     HASHES,
     FakeBackend,
     load_broken,
     load_fake,
+    loading_with,
     make_plan,
     run,
     scores,
     write,
     write_pairs,
 )
+from support.export_factory import write_expert
 from torch import nn
 
+from deblur_cli.backends import load_model
 from deblur_cli.benchmark import bench_plan as plan_module
 from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
 from deblur_cli.benchmark.datasets import PairSearch
@@ -29,9 +33,10 @@ from deblur_cli.benchmark.journal import FILE_NAME, Journal
 from deblur_cli.benchmark.measuring import run_plan
 from deblur_cli.benchmark.records import BLURRY
 from deblur_cli.benchmark.scoring import score
-from deblur_cli.errors import BackendError, InputError
+from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics.sample import Sample
 from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.weights.model_spec import ModelSpec
 
 
 class Watched:
@@ -41,9 +46,9 @@ class Watched:
         self.loaded: list[str] = []
         self.restored = 0
 
-    def __call__(self, name, *, device, dtype):
-        self.loaded.append(name)
-        backend = FakeBackend(name, device, dtype)
+    def __call__(self, model, *, device, dtype):
+        self.loaded.append(model.name)
+        backend = FakeBackend(model.name, device, dtype)
         inner = backend.restore
 
         def restore(blurry):
@@ -101,8 +106,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(pairs, tmp_path):
         if len(seen) == 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_plan(plan, Journal(folder), stop, load_fake)
+    with pytest.raises(KeyboardInterrupt), loading_with(load_fake):
+        run_plan(plan, Journal(folder), stop)
     assert len((folder / FILE_NAME).read_text().splitlines()) == 4
     watched = Watched()
     report, _ = run(plan, folder, watched)
@@ -144,7 +149,9 @@ def test_whatever_a_score_depends_on_makes_it_new(pairs, tmp_path, change):
         write(pairs / {"photo": "blur", "truth": "sharp"}[change] / "a.png", np.full((40, 48, 3), 77, dtype=np.uint8))
     plan = make_plan(pairs, **{"dtype": "float32", **options.get(change, {})})
     if change == "weights":
-        plan = replace(plan, hashes={"fake": {"weights": "cd" * 32}})
+        files = {"weights": replace(FILE, sha256="cd" * 32)}
+        model = plan.models["fake"]
+        plan = replace(plan, models={"fake": replace(model, entry=replace(model.entry, files=files))})
     watched = Watched()
     run(plan, tmp_path, watched)
     assert watched.restored == (2 if change in ("photo", "truth") else 4)
@@ -240,9 +247,11 @@ def test_lpips_works_without_any_file_from_outside(monkeypatch, tmp_path):
     assert not report.models[0].notes.get("lpips")
 
 
-def test_two_processes_give_the_figures_of_one(pairs):
-    alone, _ = run(make_plan(pairs))
-    together, _ = run(make_plan(pairs, devices=("cpu", "cpu")))
+def test_two_processes_give_the_figures_of_one(pairs, tmp_path):
+    write_expert(tmp_path / "tiny.safetensors")
+    models = (ModelSpec(expert=str(tmp_path / "tiny.safetensors")),)
+    alone, _ = run(make_plan(pairs, models=models), load=load_model)
+    together, _ = run(make_plan(pairs, models=models, devices=("cpu", "cpu")))
     assert [replace(row, seconds=None) for row in together.images] == [
         replace(row, seconds=None) for row in alone.images
     ]
@@ -250,8 +259,8 @@ def test_two_processes_give_the_figures_of_one(pairs):
 
 
 def test_a_fault_in_a_worker_process_is_the_runs_fault(pairs):
-    with pytest.raises(BackendError, match="the device is missing"):
-        run(make_plan(pairs, devices=("cpu", "cpu")), load=load_broken)
+    with pytest.raises(WeightsError, match="fake: unknown backend 'fake'"):
+        run(make_plan(pairs, devices=("cpu", "cpu")))
 
 
 def test_photos_without_truth_get_the_no_reference_metrics(tmp_path):
@@ -346,8 +355,8 @@ def test_the_benchmark_takes_at_most_a_fifth_of_the_models_time(tmp_path):
         write(tmp_path / "blur" / f"{index}.png", picture)
         write(tmp_path / "sharp" / f"{index}.png", np.roll(picture, 1, axis=1))
 
-    def load_slow(name, *, device, dtype):
-        backend = FakeBackend(name, device, dtype)
+    def load_slow(model, *, device, dtype):
+        backend = FakeBackend(model.name, device, dtype)
         backend.tiling = Tiling(2048, 8, 4, 4)
 
         def restore(blurry):
@@ -362,7 +371,8 @@ def test_the_benchmark_takes_at_most_a_fifth_of_the_models_time(tmp_path):
     moments: list[float] = []
     try:
         plan = make_plan(tmp_path, metrics=())
-        records = run_plan(plan, Journal(None), lambda record: moments.append(time.perf_counter()), load_slow)
+        with loading_with(load_slow):
+            records = run_plan(plan, Journal(None), lambda record: moments.append(time.perf_counter()))
     finally:
         torch.set_num_threads(threads)
     gaps = np.diff(moments[-4:])  # three restored photos after the first, which warms up

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from support.benchmark_factory import load_broken, load_fake, make_plan, run, write_pairs
+from support.benchmark_factory import load_broken, load_fake, loading_with, make_plan, run, write_pairs
 
 from deblur_cli.benchmark import report_files
 from deblur_cli.benchmark.gallery import choose_photos, drop_outdated, keep_pictures, list_pictures
@@ -55,11 +55,13 @@ def test_pictures_are_kept_for_the_worst_the_best_and_a_spread(pairs, tmp_path):
     assert [pair.image for pair in choose_photos(plan.datasets[0], report, 2)] == ["blur/b.png", "blur/c.png"]
     wanted = list(list_pictures(plan, report, keys, 2))
     made = []
-    keep_pictures(plan, wanted, tmp_path, made.append, load_fake)
+    with loading_with(load_fake):
+        keep_pictures(plan, wanted, tmp_path, made.append)
     assert len(made) == 6  # sharp, blurry and the model, two photos each
     kept = np.asarray(Image.open(tmp_path / picture_path("photos", "fake", "blur/b.png")))
     assert (kept == np.asarray(Image.open(pairs / "sharp" / "b.png"))).all()
-    keep_pictures(plan, wanted, tmp_path, made.append, load_broken)
+    with loading_with(load_broken):
+        keep_pictures(plan, wanted, tmp_path, made.append)
     assert len(made) == 6  # nothing is made twice
 
 
@@ -67,7 +69,8 @@ def test_pictures_of_older_weights_are_not_shown_beside_new_scores(pairs, tmp_pa
     plan = make_plan(pairs)
     report, records = run(plan)
     keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
-    keep_pictures(plan, list(list_pictures(plan, report, keys, 3)), tmp_path, lambda _: None, load_fake)
+    with loading_with(load_fake):
+        keep_pictures(plan, list(list_pictures(plan, report, keys, 3)), tmp_path, lambda _: None)
     drop_outdated(tmp_path, keys)
     assert [len(photo.files) for photo in gather_photos(report, tmp_path)] == [3, 3, 3]
     drop_outdated(tmp_path, {row: f"{key}{row[1]}" if row[1] == "fake" else key for row, key in keys.items()})

@@ -100,7 +100,7 @@ def test_deconvolution_brings_blurred_photos_nearer_still_and_leaves_sharp_ones(
 def test_strength_0_is_the_experts_picture_to_the_bit() -> None:
     blurry = photo("blurry", "coffee")
     expert = restore_image(blurry, load_model("bundled-expert", device="cpu"))
-    assert np.array_equal(restore_image(blurry, load_model("bundled", device="cpu", strength=0.0)), expert)
+    assert np.array_equal(restore_image(blurry, load_model("bundled:strength=0", device="cpu")), expert)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deblur_cli.batch.events import Notice
-from deblur_cli.batch.jobs import Job
-from deblur_cli.batch.local import Work, run_batch
+from deblur_cli.batch.jobs import Job, Notice, PhotoFinished
+from deblur_cli.batch.local import run_batch
+from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.system import claims
 from deblur_cli.system.atomic import host
@@ -129,20 +129,17 @@ def jobs(tmp_path):
     return made
 
 
-RECIPE = Stamp(model="fake", weights={}, options={})
-
-
-def run(jobs, restore, recipe=RECIPE, **options):
-    events = []
+def run(jobs, restore, *, overwrite=False, **options):
+    events, order = [], WriteOrder(Stamp(model="fake", weights={}, options={}), overwrite=overwrite)
     settings = {"emit": events.append, "stop": lambda: False, **options}
-    return run_batch(jobs, Work(restore=restore, recipe=recipe, **settings)), events
+    return run_batch(jobs, restore, order, **settings), events
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_runs_at_once_make_each_photo_once(jobs, overwrite):
     made, outcomes = [], []
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         made.append(int(blurry[0, 0, 0]))
         time.sleep(0.03)
         return 255 - blurry
@@ -167,7 +164,7 @@ def test_a_run_waits_for_another_and_makes_what_that_leaves_when_it_dies(jobs):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
         holder.stdout.readline()
 
-        def restore(blurry, hooks):
+        def restore(blurry, watch):
             if blurry[0, 0, 0] == 7:
                 holder.kill()
             return blurry
@@ -178,22 +175,22 @@ def test_a_run_waits_for_another_and_makes_what_that_leaves_when_it_dies(jobs):
 
 def test_waiting_is_told_and_ends_when_the_run_is_stopped(jobs):
     jobs[0].output.parent.mkdir()
-    claim, stopping = claims.take(jobs[0].output), threading.Event()
-    told = []
+    claim, told, finished = claims.take(jobs[0].output), [], []
 
     def listen(event):
         if isinstance(event, Notice):
             told.append(event.text)
-            stopping.set()
+        if isinstance(event, PhotoFinished):
+            finished.append(event)
 
-    outcome, _ = run(jobs[:2], lambda blurry, hooks: blurry, emit=listen, stop=stopping.is_set)
+    outcome, _ = run(jobs[:2], lambda blurry, watch: blurry, emit=listen, stop=lambda: bool(told and finished))
     claim.release()
     assert [result.job.source.name for result in outcome.results] == ["1.png"]
     assert told == ["another run is at work on this photo; waiting for it"]
 
 
 def test_a_file_that_comes_while_the_run_is_under_way_is_not_replaced(jobs):
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         if blurry[0, 0, 0] == 0:
             jobs[6].output.write_bytes(b"somebody else's")
         return blurry
@@ -207,7 +204,7 @@ def test_a_file_that_comes_while_the_run_is_under_way_is_not_replaced(jobs):
 def test_a_stopped_run_leaves_no_marker(jobs):
     stopping = threading.Event()
 
-    def restore(blurry, hooks):
+    def restore(blurry, watch):
         stopping.set()
         raise RuntimeError("stopped between two tiles")
 

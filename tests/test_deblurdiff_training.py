@@ -270,7 +270,7 @@ def test_the_command_trains_goes_on_and_its_result_runs(work: Path) -> None:
     assert train(work, "--resume", "--minutes", "0.02") == 0
     assert read_metadata(path)["training"]["steps"] > first["training"]["steps"]
     enter_parts(work)
-    base, tuned = (load_model(name, device="cpu", steps=2).module for name in ("base", "tuned"))
+    base, tuned = (load_model(f"{name}:steps=2", device="cpu").module for name in ("base", "tuned"))
     stored = load_file(path)
     for role in ("lkpn", "controlnet"):
         for name, tensor in tuned.parts[role].state_dict().items():

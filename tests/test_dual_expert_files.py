@@ -14,12 +14,12 @@ from support.deblur_process import run_python
 from support.dual_expert_factory import (
     CHANNELS,
     WINDOW,
-    Half,
     build_codec,
     levels_apart,
     lively,
     photo,
 )
+from support.export_factory import write_expert
 from torch import Tensor
 
 from deblur_cli import weights
@@ -31,6 +31,7 @@ from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.model_spec import ModelSpec
 
 SMALL_FLOW = {
     "sample_size": 8, "in_channels": CHANNELS, "out_channels": CHANNELS, "num_layers": 1, "num_attention_heads": 2,
@@ -73,7 +74,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 def load(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`load_model` with an entry of these files, less some of them."""
 
-    def call(*without: str, flow: dict[str, Any] | None = None, **options: Any) -> Any:
+    def call(*without: str, flow: dict[str, Any] | None = None, dtype: str = "auto", **wanted: Any) -> Any:
         roles = {
             role: WeightsFile(role, "MIT", "s", path.stat().st_size, hash_file(path), local=str(path))
             for role, path in files.items()
@@ -81,7 +82,7 @@ def load(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..
         }
         entry = ModelEntry("mine", "dual_expert", "s", roles, flow=flow or {})
         monkeypatch.setattr(weights, "find_model", lambda name: entry)
-        return load_model("mine", device="cpu", **options)
+        return load_model(ModelSpec("mine", **wanted), device="cpu", dtype=dtype)
 
     monkeypatch.setenv("HF_HOME", str(files["codec"].parent))
     return call
@@ -238,27 +239,20 @@ def test_an_unknown_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_a_model_with_a_flow_takes_steps_or_another_expert() -> None:
-    for options in ({"steps": 2}, {"strength": 0.5}, {"expert": Path("a.pth")}):
+    for wanted in ({"steps": 2}, {"strength": 0.5}, {"expert": "best"}):
         with pytest.raises(InputError):
-            load_model("bundled-expert", device="cpu", **options)
+            load_model(ModelSpec("bundled-expert", **wanted), device="cpu")
 
 
 def test_another_expert_by_its_path_takes_the_place_of_the_entrys(
-    load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], load: Callable[..., Any]
 ) -> None:
-    from deblur_cli.backends import dual_expert_files
-
-    asked: list[Path] = []
-
-    def fake(path: Path, device: torch.device, dtype: str) -> Half:
-        asked.append(path)
-        return Half()
-
-    monkeypatch.setattr(dual_expert_files, "load_foreign", fake)
+    other = files["expert"].with_name("other.safetensors")
+    write_expert(other)
     blurry = photo(70, 90)
-    restored = restore_image(blurry, load(strength=0.0, expert=Path("half.pth")))
-    assert asked == [Path("half.pth")]
-    assert np.array_equal(restored, restore_image(blurry, Half()))
+    restored = restore_image(blurry, load(strength=0.0, expert=str(other)))
+    assert np.array_equal(restored, restore_image(blurry, load_model(other, device="cpu")))
+    assert not np.array_equal(restored, restore_image(blurry, load(strength=0.0)))
 
 
 def test_an_expert_alone_imports_no_diffusers() -> None:

@@ -16,7 +16,6 @@ from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.backends.expert import ExpertBackend
-from deblur_cli.benchmark import bench_plan as plan
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.image_io import read_photo
@@ -45,7 +44,6 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         )
         found = dataclasses.replace(entry or plain, **{"checkpoint_key": "params", **changes})
         monkeypatch.setattr(weights, "find_model", lambda name: found)
-        monkeypatch.setattr(plan, "find_model", lambda name: found)
         monkeypatch.setattr(weights, "fetch", lambda file: path)
 
     return install

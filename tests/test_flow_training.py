@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from support.hub_user import use_empty_home
 from support.training_factory import write_pictures
 
+from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
@@ -147,9 +148,17 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
     use_empty_home(tmp_path, monkeypatch)
     file = WeightsFile("net", "none", "somebody", repository="me/net", revision="1" * 40, name="net.pth")
     entry = dataclasses.replace(find_model("bundled-expert"), files={"expert": file})
-    monkeypatch.setattr(estimates, "find_model", lambda name: entry)
-    monkeypatch.setattr(estimates, "load_model", lambda name, device: store.pin(file, "ab" * 32))
-    assert load_estimator("mine", torch.device("cpu")).hashes == {"expert": "ab" * 32}
+    monkeypatch.setattr(weights, "find_model", lambda name: entry)
+    monkeypatch.setattr(estimates, "load_model", lambda model, device: store.pin(file, "ab" * 32))
+    assert load_estimator("quick", torch.device("cpu")).hashes == {"expert": "ab" * 32}
+
+
+def test_an_expert_that_was_trained_here_may_be_named_by_its_file(work: Path) -> None:
+    path = work / "expert.safetensors"
+    by_file, by_name = (load_estimator(expert, torch.device("cpu")) for expert in (str(path), "tiny"))
+    assert by_file.hashes == by_name.hashes == {"expert": hashlib.sha256(path.read_bytes()).hexdigest()}
+    blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(by_file.estimate(blurry), by_name.estimate(blurry))
 
 
 class Given:
@@ -230,7 +239,7 @@ def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
         ("flow", ["--codec", "{codec}", "--base", "nowhere"], "no such file or folder"),
         ("flow", ["--codec", "{codec}", "--base", "{work}/data"], "no .safetensors"),
         ("flow", ["--codec", "{codec}", "--base", "{codec}"], "no flow transformer"),
-        ("codec", ["--expert", "nothing"], "unknown model"),
+        ("codec", ["--expert", "nothing"], "--expert nothing: no such file, and no model"),
         ("codec", ["--expert", "bundled"], "is no expert alone"),
     ],
 )

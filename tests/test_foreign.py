@@ -1,8 +1,7 @@
-"""`--expert FILE`: through spandrel where it is installed, and one clear line where that cannot be."""
+"""`--expert`: a name, a file of ours, or one for spandrel where it is installed, and one clear line elsewhere."""
 
 import hashlib
 import json
-import os
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -14,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.export_factory import write_codec, write_expert
+from support.hub_user import use_empty_home
 from support.nafnet_factory import TINY, build_lively, save_published
 from test_checkpoint import RunsCode
 from torch import Tensor, nn
 
 from deblur_cli.app import run_app
-from deblur_cli.backends import load_file
+from deblur_cli.backends import load_model
 from deblur_cli.backends.foreign import ForeignBackend, read_tiling
 from deblur_cli.image_io import read_photo
+from deblur_cli.weights.model_spec import ModelSpec, resolve
 
 CPU = torch.device("cpu")
 Deblur = Callable[..., tuple[int, str]]
@@ -82,8 +84,7 @@ class FakeLoader:
 
 @pytest.fixture(autouse=True)
 def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
-        monkeypatch.delenv(name)
+    use_empty_home(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (40, 24), (200, 100, 50)).save("a.png")
 
@@ -168,9 +169,48 @@ def test_expert_and_model_exclude_each_other_unless_one_is_only_in_the_environme
 
 
 def test_a_missing_file_is_named_before_anything_is_loaded(deblur: Deblur) -> None:
-    assert deblur("--expert", "none.pth") == (2, "deblur: error: --expert none.pth: No such file or directory")
+    nothing = "deblur: error: --expert none.pth: no such file, and no model; see 'deblur weights list'"
+    assert deblur("--expert", "none.pth") == (2, nothing)
     Path("folder.pth").mkdir()
-    assert deblur("--expert", "folder.pth")[0] == 2
+    assert "--expert folder.pth: Is a directory, and no model" in deblur("--expert", "folder.pth")[1]
+    assert "--expert quick+flow: is no expert alone" in deblur("--expert", "quick+flow")[1]
+
+
+def test_a_file_that_was_trained_here_needs_no_spandrel(
+    deblur: Deblur, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    Path("runs").mkdir()
+    path = Path("runs/expert.safetensors")
+    write_expert(path)
+    assert deblur("--expert", str(path), "--dtype", "float32", "--tile", "64") == (0, "")
+    assert run_app(["weights", "add", "mine", str(path)]) == 0
+    assert run_app(["run", "a.png", "-o", "named.png", "--model", "mine", "--device", "cpu", "--dtype", "float32"]) == 0
+    assert np.array_equal(read_photo(Path("out/a.png")).pixels, read_photo(Path("named.png")).pixels)
+    capfd.readouterr()
+    assert run_app(["run", "a.png", "-o", "told.png", "--expert", str(path), "--device", "cpu", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)["model"]
+    assert told == {"name": "expert", "weights": {"expert": hashlib.sha256(path.read_bytes()).hexdigest()}}
+
+
+def test_another_file_that_was_trained_here_is_refused_in_one_line(deblur: Deblur) -> None:
+    write_codec(Path("codec.safetensors"), {})
+    status, error = deblur("--expert", "codec.safetensors")
+    assert status == 1
+    assert error.startswith("deblur: error: codec.safetensors: its config is none of the network dense_unet")
+
+
+def test_the_name_of_an_expert_is_the_model_of_that_name(deblur: Deblur, capfd: pytest.CaptureFixture[str]) -> None:
+    assert deblur("--expert", "bundled-expert") == (0, "")
+    assert run_app(["run", "a.png", "-o", "out", "--model", "quick", "--device", "cpu"]) == 0
+    assert "nothing left to do" in capfd.readouterr().err
+
+
+def test_another_expert_also_takes_the_place_of_the_blend() -> None:
+    own, other = (resolve(ModelSpec("shake+flow", expert=expert)) for expert in (None, "best"))
+    assert list(own.hashes) == ["expert", "blend", "codec", "base", "lora"]
+    assert list(other.hashes) == ["expert", "codec", "base", "lora"]
+    assert other.hashes["expert"] == resolve("best").hashes["expert"]
 
 
 @pytest.mark.usefixtures("fake")
@@ -208,8 +248,8 @@ def test_only_networks_from_photo_to_photo_are_accepted(
 
 def test_number_formats_come_from_the_descriptor_and_auto_is_exact(fake: type[FakeLoader], deblur: Deblur) -> None:
     path = halving()
-    assert load_file(path, device="cpu").dtype == torch.float32
-    assert load_file(path, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+    assert load_model(path, device="cpu").dtype == torch.float32
+    assert load_model(path, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
     fake.changes = {"supports_bfloat16": False}
     status, error = deblur("--expert", str(path), "--dtype", "bfloat16")
     assert (status, error) == (1, "deblur: error: --dtype bfloat16: this network does not work in it; use float32")
@@ -291,5 +331,5 @@ def test_spandrel_runs_a_nafnet_end_to_end(deblur: Deblur) -> None:
 @pytest.mark.usefixtures("_real_spandrel")
 def test_spandrel_takes_bfloat16_by_products_only() -> None:
     path, blurry = save_published(build_lively(TINY), Path("naf.pth")), torch.rand(1, 3, 48, 64)
-    exact, fast = (load_file(path, device="cpu", dtype=name).restore(blurry) for name in ("float32", "bfloat16"))
+    exact, fast = (load_model(path, device="cpu", dtype=name).restore(blurry) for name in ("float32", "bfloat16"))
     assert -10 * torch.log10((exact - fast).square().mean()) > 50

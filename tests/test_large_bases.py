@@ -37,6 +37,7 @@ from deblur_cli.system.hashing import hash_file
 from deblur_cli.training import bases
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.manifest import user_manifest_path
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel
 from deblur_cli.weights.user_manifest import to_toml
 
 CHANNELS = {"sd3": 16, "flux2": 32}
@@ -162,7 +163,8 @@ def run_unexported(*, guard: bool = True) -> DualExpertBackend:
         for role, path in paths.items()
     }
     entry = ModelEntry("parts", "dual_expert", "s", files)
-    return load_dual_expert(entry, torch.device("cpu"), "float32", {"steps": 2, "guard": guard})
+    model = ResolvedModel(ModelSpec("parts"), entry, {"steps": 2, "guard": guard})
+    return load_dual_expert(model, torch.device("cpu"), "float32")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,8 +221,8 @@ def test_a_folder_of_diffusers_is_exported_whole(hub: Hub) -> None:
     assert run_app(["weights", "add", "mine", "out"]) == 0
     Path("pipeline").rename("gone")
     photo = np.array(texture(50, 100))
-    settings = {"device": "cpu", "dtype": "float32", "steps": 2}
-    assert np.array_equal(restore_image(photo, load_model("mine", **settings)), restore_image(photo, run_unexported()))
+    exported = load_model("mine:steps=2", device="cpu", dtype="float32")
+    assert np.array_equal(restore_image(photo, exported), restore_image(photo, run_unexported()))
 
 
 def test_a_large_base_without_its_prompt_is_one_line_with_the_command(

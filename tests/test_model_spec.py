@@ -57,32 +57,32 @@ def test_what_is_no_specification_is_refused_with_its_text(text: str) -> None:
 
 def test_options_outdo_the_text() -> None:
     spec = ModelSpec.parse("m:steps=8,strength=0.5")
-    assert spec.outdone_by(None, 0.0) == ModelSpec("m", 8, 0.0)
-    assert spec.outdone_by(None, None) == spec
+    assert spec.override(steps=None, strength=0.0) == ModelSpec("m", 8, 0.0)
+    assert spec.override(steps=None) == spec
 
 
 def test_the_user_outdoes_the_manifest_and_the_manifest_the_defaults() -> None:
     dual = entry("dual_expert", strength=0.75, start_noise=0.2)
-    assert ModelSpec("m").resolve(dual) == {"steps": FlowSettings().steps, "strength": 0.75, "start_noise": 0.2}
-    assert ModelSpec("m", 2, 0.0).resolve(dual) == {"steps": 2, "strength": 0.0, "start_noise": 0.2}
+    assert ModelSpec("m").choose_settings(dual) == {"steps": FlowSettings().steps, "strength": 0.75, "start_noise": 0.2}
+    assert ModelSpec("m", 2, 0.0).choose_settings(dual) == {"steps": 2, "strength": 0.0, "start_noise": 0.2}
 
 
 def test_an_expert_alone_has_nothing_to_set() -> None:
-    assert ModelSpec("m").resolve(entry("expert")) == {}
+    assert ModelSpec("m").choose_settings(entry("expert")) == {}
     for spec in (ModelSpec("m", 4), ModelSpec("m", None, 1.0)):
         with pytest.raises(InputError, match=r"--model m: takes no st.*an expert alone"):
-            spec.resolve(entry("expert"))
+            spec.choose_settings(entry("expert"))
     with pytest.raises(WeightsError, match="backend expert takes no flow steps"):
-        ModelSpec("m").resolve(entry("expert", steps=4))
+        ModelSpec("m").choose_settings(entry("expert", steps=4))
 
 
 def test_deblurdiff_takes_steps_only_and_its_default_is_the_backends() -> None:
     from deblur_cli.backends.diffusion import DEFAULT_STEPS
 
-    assert ModelSpec("m").resolve(entry("deblurdiff")) == {"steps": DEFAULT_STEPS}
-    assert ModelSpec("m", 20).resolve(entry("deblurdiff", steps=30)) == {"steps": 20}
+    assert ModelSpec("m").choose_settings(entry("deblurdiff")) == {"steps": DEFAULT_STEPS}
+    assert ModelSpec("m", 20).choose_settings(entry("deblurdiff", steps=30)) == {"steps": 20}
     with pytest.raises(InputError, match="takes no strength"):
-        ModelSpec("m", None, 0.5).resolve(entry("deblurdiff"))
+        ModelSpec("m", None, 0.5).choose_settings(entry("deblurdiff"))
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from deblur_cli.batch import origin
-from deblur_cli.batch.jobs import Job, decide
-from deblur_cli.batch.origin import hash_pixels, read_original
+from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.origin import decide, hash_pixels, read_original
 from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp, write_photo
 from deblur_cli.image_io.seal import BLANK, is_unbroken
 from deblur_cli.system.hashing import hash_file
 
-RECIPE = Stamp(model="expert", weights={}, options={"seed": 0})
+STAMP = Stamp(model="expert", weights={}, options={"seed": 0})
 OTHER = Stamp(model="expert", weights={}, options={"seed": 1})
 FORMATS = ("jpeg", "png", "tiff", "webp", "avif")
 ORIENTATION = 0x112
@@ -39,19 +39,19 @@ def take(name, seed=0, **options):
     return path
 
 
-def finish(source, output, recipe=OTHER, file_format="png", *, modern=True):
+def finish(source, output, stamp=OTHER, file_format="png", *, modern=True):
     """What a run leaves at `output`; that of an earlier version if it is not modern."""
     photo, found = read_original(source)
     proofs = found.proofs if modern else {"input_sha256": found.input_sha256}
-    stamp = recipe.stamp(file_format=file_format, **proofs)
+    text = stamp.text(file_format=file_format, **proofs)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    write_photo(photo, Path(output), file_format=file_format, quality=None, stamp=stamp, times_of=found.times)
+    write_photo(photo, Path(output), file_format=file_format, quality=None, stamp=text, times_of=found.times)
     return Path(output)
 
 
 def action(source, output, file_format="png", **options):
     settings = {"overwrite": False, **options}
-    return decide(Job(Path(source), Path(output), file_format, "new"), RECIPE, **settings).action
+    return decide(Job(Path(source), Path(output), file_format, "new"), STAMP, **settings).action
 
 
 def refusal(source, output, file_format="png"):
@@ -61,7 +61,7 @@ def refusal(source, output, file_format="png"):
 
 
 def test_a_result_of_another_photo_of_the_same_name_is_somebody_else_s():
-    finish(take("card/IMG_0001.png"), "out/IMG_0001.png", RECIPE)
+    finish(take("card/IMG_0001.png"), "out/IMG_0001.png", STAMP)
     take("card/IMG_0001.png", seed=1)  # the next card, mounted at the same place
     text = refusal("card/IMG_0001.png", "out/IMG_0001.png")
     assert text.startswith("out/IMG_0001.png: was made from another photo than card/IMG_0001.png; choose another")
@@ -77,18 +77,18 @@ def test_two_photos_that_differ_in_one_pixel_are_two_photos():
     assert "was made from another photo" in refusal(source, "out.png")
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, OTHER])
-def test_a_photo_that_was_moved_or_renamed_is_the_same(recipe):
+@pytest.mark.parametrize("stamp", [STAMP, OTHER])
+def test_a_photo_that_was_moved_or_renamed_is_the_same(stamp):
     source = take("card/a.png")
-    finish(source, "out.png", recipe)
+    finish(source, "out.png", stamp)
     shutil.move(source, "moved.png")
-    assert action("moved.png", "out.png") == ("skip" if recipe is RECIPE else "replace")
+    assert action("moved.png", "out.png") == ("skip" if stamp is STAMP else "replace")
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, OTHER])
-def test_a_photo_with_other_words_about_it_is_the_same_and_done_again(recipe):
+@pytest.mark.parametrize("stamp", [STAMP, OTHER])
+def test_a_photo_with_other_words_about_it_is_the_same_and_done_again(stamp):
     source = take("a.jpg")
-    finish(source, "out.png", recipe)
+    finish(source, "out.png", stamp)
     content = source.read_bytes()
     source.write_bytes(content[:2] + b"\xff\xfe\0\x08rated5" + content[2:])
     assert hash_file(source) != stamped(read_stamp(Path("out.png")), "input_sha256")
@@ -173,9 +173,9 @@ def test_a_rating_given_to_the_result_counts_as_a_change():
     assert "was changed since" in refusal(source, output, "jpeg")
 
 
-def test_a_result_of_the_same_recipe_is_skipped_edited_or_not():
+def test_a_result_of_the_same_work_is_skipped_edited_or_not():
     source = take("a.png")
-    output = finish(source, "made.png", RECIPE)
+    output = finish(source, "made.png", STAMP)
     os.utime(output, (4e9, 4e9))
     assert action(source, output) == "skip"
 
@@ -189,7 +189,7 @@ def test_of_results_of_earlier_versions_the_file_and_the_time_decide():
     os.utime(output, (1, 1))
     source.write_bytes(source.read_bytes() + b"\0")  # the same pixels: nothing in the stamp says so
     assert "was made from another photo" in refusal(source, output)
-    current = finish(take("b.jpg"), "current.png", RECIPE, modern=False)
+    current = finish(take("b.jpg"), "current.png", STAMP, modern=False)
     assert action("b.jpg", current) == "skip"
 
 
@@ -199,7 +199,7 @@ def test_a_photo_that_cannot_be_read_is_left_to_the_work_which_names_it():
     Path("half.png").write_bytes(Path("a.png").read_bytes()[:80])
     for source in ("link.png", "half.png"):
         assert action(source, output) == "replace"
-        assert decide(Job(Path(source), output, "png", "new"), RECIPE, overwrite=False).seen is None
+        assert decide(Job(Path(source), output, "png", "new"), STAMP, overwrite=False).seen is None
 
 
 def test_the_bytes_that_are_hashed_are_those_that_are_decoded(monkeypatch):
@@ -227,8 +227,8 @@ def test_a_photo_that_never_stands_still_is_named(monkeypatch):
         read_original(source)
 
 
-def test_what_a_stamp_says_of_the_photo_and_the_file_is_no_part_of_the_recipe():
-    output = finish(take("a.png"), "made.png", RECIPE)
+def test_what_a_stamp_says_of_the_photo_and_the_file_is_no_part_of_the_work():
+    output = finish(take("a.png"), "made.png", STAMP)
     told = json.loads(read_stamp(output))
     assert {len(told[name]) for name in ("input_sha256", "pixels_sha256", "result_sha256")} == {64}
     assert told["result_sha256"] != BLANK

@@ -14,7 +14,7 @@ from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError
 from deblur_cli.image_io import write_photo
 
-RECIPE = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
+STAMP = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 0})
 OTHER = Stamp(model="expert", weights={"expert": "ab12"}, options={"dtype": "auto", "seed": 1})
 
 
@@ -30,18 +30,18 @@ def photo(name, shade=90):
     return path
 
 
-def finish(source, output, recipe=RECIPE):
+def finish(source, output, stamp=STAMP):
     """What a finished run leaves at `output`."""
     read, origin = read_original(Path(source))
-    stamp = recipe.stamp(file_format="jpeg", **origin.proofs)
+    text = stamp.text(file_format="jpeg", **origin.proofs)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    write_photo(read, Path(output), file_format="jpeg", quality=None, stamp=stamp, times_of=origin.times)
+    write_photo(read, Path(output), file_format="jpeg", quality=None, stamp=text, times_of=origin.times)
 
 
 def plan(*inputs, output="out", name="{stem}{ext}", file_format="same", overwrite=False):
     found = find_photos(inputs, [], PhotoSearch(recursive=True, excluded=Path(output)))
     layout = Layout(Path(output), Path(output).suffix != "", file_format, name, "expert")
-    return build_plan(found, layout, RECIPE, overwrite=overwrite)
+    return build_plan(found, layout, STAMP, overwrite=overwrite)
 
 
 def actions(*inputs, **options):

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deblur_cli.batch.events import PhotoFinished, PhotoStarted, PixelsDone, Result
-from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.jobs import Job, PhotoFinished, PhotoStarted, PixelsDone, Result
 from deblur_cli.commands.progress import (
     LiveDisplay,
     Meter,

@@ -7,11 +7,11 @@ import shutil
 import pytest
 from support.benchmark_factory import FakeBackend, write_pairs
 
+from deblur_cli import weights
 from deblur_cli.app import run_app
-from deblur_cli.benchmark import bench_plan as plan_module
+from deblur_cli.benchmark import scoring
 from deblur_cli.benchmark.compare import read_report
 from deblur_cli.benchmark.journal import FILE_NAME, Journal
-from deblur_cli.commands import bench_work
 from deblur_cli.errors import InputError
 from deblur_cli.system import claims
 from deblur_cli.weights import ModelEntry
@@ -23,9 +23,9 @@ def bench(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "photos")
     loaded = []
-    monkeypatch.setattr(plan_module, "find_model", lambda name: ModelEntry(name, "fake", "a fake", {}))
+    monkeypatch.setattr(weights, "find_model", lambda name: ModelEntry(name, "fake", "a fake", {}))
     monkeypatch.setattr(
-        bench_work, "load_model", lambda name, **_: loaded.append(name) or FakeBackend(name, "cpu", "float32")
+        scoring, "load_model", lambda model, **_: loaded.append(model) or FakeBackend(model.name, "cpu", "float32")
     )
 
     def run(*more, data="photos"):

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,15 @@ from support.photo_folders import photo, tree
 
 from deblur_cli import backends, weights
 from deblur_cli.app import run_app
+from deblur_cli.commands.run_task import RestoreOrder
 from deblur_cli.errors import BackendError
 from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
 from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.restoration.watch import Watch
 from deblur_cli.system.atomic import host
 from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights.model_spec import resolve
 
 
 class InvertingBackend:
@@ -272,8 +276,9 @@ def loaded(monkeypatch):
         kind = ("dual_expert", table) if name == "flow" else ("expert", {})
         return weights.ModelEntry(name, kind[0], "s", {}, flow=kind[1])
 
-    def load_model(name, **options):
-        asked.append((name, options["steps"], options["strength"], options["expert"]))
+    def load_model(model, **_):
+        file = model.expert.files["expert"].local if model.expert else ""
+        asked.append((model.name, *map(model.settings.get, ("steps", "strength")), file))
         return InvertingBackend()
 
     monkeypatch.setattr(weights, "find_model", find_model)
@@ -296,7 +301,7 @@ def test_the_stamp_has_the_steps_and_the_strength_and_another_strength_does_the_
     ):
         report = json.loads("\n".join(deblur(*run, *options)[1]))
         assert [result["status"] for result in report["results"]] == [status], options
-    assert loaded == [("flow", None, None, None), ("flow", None, 0.5, None), ("flow", 8, 0.5, None)]
+    assert loaded == [("flow", 4, 0.75, ""), ("flow", 4, 0.5, ""), ("flow", 8, 0.5, "")]
 
 
 def test_a_specification_says_the_same_as_the_options_which_outdo_it(deblur, loaded, monkeypatch):
@@ -306,7 +311,7 @@ def test_a_specification_says_the_same_as_the_options_which_outdo_it(deblur, loa
     ]
     monkeypatch.setenv("DEBLUR_STEPS", "8")
     assert deblur("a.jpg", "-o", "out", "--model", "flow:steps=2,strength=0.5")[0] == 0
-    assert loaded == [("flow", 2, 0.5, None), ("flow", 8, 0.5, None)]
+    assert loaded == [("flow", 2, 0.5, ""), ("flow", 8, 0.5, "")]
 
 
 def test_an_expert_alone_takes_neither_steps_nor_strength(deblur, loaded):
@@ -323,11 +328,11 @@ def test_a_file_takes_the_place_of_the_expert_in_a_model_with_a_flow(deblur, loa
     both = ("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "flow")
     report = json.loads("\n".join(deblur(*both, "--json")[1]))
     assert report["model"] == {"name": "flow", "weights": {"expert": hash_file(Path("b.pth"))}}
-    assert loaded == [("flow", None, None, Path("b.pth"))]
+    assert loaded == [("flow", 4, 0.75, "b.pth")]
     assert deblur("a.jpg", "-o", "out", "--expert", "b.pth", "--model", "other")[0] == 2
     monkeypatch.setenv("DEBLUR_EXPERT", "b.pth")
     deblur("a.jpg", "-o", "out2", "--model", "flow")
-    assert loaded[1:] == [("flow", None, None, None)]  # the command line outdoes the environment
+    assert loaded[1:] == [("flow", 4, 0.75, "")]  # the command line outdoes the environment
 
 
 def test_a_model_that_is_not_trained_is_refused_before_photos_are_opened(deblur, monkeypatch):
@@ -367,3 +372,11 @@ def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, m
     monkeypatch.setattr(InvertingBackend, "restore", wait)
     summary = json.loads("\n".join(deblur("a.png", "-o", "out", "--json")[1]))["summary"]
     assert 0.2 <= summary["network_seconds"] < summary["seconds"]
+
+
+def test_the_order_to_restore_can_be_sent_to_whoever_loads_the_model():
+    order = RestoreOrder(resolve("standard"), "cpu", "float32", None, 0)
+    sent = pickle.loads(pickle.dumps(order))
+    assert sent == order
+    pixels = np.full((8, 12, 3), 40, np.uint8)
+    assert np.array_equal(sent.load()(pixels, Watch()), 255 - pixels)

@@ -15,12 +15,11 @@ from deblur_cli.backends import load_model
 from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
 from deblur_cli.benchmark.datasets import PairSearch
 from deblur_cli.commands.options import DEFAULT_MODEL, complete_model
-from deblur_cli.commands.run import Network, _identify
 from deblur_cli.commands.weights_tables import show_choices
 from deblur_cli.weights import store
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import find_files, user_manifest_path
-from deblur_cli.weights.model_spec import ModelSpec
+from deblur_cli.weights.model_spec import ModelSpec, find_expert, resolve
 from deblur_cli.weights.user_manifest import to_toml
 
 
@@ -149,12 +148,13 @@ def test_a_file_of_the_users_with_the_name_of_a_shipped_one_serves_the_users_mod
 
 
 def test_every_command_takes_a_name_of_before_and_tells_the_present_one(deblur):
-    plan = build_bench_plan((), Options(models=("bundled-expert", "quick", "bundled:steps=2")), PairSearch())
-    assert plan.options.models == ("quick", "quick+flow:steps=2")
-    assert set(plan.hashes) == set(plan.settings) == {"quick", "quick+flow:steps=2"}
+    specs = tuple(map(ModelSpec.parse, ("bundled-expert", "quick", "bundled:steps=2")))
+    plan = build_bench_plan((), Options(models=specs), PairSearch())
+    assert list(plan.models) == ["quick", "quick+flow:steps=2"]
     assert load_model("bundled-expert", device="cpu").name == "quick"
-    stamp = Network(ModelSpec.parse("bundled-expert"), "cpu", "auto", None, 0)
-    assert _identify(stamp) == ("quick", weights.find_model("quick").hashes, {})
+    stamped = resolve("bundled-expert")
+    assert (stamped.name, stamped.hashes, stamped.settings) == ("quick", weights.find_model("quick").hashes, {})
+    assert find_expert("bundled-expert") == weights.find_model("quick")
     deblur("add", "mine", str(store.locate(find_files("quick")[0])), "--like", "bundled-expert")
     assert weights.find_model("mine").summary.startswith("As quick, from ")
 

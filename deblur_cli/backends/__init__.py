@@ -1,94 +1,56 @@
-"""The table from a model's name to the backend that runs it."""
+"""The table from a model's backend, as its manifest names it, to what loads it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from deblur_cli import weights
-from deblur_cli.backends.expert import load_expert
-from deblur_cli.backends.foreign import load_foreign
-from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.backends.any_expert import load_any_expert
+from deblur_cli.errors import WeightsError
 from deblur_cli.restoration.contract import Backend
 from deblur_cli.system.devices import find_device
-from deblur_cli.weights.model_spec import ModelSpec, takes_expert
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 
-__all__ = ["Backend", "load_file", "load_model"]
+__all__ = ["Backend", "load_model"]
 
 
-def load_model(
-    name: str,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    steps: int | None = None,
-    strength: float | None = None,
-    expert: Path | None = None,
-) -> Backend:
-    """The backend that runs the model of that name.
+def load_model(model: str | Path | ModelSpec | ResolvedModel, *, device: str = "auto", dtype: str = "auto") -> Backend:
+    """Load a model, ready to restore photos.
 
     Args:
+        model: a name as `deblur weights list` shows them, perhaps with settings: `quick+flow:steps=8,strength=0.5`. A
+            path is the file of an expert: one that `deblur train expert` wrote, or one that spandrel knows.
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         dtype: `auto`, `float32` or `bfloat16`.
-        steps, strength: of a model with a flow; None takes the manifest's.
-        expert: a checkpoint that spandrel knows, instead of the expert of a model with a flow.
     Raises:
-        InputError: the model takes no steps, no strength or no other expert.
+        InputError: the model takes no such setting, or there is no such file.
         WeightsError: unknown model, or its files are missing, damaged or do not fit.
-        BackendError: the asked device is not there.
+        BackendError: the asked device is not there, the number format is not the model's, or spandrel is missing.
     """
-    entry = weights.find_model(name)
-    entry.check_trained()
-    settings = ModelSpec(name, steps, strength).resolve(entry)
-    if entry.backend not in _LOADERS:
-        raise WeightsError(f"{name}: unknown backend {entry.backend!r}; known are {', '.join(_LOADERS)}")
-    if expert is not None and not takes_expert(entry):
-        raise InputError(f"--expert {expert}: {name} has no flow that could follow another expert")
-    return _LOADERS[entry.backend](_Request(entry, find_device(device), dtype, settings, expert))
+    found = model if isinstance(model, ResolvedModel) else resolve(model)
+    backend = found.entry.backend
+    if backend not in _LOADERS:
+        raise WeightsError(f"{found.name}: unknown backend {backend!r}; known are {', '.join(_LOADERS)}")
+    return _LOADERS[backend](found, find_device(device), dtype)
 
 
-def load_file(path: Path, *, device: str = "auto", dtype: str = "auto") -> Backend:
-    """The backend that runs a checkpoint which is in no manifest, through spandrel.
-
-    Args:
-        device, dtype: as for `load_model`.
-    Raises:
-        WeightsError: the file is missing or damaged, could run code, or is of no architecture that spandrel knows.
-        BackendError: spandrel is missing or broken, or the asked device is not there.
-    """
-    return load_foreign(path, find_device(device), dtype)
+def _load_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
+    return load_any_expert(model.entry, device, dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What a loader may need."""
-
-    entry: weights.ModelEntry
-    device: torch.device
-    dtype: str
-    settings: Mapping[str, Any]
-    expert: Path | None
-
-
-def _load_expert(request: _Request) -> Backend:
-    return load_expert(request.entry, request.device, request.dtype)
-
-
-def _load_dual_expert(request: _Request) -> Backend:
+def _load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
     from deblur_cli.backends.dual_expert_files import load_dual_expert  # diffusers and peft take seconds
 
-    return load_dual_expert(request.entry, request.device, request.dtype, request.settings, request.expert)
+    return load_dual_expert(model, device, dtype)
 
 
-def _load_deblurdiff(request: _Request) -> Backend:
+def _load_deblurdiff(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
     from deblur_cli.backends.diffusion import load_deblurdiff  # diffusers and transformers take seconds
 
-    return load_deblurdiff(request.entry, request.device, request.dtype, request.settings["steps"])
+    return load_deblurdiff(model.entry, device, dtype, model.settings["steps"])
 
 
-_LOADERS: dict[str, Callable[[_Request], Backend]] = {
+_LOADERS: dict[str, Callable[[ResolvedModel, torch.device, str], Backend]] = {
     "expert": _load_expert,
     "dual_expert": _load_dual_expert,
     "deblurdiff": _load_deblurdiff,

@@ -7,17 +7,17 @@ from typing import Any
 import torch
 
 from deblur_cli import weights
+from deblur_cli.backends.any_expert import load_any_expert
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
-from deblur_cli.backends.expert import choose_dtype, load_expert
+from deblur_cli.backends.expert import choose_dtype
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
-from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
-from deblur_cli.restoration.contract import Backend
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.model_spec import ResolvedModel
 from deblur_cli.weights.store import expected_sha256
 
 _ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
@@ -25,22 +25,14 @@ _PARENTS = ("codec", "base")  # an expert may be another one: the flow is traine
 _NOT_OF_THE_LORA = ("start_noise", "window")  # what its config says besides the shape of its matrices
 
 
-def load_dual_expert(
-    entry: weights.ModelEntry,
-    device: torch.device,
-    dtype: str,
-    settings: Mapping[str, Any],
-    expert: Path | None = None,
-) -> DualExpertBackend:
-    """The backend of a manifest entry with the roles codec and base, and perhaps expert, lora, prompt and base_config.
+def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> DualExpertBackend:
+    """The backend of an entry with the roles codec and base, and perhaps expert, lora, prompt and base_config.
 
-    Args:
-        settings: of the flow, as `ModelSpec.resolve` gives them.
-        expert: a checkpoint that spandrel knows, instead of the entry's expert.
     Raises:
         WeightsError: a file is missing or damaged, does not fit, or was trained on another codec, base or prompt.
         BackendError: a network does not work in the asked number format, or spandrel is missing.
     """
+    entry, settings = model.entry, model.settings
     paths = {role: weights.fetch(entry.files[role]) for role in _ROLES if role in entry.files}
     _check_roles(entry, settings)
     _check_kinship(entry, paths)
@@ -50,14 +42,9 @@ def load_dual_expert(
     if flow.config.channels != codec.config.channels:
         both = f"{flow.config.channels} and {codec.config.channels} channels"
         raise WeightsError(f"{paths['base']}: its latents are not those of {paths['codec']} ({both})")
-    parts = Parts(_load_any_expert(entry, device, dtype, expert), codec, flow)
+    expert = model.expert or (entry if "expert" in entry.files else None)
+    parts = Parts(expert and load_any_expert(expert, device, dtype), codec, flow)
     return DualExpertBackend(entry.name, parts, _read_settings(paths, settings), device, chosen)
-
-
-def _load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, file: Path | None) -> Backend | None:
-    if file is not None:
-        return load_foreign(file, device, dtype)
-    return load_expert(entry, device, dtype) if "expert" in entry.files else None
 
 
 def _check_roles(entry: weights.ModelEntry, settings: Mapping[str, Any]) -> None:

@@ -1,14 +1,8 @@
-"""One photo, its output, and what may be done about a file that is already there. Writes nothing."""
+"""The values of a batch: a job, what became of it, what is told meanwhile, and the end. They do nothing."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-from deblur_cli.batch.origin import belongs_to, is_as_written
-from deblur_cli.batch.stamp import Stamp, same_recipe, stamped
-from deblur_cli.errors import InputError, PhotoError
-from deblur_cli.image_io import read_stamp
-from deblur_cli.system.hashing import hash_file
 
 Action = Literal["new", "replace", "skip"]
 FileState = tuple[int, int, int]  # inode, size, time in nanoseconds
@@ -33,81 +27,87 @@ class Job:
         return self.width * self.height
 
 
-def decide(job: Job, recipe: Stamp, *, overwrite: bool) -> Job:
-    """The job with its action, by the rule of `origin.py`.
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one photo."""
 
-    Raises:
-        InputError: a file is there that must not be lost, or none can be written.
-    """
-    try:
-        return _judge(job, recipe, overwrite=overwrite)
-    except InputError:
-        raise
-    except Exception:  # the photo cannot be read, whatever is the matter: the work judges again, and names it
-        return replace(job, action="replace", seen=None)
-
-
-def decide_again(job: Job, recipe: Stamp, *, overwrite: bool) -> Job:
-    """The job as it is now; as it was when nothing happened at its output since.
-
-    Raises:
-        InputError: as `decide`; a file has come that must not be lost.
-        PhotoError: the photo cannot be read.
-    """
-    if _look(job.output) == job.seen:
-        return job
-    try:
-        if _is_current(job, stamp_of(job.output), recipe):
-            return replace(job, action="skip")  # another run made it meanwhile, which counts for --overwrite, too
-        return _judge(job, recipe, overwrite=overwrite)
-    except OSError as fault:
-        reason = f"cannot be read ({fault.strerror or fault}); check the path and its permissions"
-        raise PhotoError(f"{job.source}: {reason}") from fault
+    job: Job
+    status: Literal["done", "skipped", "failed"]
+    error: str = ""  # one line; names the photo
+    error_type: str = ""
+    seconds: float = 0.0  # decode + network + encode of this photo
+    network_seconds: float = 0.0  # the network alone, without cutting and merging tiles
+    width: int = 0
+    height: int = 0
+    bits: int = 0
 
 
-def _judge(job: Job, recipe: Stamp, *, overwrite: bool) -> Job:
-    if job.output.is_dir():
-        raise InputError(f"{job.output}: is a folder, so no photo can be written there")
-    seen = _look(job.output)
-    if seen is None or seen[1] == 0:
-        return replace(job, action="new", seen=seen)
-    job = replace(job, action="replace", seen=seen)
-    if overwrite:
-        return job
-    stamp = stamp_of(job.output)
-    if stamp is None:
-        raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
-    if _is_current(job, stamp, recipe):
-        return replace(job, action="skip")
-    if not belongs_to(stamp, job.source):
-        raise InputError(
-            f"{job.output}: was made from another photo than {job.source}; choose another --output or --name, "
-            "or --overwrite to replace it"
-        )
-    if not is_as_written(job.output, stamp, job.source):
-        raise InputError(f"{job.output}: was changed since this tool wrote it; use --overwrite to replace it")
-    return job
+@dataclass(frozen=True, slots=True)
+class PhotoStarted:
+    """The network begins with this photo."""
+
+    job: Job
 
 
-def stamp_of(path: Path) -> str | None:
-    """The stamp in a file; None for whatever this tool did not finish."""
-    try:
-        return read_stamp(path)
-    except PhotoError:
-        return None
+@dataclass(frozen=True, slots=True)
+class PixelsDone:
+    """More pixels of the photo in the network are finished."""
+
+    job: Job
+    pixels: int
 
 
-def _look(path: Path) -> FileState | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One line worth knowing that is no failure."""
+
+    job: Job
+    text: str
 
 
-def _is_current(job: Job, stamp: str | None, recipe: Stamp) -> bool:
-    if stamp is None:
-        return False
-    claimed = stamped(stamp, "input_sha256")
-    wanted = recipe.stamp(file_format=job.file_format, input_sha256=claimed)
-    return same_recipe(stamp, wanted) and hash_file(job.source) == claimed
+@dataclass(frozen=True, slots=True)
+class PhotoFinished:
+    """A photo is written, or failed for good."""
+
+    result: Result
+    fault: Exception | None = None
+
+
+Event = PhotoStarted | PixelsDone | Notice | PhotoFinished
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of a batch. A device or disk fault is handed over here, so that a report can be made first."""
+
+    results: tuple[Result, ...] = ()
+    seconds: float = 0.0  # wall time of the whole batch
+    fault: Exception | None = None
+
+    @property
+    def network_seconds(self) -> float:
+        """Time the network ran, all photos together."""
+        return sum(result.network_seconds for result in self.results)
+
+    @property
+    def megapixels(self) -> float:
+        """Size of the written photos."""
+        return sum(result.width * result.height for result in self.done) / 1e6
+
+    @property
+    def done(self) -> tuple[Result, ...]:
+        """The photos that were written."""
+        return self._with("done")
+
+    @property
+    def skipped(self) -> tuple[Result, ...]:
+        """The photos that another run made meanwhile."""
+        return self._with("skipped")
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The photos that could not be read, restored or written."""
+        return self._with("failed")
+
+    def _with(self, status: str) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.status == status)

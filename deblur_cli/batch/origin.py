@@ -17,15 +17,16 @@ Only a result that belongs to the photo and is as it was written is replaced wit
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from deblur_cli.batch.stamp import stamped
-from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import Photo, read_photo
+from deblur_cli.batch.jobs import FileState, Job
+from deblur_cli.batch.stamp import Stamp, describe_same_work, stamped
+from deblur_cli.errors import InputError, PhotoError
+from deblur_cli.image_io import Photo, read_photo, read_stamp
 from deblur_cli.image_io.seal import BLANK, is_unbroken
 from deblur_cli.system.hashing import hash_file
 
@@ -58,41 +59,98 @@ def read_original(source: Path) -> tuple[Photo, Origin]:
     for _ in range(_TRIES):
         try:
             times, digest = source.stat(), hash_file(source)
+            photo = read_photo(source)
+            if hash_file(source) == digest:
+                return photo, Origin(digest, hash_pixels(photo), times)
         except OSError:
             read_photo(source)  # it knows how to tell a file that cannot be opened
-            continue
-        photo = read_photo(source)
-        if _hash_again(source) == digest:
-            return photo, Origin(digest, hash_pixels(photo), times)
     raise PhotoError(f"{source}: changes while it is read; run again when whoever writes it has finished")
 
 
-def _hash_again(source: Path) -> str:
-    try:
-        return hash_file(source)
-    except OSError:
-        return ""
-
-
-def belongs_to(stamp: str, source: Path) -> bool:
-    """Whether the result with this stamp was made from this photo.
+def decide(job: Job, stamp: Stamp, *, overwrite: bool) -> Job:
+    """The job with its action, by the rule above.
 
     Raises:
-        OSError, PhotoError: the photo cannot be read.
+        InputError: a file is there that must not be lost, or none can be written.
     """
-    if stamped(stamp, "input_sha256") == hash_file(source):
+    try:
+        return _judge(job, stamp, overwrite=overwrite, again=False)
+    except InputError:
+        raise
+    except Exception:  # the photo cannot be read, whatever is the matter: the work judges again, and names it
+        return replace(job, action="replace", seen=None)
+
+
+def decide_again(job: Job, stamp: Stamp, *, overwrite: bool) -> Job:
+    """The job as it is now; as it was when nothing happened at its output since.
+
+    Raises:
+        InputError: as `decide`; a file has come that must not be lost.
+        PhotoError: the photo cannot be read.
+    """
+    if _look(job.output) == job.seen:
+        return job
+    try:
+        return _judge(job, stamp, overwrite=overwrite, again=True)
+    except OSError as fault:
+        reason = f"cannot be read ({fault.strerror or fault}); check the path and its permissions"
+        raise PhotoError(f"{job.source}: {reason}") from fault
+
+
+def stamp_of(path: Path) -> str | None:
+    """The stamp in a file; None for whatever this tool did not finish."""
+    try:
+        return read_stamp(path)
+    except PhotoError:
+        return None
+
+
+def _judge(job: Job, stamp: Stamp, *, overwrite: bool, again: bool) -> Job:
+    if job.output.is_dir():
+        raise InputError(f"{job.output}: is a folder, so no photo can be written there")
+    seen = _look(job.output)
+    if seen is None or seen[1] == 0:
+        return replace(job, action="new", seen=seen)
+    job = replace(job, action="replace", seen=seen)
+    if overwrite and not again:
+        return job
+    found = stamp_of(job.output)
+    digest = "" if found is None else hash_file(job.source)
+    if found is not None and describe_same_work(found, stamp.text(file_format=job.file_format, input_sha256=digest)):
+        return replace(job, action="skip")  # if another run made it meanwhile, that counts for --overwrite, too
+    if overwrite:
+        return job
+    if found is None:
+        raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
+    if not _belongs_to(found, job.source, digest):
+        raise InputError(
+            f"{job.output}: was made from another photo than {job.source}; choose another --output or --name, "
+            "or --overwrite to replace it"
+        )
+    if not _is_as_written(job.output, found, job.source):
+        raise InputError(f"{job.output}: was changed since this tool wrote it; use --overwrite to replace it")
+    return job
+
+
+def _look(path: Path) -> FileState | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _belongs_to(found: str, source: Path, digest: str) -> bool:
+    """Whether the result with this stamp was made from the photo in `source`, a file with this sha256."""
+    if stamped(found, "input_sha256") == digest:
         return True
-    pixels = stamped(stamp, "pixels_sha256")
+    pixels = stamped(found, "pixels_sha256")
     return bool(pixels) and hash_pixels(read_photo(source)) == pixels
 
 
-def is_as_written(output: Path, stamp: str, source: Path) -> bool:
-    """Whether nobody changed the result since this tool wrote it.
-
-    Raises:
-        OSError: one of the two files cannot be read.
-    """
-    digest = stamped(stamp, "result_sha256")
+def _is_as_written(output: Path, found: str, source: Path) -> bool:
+    """Whether nobody changed the result with this stamp since this tool wrote it."""
+    digest = stamped(found, "result_sha256")
     if digest not in ("", BLANK):
         return is_unbroken(output.read_bytes(), digest)
     return output.stat().st_mtime <= source.stat().st_mtime + _CLOCK

@@ -12,11 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from deblur_cli.batch.inputs import Found, FoundPhoto
-from deblur_cli.batch.jobs import Job, decide, stamp_of
+from deblur_cli.batch.jobs import Job
 from deblur_cli.batch.naming import Layout
+from deblur_cli.batch.origin import decide, stamp_of
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError, PhotoError
-from deblur_cli.image_io import find_misfit, probe_size
+from deblur_cli.image_io import find_misfit, read_header
 from deblur_cli.system.folders import check_writable, nearest_existing
 
 # The least that a photo takes on the disk, bytes per pixel: only a clear lack of space is refused.
@@ -44,7 +45,7 @@ class Plan:
         return tuple(job for job in self.jobs if job.action == "skip")
 
 
-def build_plan(found: Found, layout: Layout, recipe: Stamp, *, overwrite: bool) -> Plan:
+def build_plan(found: Found, layout: Layout, stamp: Stamp, *, overwrite: bool) -> Plan:
     """Name every output and look at what is already there.
 
     Raises:
@@ -60,7 +61,7 @@ def build_plan(found: Found, layout: Layout, recipe: Stamp, *, overwrite: bool) 
     _check_inputs_are_safe(jobs)
     check_writable({job.output.parent for job in jobs})
     _check_names(jobs)
-    decided = [_measure(decide(job, recipe, overwrite=overwrite)) for job in jobs]
+    decided = [_measure(decide(job, stamp, overwrite=overwrite)) for job in jobs]
     _check_fits(decided)
     _check_space(decided)
     return Plan(tuple(decided), found.ignored, results, found.unread)
@@ -157,10 +158,11 @@ def _measure(job: Job) -> Job:
     if job.action == "skip":
         return job
     try:
-        width, height = probe_size(job.source)
+        header = read_header(job.source)
     except PhotoError:
         return job
-    return replace(job, width=width, height=height, misfit=find_misfit(job.source, job.file_format) or "")
+    width, height = header.shown_size
+    return replace(job, width=width, height=height, misfit=find_misfit(job.source, job.file_format, header) or "")
 
 
 def _check_fits(jobs: Iterable[Job]) -> None:
@@ -185,8 +187,3 @@ def _check_space(jobs: Iterable[Job]) -> None:
 def _listing(entries: Sequence[str]) -> str:
     more = len(entries) - _LISTED
     return "; ".join(entries[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
-
-
-def output_folders(jobs: Iterable[Job]) -> list[Path]:
-    """The folders that the outputs of these jobs lie in, each once."""
-    return sorted({Path(os.path.normpath(job.output.parent)) for job in jobs})

@@ -10,7 +10,7 @@ from deblur_cli.system.version import __version__
 TOOL = "deblur-cli"
 
 # They say which photo and which file it is, not what was done: see `origin.py` and `seal.py`.
-_NO_RECIPE = ("version", "pixels_sha256", "result_sha256")
+_NOT_THE_WORK = ("version", "pixels_sha256", "result_sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Stamp:
     weights: Mapping[str, str]  # role -> sha256
     options: Mapping[str, str | int | float]
 
-    def stamp(self, *, file_format: str, input_sha256: str, **proofs: str) -> str:
-        """The stamp of one output: compact JSON, keys sorted, so that equal recipes are equal text.
+    def text(self, *, file_format: str, input_sha256: str, **proofs: str) -> str:
+        """The stamp as it is written into one output: compact JSON, keys sorted, so that equal work is equal text.
 
         Args:
             proofs: `pixels_sha256` of the photo and the blank `result_sha256` that the writing fills.
@@ -40,7 +40,7 @@ class Stamp:
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
-def same_recipe(left: str, right: str) -> bool:
+def describe_same_work(left: str, right: str) -> bool:
     """Whether two stamps describe the same work on the same input; the tool's version does not count."""
     parsed = _parse(left)
     return parsed is not None and parsed == _parse(right)
@@ -53,7 +53,7 @@ def stamped(stamp: str, field: str) -> str:
 
 def _parse(stamp: str) -> dict[str, Any] | None:
     fields = _read(stamp)
-    return {name: value for name, value in fields.items() if name not in _NO_RECIPE} or None
+    return {name: value for name, value in fields.items() if name not in _NOT_THE_WORK} or None
 
 
 def _read(stamp: str) -> dict[str, Any]:

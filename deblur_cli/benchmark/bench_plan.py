@@ -1,28 +1,23 @@
 """What a run will do, checked before it begins: options, data sets, columns. Loads no model."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from deblur_cli.benchmark.datasets import Dataset, PairSearch, check_sizes, find_datasets
 from deblur_cli.benchmark.perceptual import load_lpips
 from deblur_cli.benchmark.records import BLURRY, SHARP, DatasetInfo, MetricInfo
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import METRICS, Metric, choose_metrics
-from deblur_cli.weights import ModelEntry, find_model
-from deblur_cli.weights.model_spec import ModelSpec
-
-Hashes = Mapping[str, Mapping[str, str]]  # model -> role -> sha256
-Settings = Mapping[str, Mapping[str, Any]]  # model -> how its flow runs; empty for an expert alone
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """Everything that can change a figure, and who computes it."""
 
-    models: tuple[str, ...] = ()  # each the text of a `ModelSpec`
+    models: tuple[ModelSpec, ...] = ()
     metrics: tuple[str, ...] = ()  # empty: the defaults
     protocol: str = "auto"
     devices: tuple[str, ...] = ("auto",)
@@ -33,19 +28,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """A run that can begin. It is sent to worker processes, so it holds names and paths only."""
+    """A run that can begin. It is sent to worker processes, so it holds plain values only."""
 
     options: Options
     datasets: tuple[Dataset, ...]
     columns: Mapping[str, tuple[str, ...]]  # data set -> metrics asked
-    hashes: Hashes
-    settings: Settings = field(default_factory=dict)
+    models: Mapping[str, ResolvedModel]  # by the text of their specification, which names their rows
     missing: Mapping[str, str] = field(default_factory=dict)  # metric -> why it cannot be computed here
 
     @property
     def rows(self) -> tuple[str, ...]:
         """Names of the table's rows: doing nothing, then the models."""
-        return (BLURRY, *self.options.models)
+        return (BLURRY, *self.models)
 
     @property
     def total(self) -> int:
@@ -72,7 +66,6 @@ def build_bench_plan(
     options: Options,
     search: PairSearch,
     limit: int | None = None,
-    find_entry: Callable[[str], ModelEntry] | None = None,
 ) -> BenchPlan:
     """The plan, or the one line that says why there is none.
 
@@ -84,17 +77,9 @@ def build_bench_plan(
     for dataset in datasets:
         check_sizes(dataset)
     columns = {dataset.name: _columns(dataset, options) for dataset in datasets}
-    entries = _find_entries(options.models, find_entry or find_model)
-    for entry in entries.values():
-        entry.check_trained()
-    return BenchPlan(
-        options=replace(options, models=tuple(map(str, entries))),
-        datasets=tuple(datasets),
-        columns=columns,
-        hashes={str(spec): entry.hashes for spec, entry in entries.items()},
-        settings={str(spec): spec.resolve(entry) for spec, entry in entries.items()},
-        missing=_find_missing(columns),
-    )
+    found = [resolve(_check_name(spec)) for spec in options.models]
+    models = {str(model.spec): model for model in found}
+    return BenchPlan(options, tuple(datasets), columns, models, _find_missing(columns))
 
 
 def protocol_of(dataset: Dataset, options: Options) -> str:
@@ -113,19 +98,10 @@ def _columns(dataset: Dataset, options: Options) -> tuple[str, ...]:
     return tuple(row.name for row in rows)
 
 
-def _find_entries(texts: tuple[str, ...], find_entry: Callable[[str], ModelEntry]) -> dict[ModelSpec, ModelEntry]:
-    """Each once, under its present name whatever it was asked for by."""
-    entries = {}
-    for spec in map(ModelSpec.parse, texts):
-        entry = find_entry(_check_name(spec.name))
-        entries[replace(spec, name=entry.name)] = entry
-    return entries
-
-
-def _check_name(name: str) -> str:
-    if name in {BLURRY, SHARP}:
-        raise InputError(f"--model {name}: this name stands for the photo itself and is always a row")
-    return name
+def _check_name(spec: ModelSpec) -> ModelSpec:
+    if spec.name in {BLURRY, SHARP}:
+        raise InputError(f"--model {spec.name}: this name stands for the photo itself and is always a row")
+    return spec
 
 
 def _find_missing(columns: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -16,7 +16,6 @@ from PIL import Image
 
 from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.datasets import Dataset, Pair
-from deblur_cli.benchmark.measuring import Load
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
 from deblur_cli.benchmark.report_files import write_text
 from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
@@ -39,9 +38,7 @@ class Wanted:
     key: str
 
 
-def keep_pictures(
-    plan: BenchPlan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None], load: Load
-) -> None:
+def keep_pictures(plan: BenchPlan, wanted: list[Wanted], folder: Path, on_kept: Callable[[Wanted], None]) -> None:
     """Make the pictures that are not there yet; one model is in memory at a time.
 
     Raises:
@@ -50,7 +47,7 @@ def keep_pictures(
     kept = _read_index(folder)
     todo = [picture for picture in wanted if kept.get(picture.place) != picture.key]
     for model in dict.fromkeys(picture.model for picture in todo):
-        restorer = None if model in {BLURRY, SHARP} else _load(plan, model, load)
+        restorer = Restorer(plan, model, plan.options.devices[0], warm=True) if model in plan.models else None
         for picture in todo:
             if picture.model != model:
                 continue
@@ -91,12 +88,6 @@ def choose_photos(dataset: Dataset, report: BenchmarkReport, most: int) -> list[
     ranked = sorted((row for row in rows if row.model == rows[-1].model), key=lambda row: _value(row, metric))
     names = {ranked[rank].image for rank in spread_over(len(ranked), most)}
     return [pair for pair in dataset.pairs if pair.image in names]
-
-
-def _load(plan: BenchPlan, model: str, load: Load) -> Restorer:
-    options = plan.options
-    backend = load(model, device=options.devices[0], dtype=options.dtype)
-    return Restorer(backend, options.tile, options.seed, warm=True)
 
 
 def _keep(picture: Wanted, restorer: Restorer | None, path: Path) -> bool:

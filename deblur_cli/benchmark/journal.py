@@ -69,7 +69,8 @@ def make_key(plan: BenchPlan, dataset: Dataset, model: str, pair: Pair) -> str:
     Scores depend on the number format and seconds on the kind of device, so what `auto` stands for on this machine
     counts; which of several equal cards it was does not.
     """
-    options = plan.options
+    options, chosen = plan.options, plan.models.get(model)
+    how = (None,) if chosen is None else (chosen.hashes, *filter(None, [chosen.settings]))
     devices = [find_device(name) for name in options.devices]
     formats = {(device.type, str(find_dtype(options.dtype, device))) for device in devices}
     parts = {
@@ -77,7 +78,7 @@ def make_key(plan: BenchPlan, dataset: Dataset, model: str, pair: Pair) -> str:
         "version": __version__,
         "dataset": [dataset.name, dataset.layout, protocol_of(dataset, options)],
         "image": [pair.image, hash_file(pair.blurry), *(hash_file(truth) for truth in pair.truths)],
-        "model": [model, plan.hashes.get(model), *filter(None, [plan.settings.get(model)])],
+        "model": [model, *how],
         "metrics": [metric.name for metric in plan.metrics(dataset)],
         "formats": sorted(formats),
         "tile": options.tile,

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from deblur_cli.backends import Backend
 from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.journal import Cost, Journal, Record, make_key
@@ -29,7 +28,6 @@ from deblur_cli.benchmark.scoring import (
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.metrics import Sample
 
-Load = Callable[..., Backend]
 Place = tuple[str, str, str]  # data set, model, photo
 Known = Mapping[str, Place]  # the journal's keys, and what each is said to be of
 _PATIENCE = 5.0  # seconds between two looks whether the workers still live
@@ -76,18 +74,17 @@ class Finished:
     record: Record | None
 
 
-def run_plan(plan: BenchPlan, journal: Journal, on_finished: Callable[[Record], None], load: Load) -> list[Record]:
+def run_plan(plan: BenchPlan, journal: Journal, on_finished: Callable[[Record], None]) -> list[Record]:
     """Do what the journal does not know yet; every record of the plan, in the plan's order.
 
     Args:
         on_finished: called for every record as soon as it is known.
-        load: how a model's name becomes a backend; sent to worker processes, so a module's own function.
     Raises:
         BackendError, WeightsError: a model cannot run; what was finished is in the journal.
     """
     known = {key: _place_of(record.score) for key, record in journal.records.items()}
     shards = [Shard(name, index, len(plan.options.devices)) for index, name in enumerate(plan.options.devices)]
-    source = measure_all(plan, known, shards[0], load) if len(shards) == 1 else _work_apart(plan, known, shards, load)
+    source = measure_all(plan, known, shards[0]) if len(shards) == 1 else _work_apart(plan, known, shards)
     used = {}
     for finished in source:
         if finished.record is not None:
@@ -110,9 +107,9 @@ def list_jobs(plan: BenchPlan, shard: Shard) -> Iterator[BenchJob]:
                 yield BenchJob(dataset, model, pair)
 
 
-def measure_all(plan: BenchPlan, known: Known, shard: Shard, load: Load) -> Iterator[Finished]:
+def measure_all(plan: BenchPlan, known: Known, shard: Shard) -> Iterator[Finished]:
     """The shard's jobs one after the other; the next photo is read while this one is restored."""
-    bench = _Bench(plan, shard, load)
+    bench = _Bench(plan, shard.device)
     for opened in _read_ahead(list_jobs(plan, shard), lambda job: _open(plan, known, job)):
         if known.get(opened.key) == opened.job.place:
             yield Finished(opened.key, None)
@@ -123,8 +120,8 @@ def measure_all(plan: BenchPlan, known: Known, shard: Shard, load: Load) -> Iter
 class _Bench:
     """One device with one model on it at a time."""
 
-    def __init__(self, plan: BenchPlan, shard: Shard, load: Load) -> None:
-        self._plan, self._device, self._load = plan, shard.device, load
+    def __init__(self, plan: BenchPlan, device: str) -> None:
+        self._plan, self._device = plan, device
         self._model = ""
         self._restorer: Restorer | None = None
         self._functions: dict[torch.device, dict[str, BoundMetric]] = {}
@@ -149,9 +146,7 @@ class _Bench:
             return Restored(photos.blurry, None, Cost())
         if model != self._model or self._restorer is None:
             self._restorer = None  # before the next is loaded: two at once may not fit
-            options = self._plan.options
-            backend = self._load(model, device=self._device, dtype=options.dtype)
-            self._restorer, self._model = Restorer(backend, options.tile, options.seed), model
+            self._restorer, self._model = Restorer(self._plan, model, self._device), model
         return self._restorer(photos.blurry)
 
     def _metric_device(self) -> torch.device:
@@ -198,7 +193,7 @@ def _to_score(job: BenchJob, photos: Photos | None, scores: Scores, seconds: flo
     return ImageScore(job.dataset.name, job.pair.image, job.model, width, height, scores, seconds, note)
 
 
-def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard], load: Load) -> Iterator[Finished]:
+def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard]) -> Iterator[Finished]:
     """One process per device; results arrive in the order in which they are finished.
 
     Raises:
@@ -206,7 +201,7 @@ def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard], load: Load) 
     """
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     results: Queue[Any] = context.Queue()
-    arguments = [(plan, known, shard, load, results) for shard in shards]
+    arguments = [(plan, known, shard, results) for shard in shards]
     workers = [context.Process(target=_serve, args=args, daemon=True) for args in arguments]
     try:
         for worker in workers:
@@ -226,11 +221,11 @@ def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard], load: Load) 
             worker.join()
 
 
-def _serve(plan: BenchPlan, known: Known, shard: Shard, load: Load, results: "Queue[Any]") -> None:
+def _serve(plan: BenchPlan, known: Known, shard: Shard, results: "Queue[Any]") -> None:
     """A worker's life: its share of the processor, its jobs, a last word."""
     torch.set_num_threads(max(1, torch.get_num_threads() // shard.count))
     try:
-        for finished in measure_all(plan, known, shard, load):
+        for finished in measure_all(plan, known, shard):
             results.put(finished)
         results.put(None)
     except Exception as fault:  # handed to the parent, which raises it

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from deblur_cli.backends import Backend
+from deblur_cli.backends import load_model
+from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
 from deblur_cli.benchmark.datasets import Pair
 from deblur_cli.benchmark.journal import Cost
@@ -46,12 +47,16 @@ class Restorer:
     """One loaded model. The first photo is restored twice: the warm-up counts operations and is not timed.
 
     Args:
+        model: the name of a row of the plan.
         warm: true leaves the warm-up out, where nobody looks at time and cost.
+    Raises:
+        BackendError, WeightsError: the model cannot run.
     """
 
-    def __init__(self, backend: Backend, tile: int | None, seed: int, *, warm: bool = False) -> None:
-        self._backend, self._tile, self._seed = backend, tile, seed
-        self._memory = PeakMemory(backend.device)
+    def __init__(self, plan: BenchPlan, model: str, device: str, *, warm: bool = False) -> None:
+        self._options = plan.options
+        self._backend = load_model(plan.models[model], device=device, dtype=plan.options.dtype)
+        self._memory = PeakMemory(self._backend.device)
         self._macs: float | None = None
         self._warm = warm
 
@@ -77,7 +82,7 @@ class Restorer:
         return Restored(restored, seconds, self._describe_cost())
 
     def _restore(self, blurry: Rgb) -> Rgb:
-        return restore_image(blurry, self._backend, tile=self._tile, seed=self._seed)
+        return restore_image(blurry, self._backend, tile=self._options.tile, seed=self._options.seed)
 
     def _describe_cost(self) -> Cost:
         return Cost(

@@ -48,7 +48,7 @@ def summarise(plan: BenchPlan, dataset: Dataset, model: str, records: Sequence[R
     return ModelSummary(
         name=model,
         dataset=dataset.name,
-        hashes=dict(plan.hashes.get(model, {})),
+        hashes=plan.models[model].hashes if model in plan.models else {},
         scores={name: mean(values) for name, values in known.items()},
         notes=notes,
         seconds_per_megapixel=median(speeds),

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from deblur_cli.backends import Backend, load_model
 from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.gallery import Wanted, drop_outdated, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import Journal, Record
@@ -16,10 +15,9 @@ from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.report_files import open_folder, write_report
 from deblur_cli.benchmark.summary import build_report
 from deblur_cli.benchmark.tables import note_lines, summary_rows
-from deblur_cli.commands.bench import show_table
 from deblur_cli.commands.streams import write_json, write_note
+from deblur_cli.commands.table import show_table
 from deblur_cli.errors import BatchFailed
-from deblur_cli.weights.model_spec import ModelSpec
 
 _LINE_EVERY = 5.0  # seconds between two plain progress lines
 
@@ -55,24 +53,18 @@ def measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> N
 def _measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
     _tell_plan(plan, manner)
     progress = _Progress(plan.total, manner.quiet)
-    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see, load_row)
+    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see)
     report = build_report(plan, records, _command_line())
     if target.report:
         keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
         drop_outdated(target.report, keys)
         wanted = list(list_pictures(plan, report, keys, target.pictures))
-        keep_pictures(plan, wanted, target.report, progress.tell_picture, load_row)
+        keep_pictures(plan, wanted, target.report, progress.tell_picture)
         write_report(report, target.report)
     _show(report, target, manner)
     failed = [row.score.note for row in records if row.failed]
     if failed:
         raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
-
-
-def load_row(text: str, *, device: str, dtype: str) -> Backend:
-    """The backend of a row of the table; worker processes find this function by its name."""
-    spec = ModelSpec.parse(text)
-    return load_model(spec.name, device=device, dtype=dtype, steps=spec.steps, strength=spec.strength)
 
 
 class _Progress:
@@ -109,7 +101,6 @@ def _tell_plan(plan: BenchPlan, manner: BenchManner) -> None:
 
 
 def _show(report: BenchmarkReport, target: BenchTarget, manner: BenchManner) -> None:
-
     if manner.as_json:
         write_json(report.to_dict(), indent=2)
     else:

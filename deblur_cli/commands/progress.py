@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from deblur_cli.commands.streams import write_note, write_result
 
 if TYPE_CHECKING:
-    from deblur_cli.batch.events import Event
-    from deblur_cli.batch.jobs import Job
+    from deblur_cli.batch.jobs import Event, Job
 
 _LINE_EVERY = 5.0  # seconds between two plain lines
 
@@ -37,7 +36,7 @@ class Meter:
 
     def see(self, event: "Event") -> None:
         """Take in an event of the batch."""
-        from deblur_cli.batch.events import PhotoFinished, PhotoStarted, PixelsDone
+        from deblur_cli.batch.jobs import PhotoFinished, PhotoStarted, PixelsDone
 
         match event:
             case PhotoStarted(job):

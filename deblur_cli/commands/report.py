@@ -5,10 +5,9 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from deblur_cli.batch.events import Event, Outcome, PhotoFinished, Result
-from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.jobs import Event, Job, Outcome, PhotoFinished, Result
 from deblur_cli.batch.plan import Plan
 from deblur_cli.batch.stamp import TOOL, Stamp
 from deblur_cli.commands.progress import Display, Meter
@@ -23,60 +22,45 @@ _PROGRESS_EVERY = 2.0  # seconds between two "progress" lines of --jsonl
 class Setting:
     """What holds for every photo of a run; device and dtype are empty when no network was needed."""
 
-    recipe: Stamp
+    stamp: Stamp
     tile: int | None
     device: str = ""
     dtype: str = ""
     load_seconds: float = 0.0
 
 
-class Report(Protocol):
-    """One way of telling a script what happened."""
+class Report:
+    """What a script is told: a path a line, each as soon as the photo is written."""
 
     def start(self, plan: Plan, setting: Setting) -> None:
         """Before the first photo."""
+        self._setting = setting
 
     def see(self, event: Event, meter: Meter, display: Display) -> None:
         """Something happened in the batch."""
+        if isinstance(event, PhotoFinished) and event.result.status == "done":
+            display.result(str(event.result.job.output))
 
     def end(self, plan: Plan, outcome: Outcome) -> None:
         """After the last photo, also when the run was cut short."""
 
 
-class PathReport:
-    """One path a line, each as soon as the photo is written."""
-
-    def start(self, plan: Plan, setting: Setting) -> None:
-        """Nothing to say yet."""
-
-    def see(self, event: Event, meter: Meter, display: Display) -> None:
-        """The path of a written photo."""
-        result = _finished(event)
-        if result is not None and result.status == "done":
-            display.result(str(result.job.output))
-
-    def end(self, plan: Plan, outcome: Outcome) -> None:
-        """Everything was said."""
-
-
-class JsonReport:
+class JsonReport(Report):
     """One object at the end."""
-
-    def start(self, plan: Plan, setting: Setting) -> None:
-        """Keep what the object opens with."""
-        self._setting = setting
 
     def see(self, event: Event, meter: Meter, display: Display) -> None:
         """The outcome will tell it."""
 
     def end(self, plan: Plan, outcome: Outcome) -> None:
         """The object."""
-        results = [describe_result(result, self._setting) for result in all_results(plan, outcome)]
+        made = {result.job.source: result for result in outcome.results}
+        made |= {job.source: Result(job, "skipped") for job in plan.skipped}
+        results = [describe_result(made[job.source], self._setting) for job in plan.jobs if job.source in made]
         summary = summarise_run(plan, outcome, self._setting)
         write_json({**describe_setting(self._setting), "results": results, "summary": summary}, indent=2)
 
 
-class JsonLinesReport:
+class JsonLinesReport(Report):
     """One event a line: start, file, progress, end."""
 
     def start(self, plan: Plan, setting: Setting) -> None:
@@ -84,16 +68,15 @@ class JsonLinesReport:
         self._setting, self._last = setting, time.monotonic()
         write_json({"event": "start", **describe_setting(setting), "plan": count_actions(plan)})
         for job in plan.skipped:
-            write_json({"event": "file", **describe_result(skipped_result(job), setting)})
+            write_json({"event": "file", **describe_result(Result(job, "skipped"), setting)})
 
     def see(self, event: Event, meter: Meter, display: Display) -> None:
         """A file line at once, a progress line now and then."""
-        result = _finished(event)
-        if result is not None:
-            display.result(to_line({"event": "file", **describe_result(result, self._setting)}))
+        if isinstance(event, PhotoFinished):
+            display.result(json.dumps({"event": "file", **describe_result(event.result, self._setting)}))
         elif time.monotonic() - self._last >= _PROGRESS_EVERY:
             self._last = time.monotonic()
-            display.result(to_line({"event": "progress", **describe_progress(meter)}))
+            display.result(json.dumps({"event": "progress", **describe_progress(meter)}))
 
     def end(self, plan: Plan, outcome: Outcome) -> None:
         """The summary."""
@@ -104,26 +87,21 @@ def choose_report(*, as_object: bool, as_lines: bool) -> Report:
     """The report that the options ask for."""
     if as_object:
         return JsonReport()
-    return JsonLinesReport() if as_lines else PathReport()
-
-
-def to_line(content: dict[str, Any]) -> str:
-    """JSON on one line, ASCII only: safe in every encoding."""
-    return json.dumps(content)
+    return JsonLinesReport() if as_lines else Report()
 
 
 def describe_setting(setting: Setting) -> dict[str, Any]:
     """The head of every report."""
-    recipe = setting.recipe
+    stamp = setting.stamp
     return {
         "schema": SCHEMA,
         "tool": TOOL,
         "version": __version__,
-        "model": {"name": recipe.model, "weights": dict(recipe.weights)},
+        "model": {"name": stamp.model, "weights": dict(stamp.weights)},
         "device": setting.device or None,
         "dtype": setting.dtype or None,
         "tile": setting.tile,
-        "options": dict(recipe.options),
+        "options": dict(stamp.options),
     }
 
 
@@ -175,18 +153,6 @@ def summarise_run(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, A
         "load_seconds": round(setting.load_seconds, 6),
         "error": str(outcome.fault) if outcome.fault else None,
     }
-
-
-def all_results(plan: Plan, outcome: Outcome) -> list[Result]:
-    """The results of the work and one for every skipped photo, in the order of the plan."""
-    results = {result.job.source: result for result in outcome.results}
-    results |= {job.source: skipped_result(job) for job in plan.skipped}
-    return [results[job.source] for job in plan.jobs if job.source in results]
-
-
-def skipped_result(job: Job) -> Result:
-    """The result of a photo whose output was there already."""
-    return Result(job, "skipped")
 
 
 def count_actions(plan: Plan) -> dict[str, Any]:
@@ -244,7 +210,3 @@ def _show_table(jobs: Iterable[Job]) -> None:
     for job in jobs:
         table.add_row(Text(str(job.source)), Text(str(job.output)), job.action)
     Console().print(table)
-
-
-def _finished(event: Event) -> Result | None:
-    return event.result if isinstance(event, PhotoFinished) else None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,12 +36,13 @@ from deblur_cli.commands.options import (
     check_device,
     check_range,
 )
+from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.errors import InputError
 
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
     from deblur_cli.batch.stamp import Stamp
-    from deblur_cli.weights.model_spec import ModelSpec
+    from deblur_cli.weights.model_spec import ResolvedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +63,6 @@ class Target:
     file_format: str
     quality: int | None
     overwrite: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What restores the photos, as the user asked for it."""
-
-    model: "ModelSpec | None"  # None: the file of `expert` alone
-    device: str
-    dtype: str
-    tile: int | None
-    seed: int
-    expert: Path | None = None  # a checkpoint, instead of the model or of the expert in it
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How the run behaves towards whoever watches it."""
-
-    as_object: bool
-    as_lines: bool
-    quiet: bool
-    verbose: bool
-    fail_fast: bool
 
 
 def run(
@@ -140,15 +118,18 @@ def run(
     target = Target(output or "", _choose_template(name, suffix), file_format, quality, overwrite)
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
     _check(sources, target, manner)
-    _check_network(device, dtype, tile, seed, steps, strength)
-    spec, file = _choose_model(context, model, expert, steps, strength)
-    network = Network(spec, device, dtype, tile, seed, file)
-    recipe = _build_recipe(target, network)
-    plan = _build_plan(sources, target, recipe)
+    _check_network(device, dtype, tile, seed)
+    check_range("--steps", steps, 1, 1000)
+    check_range("--strength", strength, 0, 1)
+    chosen = _choose_model(context, model, expert, steps=steps, strength=strength)
+    order = RestoreOrder(chosen, device, dtype, tile, seed)
+    stamp = _build_stamp(target, order)
+    plan = _build_plan(sources, target, stamp)
 
-    from deblur_cli.commands.run_work import RunTask, do_run, show_plan
+    from deblur_cli.batch.stages import WriteOrder
+    from deblur_cli.commands.run_work import do_run, show_plan
 
-    task = RunTask(plan, recipe, network, quality, overwrite, manner)
+    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner)
     if dry_run:
         show_plan(task)
     else:
@@ -165,30 +146,20 @@ def _choose_template(name: str | None, suffix: str | None) -> str:
     return check_template(name) if name is not None else f"{{stem}}{suffix or ''}{{ext}}"
 
 
-def _choose_model(
-    context: typer.Context, model: str, expert: str | None, steps: int | None, strength: float | None
-) -> "tuple[ModelSpec | None, Path | None]":
-    """The model, the checkpoint instead of its expert, or that checkpoint alone.
+def _choose_model(context: typer.Context, model: str, expert: str | None, **knobs: float | None) -> "ResolvedModel":
+    """The model, perhaps with another expert in it, or that expert alone.
 
     What stands on the command line outdoes what stands in the environment.
     """
-    from deblur_cli.weights.model_spec import ModelSpec
+    from deblur_cli.weights.model_spec import ModelSpec, resolve
 
     sources = [context.get_parameter_source(name) for name in ("expert", "model")]
     origins = ["" if source is None else source.name for source in sources]
-    file = None if expert is None else Path(expert)
     is_named = origins[1] in ("COMMANDLINE", "ENVIRONMENT")
-    if file is not None and (not is_named or (origins[0] == "COMMANDLINE" and origins[1] == "ENVIRONMENT")):
-        _refuse_flow(file, steps, strength)
-        return None, file
-    spec = ModelSpec.parse(model).outdone_by(steps, strength)
-    return spec, file if origins[0] == origins[1] else None
-
-
-def _refuse_flow(file: Path, steps: int | None, strength: float | None) -> None:
-    for flag, value in (("--steps", steps), ("--strength", strength)):
-        if value is not None:
-            raise InputError(f"{flag} {value}: --expert {file} alone has no flow; add a --model that has one")
+    if expert is not None and (not is_named or origins == ["COMMANDLINE", "ENVIRONMENT"]):
+        return resolve(ModelSpec(expert=expert).override(**knobs))
+    inside = expert if origins[0] == origins[1] else None
+    return resolve(ModelSpec.parse(model).override(expert=inside, **knobs))
 
 
 def _check(sources: Sources, target: Target, manner: Manner) -> None:
@@ -204,61 +175,25 @@ def _check(sources: Sources, target: Target, manner: Manner) -> None:
     check_range("--quality", target.quality, 1, 100)
 
 
-def _check_network(
-    device: str, dtype: str, tile: int | None, seed: int, steps: int | None, strength: float | None
-) -> None:
+def _check_network(device: str, dtype: str, tile: int | None, seed: int) -> None:
     check_device(device)
     check_choice("--dtype", dtype, DTYPES)
     check_range("--tile", tile, 64, 65536)
     check_range("--seed", seed, 0, 2**63 - 1)
-    check_range("--steps", steps, 1, 1000)
-    check_range("--strength", strength, 0, 1)
 
 
-def _build_recipe(target: Target, network: Network) -> "Stamp":
+def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
-    name, hashes, flow = _identify(network)
-    options: dict[str, str | int | float] = {"dtype": network.dtype, "seed": network.seed, **flow}
-    if network.tile is not None:
-        options["tile"] = network.tile
+    options: dict[str, str | int | float] = {"dtype": order.dtype, "seed": order.seed, **order.model.settings}
+    if order.tile is not None:
+        options["tile"] = order.tile
     if target.quality is not None:
         options["quality"] = target.quality
-    return Stamp(model=name, weights=hashes, options=options)
+    return Stamp(model=order.model.name, weights=order.model.hashes, options=options)
 
 
-def _identify(network: Network) -> tuple[str, dict[str, str], dict[str, Any]]:
-    """What the stamp calls the model, role -> sha256 of its weights, and how its flow runs.
-
-    Raises:
-        InputError: the model takes no steps, no strength or no other expert, or that one cannot be read.
-        WeightsError: an unknown model, or one that is not trained.
-    """
-    from deblur_cli.weights import find_model
-    from deblur_cli.weights.model_spec import takes_expert
-
-    expert = {} if network.expert is None else {"expert": _hash_expert(network.expert)}
-    if network.model is None:
-        assert network.expert is not None, "Network has a model, or an expert alone"
-        return network.expert.stem, expert, {}
-    entry = find_model(network.model.name)
-    entry.check_trained()
-    flow = network.model.resolve(entry)
-    if expert and not takes_expert(entry):
-        raise InputError("--expert and --model exclude each other")
-    return entry.name, {**entry.hashes, **expert}, flow
-
-
-def _hash_expert(path: Path) -> str:
-    from deblur_cli.system.hashing import hash_file
-
-    try:
-        return hash_file(path)
-    except OSError as fault:
-        raise InputError(f"--expert {path}: {fault.strerror}") from fault
-
-
-def _build_plan(sources: Sources, target: Target, recipe: "Stamp") -> "Plan":
+def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
     from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
     from deblur_cli.batch.naming import Layout, names_a_file
     from deblur_cli.batch.plan import build_plan
@@ -268,5 +203,5 @@ def _build_plan(sources: Sources, target: Target, recipe: "Stamp") -> "Plan":
     found = find_photos(sources.inputs, listed, PhotoSearch(sources.recursive, output))
     single = len(found.photos) == 1 and found.photos[0].named
     is_file = names_a_file(target.output, single_file=single)
-    layout = Layout(output, is_file, target.file_format, target.name, recipe.model)
-    return build_plan(found, layout, recipe, overwrite=target.overwrite)
+    layout = Layout(output, is_file, target.file_format, target.name, stamp.model)
+    return build_plan(found, layout, stamp, overwrite=target.overwrite)

@@ -6,13 +6,12 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deblur_cli.batch.events import Event, Notice, Outcome, PhotoFinished
-from deblur_cli.batch.local import Hooks, Pixels, Restore, Work, clear_away, run_batch
-from deblur_cli.batch.plan import Plan
-from deblur_cli.batch.stamp import Stamp
+from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
+from deblur_cli.batch.local import clear_away, run_batch
 from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
+from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.signals import stop_on_signals
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
@@ -20,30 +19,17 @@ from deblur_cli.system.memory import tune_malloc
 
 if TYPE_CHECKING:
     from deblur_cli.backends import Backend
-    from deblur_cli.commands.run import Manner, Network
-
-
-@dataclass(frozen=True, slots=True)
-class RunTask:
-    """Everything that `deblur run` knows once the plan is made."""
-
-    plan: Plan
-    recipe: Stamp
-    network: "Network"
-    quality: int | None
-    overwrite: bool
-    manner: "Manner"
 
 
 def show_plan(task: RunTask) -> None:
     """What `--dry-run` prints."""
-    setting = Setting(task.recipe, task.network.tile)
+    setting = Setting(task.write_order.stamp, task.restore_order.tile)
     for job in task.plan.todo:
         if job.misfit:
             write_note(f"{job.source}: will fail: {job.misfit}")
     _tell_left_out(task)
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
-    _raise_failures(task, Outcome((), 0.0))
+    _raise_failures(task, Outcome())
 
 
 def do_run(task: RunTask) -> None:
@@ -59,12 +45,12 @@ def do_run(task: RunTask) -> None:
     teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     if not task.plan.todo:
         _do_nothing(task, teller)
-        _raise_failures(task, Outcome((), 0.0))
+        _raise_failures(task, Outcome())
         return
     tune_malloc()
     started = time.perf_counter()
-    backend = _load(task.network)
-    setting = _describe(task, backend, time.perf_counter() - started)
+    model = task.restore_order.load()
+    setting = _describe(task, model.backend, time.perf_counter() - started)
     with stop_on_signals() as stop:
         try:
             teller.start(task.plan, setting)
@@ -73,9 +59,8 @@ def do_run(task: RunTask) -> None:
         meter = Meter.of(task.plan.todo)
         with choose_display(meter, quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
-            restore = _build_restore(backend, task.network)
-            manner = task.manner.fail_fast, task.overwrite
-            outcome = run_batch(task.plan.todo, Work(restore, task.recipe, emit, stop, task.quality, *manner))
+            fail_fast = task.manner.fail_fast
+            outcome = run_batch(task.plan.todo, model, task.write_order, emit=emit, stop=stop, fail_fast=fail_fast)
         outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -118,48 +103,21 @@ def _trace(fault: Exception) -> str:
     return "\n" + "".join(traceback.format_exception(fault)).rstrip()
 
 
-def _load(network: "Network") -> "Backend":
-    from deblur_cli.backends import load_file, load_model
-
-    spec, expert = network.model, network.expert
-    if spec is None:
-        assert expert is not None, "Network has a model, or an expert alone"
-        return load_file(expert, device=network.device, dtype=network.dtype)
-    return load_model(
-        spec.name,
-        device=network.device,
-        dtype=network.dtype,
-        steps=spec.steps,
-        strength=spec.strength,
-        expert=expert,
-    )
-
-
-def _build_restore(backend: "Backend", network: "Network") -> Restore:
-    from deblur_cli.restoration.pipeline import Watch, restore_image
-
-    def restore(blurry: Pixels, hooks: Hooks) -> Pixels:
-        watch = Watch(hooks.on_event, hooks.on_pixels, hooks.on_network, hooks.stop)
-        return restore_image(blurry, backend, tile=network.tile, seed=network.seed, watch=watch)
-
-    return restore
-
-
 def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting:
+    stamp = task.write_order.stamp
     dtype = str(backend.dtype).removeprefix("torch.")
-    setting = Setting(task.recipe, task.network.tile, str(backend.device), dtype, load_seconds)
+    setting = Setting(stamp, task.restore_order.tile, str(backend.device), dtype, load_seconds)
     if not task.manner.quiet:
         size = sum(job.pixels for job in task.plan.todo) / 1e6
         photos = count(len(task.plan.todo), "photo")
-        write_note(f"{task.recipe.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
+        write_note(f"{stamp.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
     return setting
 
 
 def _do_nothing(task: RunTask, teller: Report) -> None:
     clear_away(task.plan.jobs)
-    outcome = Outcome((), 0.0)
-    teller.start(task.plan, Setting(task.recipe, task.network.tile))
-    teller.end(task.plan, outcome)
+    teller.start(task.plan, Setting(task.write_order.stamp, task.restore_order.tile))
+    teller.end(task.plan, Outcome())
     if not task.manner.quiet:
         write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
 

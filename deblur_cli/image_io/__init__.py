@@ -8,7 +8,7 @@ from deblur_cli.image_io.abilities import codec_report
 from deblur_cli.image_io.fitting import find_losses, find_misfit
 from deblur_cli.image_io.formats import WRITABLE_FORMATS, default_suffix, find_format, same_format
 from deblur_cli.image_io.photo import Encoding, Metadata, Photo
-from deblur_cli.image_io.reading import MAX_MEGAPIXELS, probe_size, read_photo, read_stamp
+from deblur_cli.image_io.reading import MAX_MEGAPIXELS, probe_size, read_header, read_photo, read_stamp
 from deblur_cli.image_io.writing import check_fit, write_photo
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "find_losses",
     "find_misfit",
     "probe_size",
+    "read_header",
     "read_photo",
     "read_stamp",
     "same_format",

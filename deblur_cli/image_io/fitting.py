@@ -15,7 +15,7 @@ from deblur_cli.image_io.faults import BrokenPhotoError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from deblur_cli.image_io.photo import Metadata, Photo
+    from deblur_cli.image_io.photo import Header, Metadata, Photo
 
 _MAX_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65535}
 _STAMP = "x" * 1500  # as long as a recipe may become
@@ -31,13 +31,16 @@ class _Shape:
     transparent: bool  # whether anything shows through
 
 
-def find_misfit(path: Path, file_format: str) -> str | None:
+def find_misfit(path: Path, file_format: str, header: Header | None = None) -> str | None:
     """Why a format cannot hold the photo in a file, in words; None when it can, or when the file cannot be read.
 
     Pixels are decoded only where an alpha channel may stop the photo.
+
+    Args:
+        header: the file's, where it was read already.
     """
     try:
-        header = reading.read_header(path)
+        header = header or reading.read_header(path)
         if header.alpha and file_format == "jpeg":
             check_fit(reading.read_photo(path), file_format)
         else:

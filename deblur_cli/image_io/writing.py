@@ -27,7 +27,7 @@ def write_photo(
     quality: int | None,
     stamp: str | None,
     times_of: os.stat_result | None,
-) -> None:
+) -> bool:
     """Write a photo with its metadata, atomically, over an earlier file if there is one.
 
     Args:
@@ -37,6 +37,8 @@ def write_photo(
         stamp: text for the XMP property `deblur:recipe`, sealed where it has a blank for that (`seal.py`); None
             removes one that the source carried.
         times_of: of the file whose modification time the new one gets.
+    Returns:
+        Whether the stamp is in the file; it is not where the photo's own XMP is damaged, which stays as it is.
     Raises:
         PhotoError: the format cannot hold the photo or its metadata, or the system refuses; one line.
         BackendError: the disk is full.
@@ -52,6 +54,7 @@ def write_photo(
     except BrokenPhotoError as fault:
         raise PhotoError(f"{path}: {fault}") from fault
     write_atomically(path, seal(content), times_of)
+    return stamp is not None and xmp.find_stamp(packet) == stamp
 
 
 def check_fit(photo: Photo, source: Path, *, file_format: str) -> None:

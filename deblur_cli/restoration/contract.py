@@ -1,41 +1,15 @@
 """What every restoration system looks like to the pipeline, and what the pipeline tells it. Knows no network."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deblur_cli.restoration.tiling import Tile
+from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
-Pixels = NDArray[Any]  # (H, W, 3), uint8 or uint16
-
-
-class Stopped(Exception):
-    """`stop` said so between two tiles; the photo is unfinished."""
-
-
-def _silent(_: object) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What a caller may want to hear and say while a photo is restored.
-
-    Attributes:
-        on_event: gets one-line notices (a smaller tile after memory ran out).
-        on_pixels: gets the number of photo pixels finished since the last call.
-        on_network: gets the seconds that the networks took, tile by tile, stage by stage.
-        stop: asked between tiles; true raises `Stopped`.
-    """
-
-    on_event: Callable[[str], None] = _silent
-    on_pixels: Callable[[int], None] = _silent
-    on_network: Callable[[float], None] = _silent
-    stop: Callable[[], bool] = bool
+__all__ = ["Backend", "Cut", "Enhancing", "Order", "Pixels", "Stopped", "Watch"]
 
 
 class Cut(Protocol):

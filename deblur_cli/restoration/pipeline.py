@@ -14,11 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.restoration.contract import Backend, Cut, Enhancing, Order, Pixels, Stopped, Watch
+from deblur_cli.restoration.contract import Backend, Cut, Enhancing, Order
 from deblur_cli.restoration.tiling import Span, Tile
+from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 from deblur_cli.system.devices import is_out_of_memory
-
-__all__ = ["Stopped", "Watch", "quantize", "restore_image"]
 
 
 def restore_image(

@@ -1,18 +1,15 @@
 """The expert's part in the training of what comes after it: pairs of patches become triples with its estimate."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.backends import Backend, load_model
-from deblur_cli.backends.expert import load_expert
-from deblur_cli.errors import InputError
 from deblur_cli.training.sources import Source
-from deblur_cli.weights import ModelEntry, find_model
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 from deblur_cli.weights.store import expected_sha256
 
 
@@ -43,26 +40,25 @@ class Estimator:
         return merged.clamp(0, 1)
 
 
-def load_estimator(model: str, device: torch.device) -> Estimator:
-    """The expert of a model that the manifest knows, with its blend if it has one.
+def load_estimator(expert: str, device: torch.device) -> Estimator:
+    """The expert that `--expert` names, with its blend if it has one.
 
     Raises:
-        InputError: the model is more than that.
-        WeightsError: unknown model, or its weights are missing or damaged.
+        InputError: there is no such file or model, or the model is more than an expert.
+        WeightsError: its weights are missing or damaged.
     """
-    entry = find_model(model)
-    if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
-        raise InputError(f"--expert {model}: is no expert alone; take quick or another without a flow")
-    whole = Estimator(load_model(model, device=str(device)), _hash_files(entry))
-    if "blend" not in entry.files:
+    model = resolve(ModelSpec(expert=expert))
+    whole, files = _load(model, device), model.entry.files
+    if "blend" not in files:
         return whole
-    plain = dataclasses.replace(entry, files={"expert": entry.files["expert"]})
-    return dataclasses.replace(whole, plain=Estimator(load_expert(plain, device, "auto"), _hash_files(plain)))
+    plain = replace(model, entry=replace(model.entry, files={"expert": files["expert"]}))
+    return replace(whole, plain=_load(plain, device))
 
 
-def _hash_files(entry: ModelEntry) -> dict[str, str]:
-    """Role -> sha256 of the files that were just loaded: the published one, or the one that loading has pinned."""
-    return {role: expected_sha256(file) or file.identity for role, file in entry.files.items()}
+def _load(model: ResolvedModel, device: torch.device) -> Estimator:
+    """With the sha256 of each file that was loaded: the published one, or the one that loading has pinned."""
+    backend, files = load_model(model, device=str(device)), model.entry.files
+    return Estimator(backend, {role: expected_sha256(file) or file.identity for role, file in files.items()})
 
 
 class EstimatedSource:

@@ -28,6 +28,7 @@ from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_folder import MODEL_JSON, SETTINGS, ModelFolder, Part, check_lineage, to_part
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, find_expert
 from deblur_cli.weights.schema import SchemaFault, is_name
 from deblur_cli.weights.store import expected_sha256, locate
 
@@ -143,15 +144,12 @@ def _choose_flow(wanted: Export) -> dict[str, Any]:
 
 def _find_expert(wanted: Export) -> ModelEntry:
     """The expert as a model of its own."""
-    if Path(wanted.expert).is_file():
-        file = _describe_file(Path(wanted.expert), wanted.licence)
-        return ModelEntry("expert", "expert", "", {"expert": file})
-    if not weights.read_manifest().has_model(wanted.expert):
-        raise InputError(f"--expert {wanted.expert}: no such file, and no model; see 'deblur weights list'")
-    entry = weights.find_model(wanted.expert)
+    entry = find_expert(wanted.expert)
     if set(entry.files) != {"expert"}:
         raise InputError(f"--expert {wanted.expert}: is no expert alone; take quick or another with one file")
-    return entry
+    if entry.network:
+        return entry
+    return ModelEntry("expert", "expert", "", {"expert": _describe_file(Path(wanted.expert), wanted.licence)})
 
 
 def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
@@ -176,7 +174,7 @@ def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
             raise InputError(f"--base {base}: is in {len(found.weights)} shards; an exported base is one file")
         config = {} if found.config is None else {"base_config": _describe_file(found.config, licence)}
         return config | {"base": _describe_file(found.weights[0], licence)}
-    entry = weights.find_model(base) if weights.read_manifest().has_model(base) else None
+    entry = weights.find_model(base) if weights.has_model(base) else None
     if entry is None or "base" not in entry.files:
         raise InputError(f"--base {base}: no such file or folder, and no model with a base; see 'deblur weights list'")
     return {role: entry.files[role] for role in ("base_config", "base", "prompt") if role in entry.files}
@@ -246,7 +244,7 @@ def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
     cpu = torch.device("cpu")
     here = replace(entry, files={role: piece.file for role, piece in pieces.items() if piece.path is not None})
     if "base" in here.files:
-        load_dual_expert(here, cpu, "float32", entry.flow)
+        load_dual_expert(ResolvedModel(ModelSpec(entry.name), here, entry.flow), cpu, "float32")
         return
     if "expert" in here.files:
         load_expert(here, cpu, "float32")

@@ -2,7 +2,7 @@
 
 from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 from deblur_cli.weights.fetching import fetch
-from deblur_cli.weights.manifest import find_model, manifest_path, read_manifest
+from deblur_cli.weights.manifest import find_model, has_model, manifest_path, read_manifest
 
 __all__ = [
     "Manifest",
@@ -10,6 +10,7 @@ __all__ = [
     "WeightsFile",
     "fetch",
     "find_model",
+    "has_model",
     "manifest_path",
     "read_manifest",
 ]

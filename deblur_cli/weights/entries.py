@@ -69,7 +69,7 @@ class ModelEntry:
 
     Args:
         files: role -> file.
-        network: the architecture, for a backend that runs several.
+        network: the architecture, for a backend that runs several; empty where only the file can tell.
         config: of the network, as its backend reads it; empty where the file's metadata has it.
         checkpoint_key: the key under which a pickled checkpoint keeps its tensors.
         tiling: `size`, `context` and `feather` in pixels; what is absent is the backend's to choose.

@@ -113,6 +113,11 @@ def find_model(name: str) -> ModelEntry:
     return replace(entry, files={role: with_pin(file) for role, file in entry.files.items()})
 
 
+def has_model(name: str) -> bool:
+    """Whether `find_model` knows the name."""
+    return _find_manifest(name).has_model(name)
+
+
 def find_files(name: str, *, to_run: bool = False) -> tuple[WeightsFile, ...]:
     """The files of a model, each once, or the one file of that name.
 

@@ -1,12 +1,19 @@
-"""What `--model` says: a name, and how the model of that name is to run. Loads nothing."""
+"""Which model, and how it is to run: as the user says it, and as it is stamped, loaded and sent to a worker.
+
+Loads nothing and knows no torch; every value here can be pickled. A new knob of a model is a field of `ModelSpec`, with
+its form in `_KNOBS` and its default, for the backends that take it, in `_DEFAULTS`.
+"""
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from deblur_cli import weights
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.weights.entries import ModelEntry
+from deblur_cli.system.hashing import hash_file
+from deblur_cli.weights.entries import ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import MOST_STEPS, FlowSettings
 
 _DUAL = "dual_expert"
@@ -19,23 +26,47 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 # What a manifest may set besides.
 _FURTHER: Mapping[str, frozenset[str]] = {_DUAL: frozenset(asdict(FlowSettings()))}
 
-_STEPS = re.compile(r"[0-9]{1,4}")
-_STRENGTH = re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?")
+
+@dataclass(frozen=True, slots=True)
+class _Knob:
+    """How a value that the user may set is written after the model's name, and its range."""
+
+    form: re.Pattern[str]
+    read: Callable[[str], Any]
+    lowest: int
+    highest: int
+
+
+_KNOBS: Mapping[str, _Knob] = {
+    "steps": _Knob(re.compile(r"[0-9]{1,4}"), int, 1, MOST_STEPS),
+    "strength": _Knob(re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?"), float, 0, 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model's name and what the user wants of it; None leaves the choice to the manifest."""
+    """A model and what the user wants of it; None leaves the choice to the manifest.
 
-    name: str
+    Attributes:
+        name: of a model; empty where `expert` is to run alone.
+        steps: of a model with a flow, 1 to 1000.
+        strength: of a flow's residual, 0 to 1.
+        expert: in the place of the model's own one, as `find_expert` takes it.
+    """
+
+    name: str = ""
     steps: int | None = None
     strength: float | None = None
+    expert: str | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:
-            raise InputError(f"--model {self.name}: steps {self.steps}: must be from 1 to {MOST_STEPS}")
-        if self.strength is not None and not 0 <= self.strength <= 1:
-            raise InputError(f"--model {self.name}: strength {self.strength}: must be from 0 to 1")
+        for key, value in self._knobs().items():
+            if not self.name:
+                alone = f"--expert {self.expert} alone has no flow"
+                raise InputError(f"--{key} {value}: {alone}; add a --model that has one")
+            knob = _KNOBS[key]
+            if not knob.lowest <= value <= knob.highest:
+                raise InputError(f"--model {self.name}: {key} {value}: must be from {knob.lowest} to {knob.highest}")
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
@@ -46,22 +77,23 @@ class ModelSpec:
         """
         name, colon, rest = text.partition(":")
         words = [part.partition("=")[::2] for part in rest.split(",")] if colon else []
-        values = dict(words)
-        if not name or len(values) < len(words) or set(values) - {"steps", "strength"}:
-            raise _form_fault(text)
-        return cls(name, _read_steps(values, text), _read_strength(values, text))
+        is_sound = all(key in _KNOBS and _KNOBS[key].form.fullmatch(value) for key, value in words)
+        if not name or not is_sound or len(dict(words)) < len(words):
+            raise InputError(f"--model {text}: must be NAME or NAME:steps=8,strength=0.5, with either or both")
+        return cls(name, **{key: _KNOBS[key].read(value) for key, value in words})
 
     def __str__(self) -> str:
-        parts = [f"steps={self.steps}"] if self.steps is not None else []
-        parts += [f"strength={repr(self.strength).removesuffix('.0')}"] if self.strength is not None else []
+        if not self.name:
+            return str(self.expert)
+        parts = [f"{key}={repr(value).removesuffix('.0')}" for key, value in self._knobs().items()]
+        parts += [] if self.expert is None else [f"expert={self.expert}"]
         return f"{self.name}:{','.join(parts)}" if parts else self.name
 
-    def outdone_by(self, steps: int | None, strength: float | None) -> "ModelSpec":
-        """The same model; what is given here counts instead."""
-        given = {"steps": steps, "strength": strength}
-        return replace(self, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+    def override(self, **given: Any) -> "ModelSpec":
+        """The same model; what is given here and not None counts instead."""
+        return replace(self, **{key: value for key, value in given.items() if value is not None})
 
-    def resolve(self, entry: ModelEntry) -> dict[str, Any]:
+    def choose_settings(self, entry: ModelEntry) -> dict[str, Any]:
         """Everything that changes how this entry runs: what the user wants, else the manifest, else the defaults.
 
         Returns:
@@ -71,40 +103,96 @@ class ModelSpec:
             WeightsError: the manifest sets what the entry's backend does not take.
         """
         defaults = _DEFAULTS.get(entry.backend, {})
-        given = {key: value for key in ("steps", "strength") if (value := getattr(self, key)) is not None}
-        for key in given:
+        for key in self._knobs():
             if key not in defaults:
-                raise InputError(f"--model {self.name}: takes no {key}, {_explain(entry)}; leave it out")
+                why = "only models with a flow do" if defaults else "it is an expert alone, without a flow"
+                raise InputError(f"--model {self.name}: takes no {key}, {why}; leave it out")
         strange = sorted(set(entry.flow) - set(defaults) - _FURTHER.get(entry.backend, frozenset()))
         if strange:
             raise WeightsError(f"{entry.name}: its backend {entry.backend} takes no flow {', '.join(strange)}")
-        return {**defaults, **entry.flow, **given}
+        return {**defaults, **entry.flow, **self._knobs()}
+
+    def _knobs(self) -> dict[str, Any]:
+        """What the user has set."""
+        return {key: value for key in _KNOBS if (value := getattr(self, key)) is not None}
 
 
-def takes_expert(entry: ModelEntry) -> bool:
-    """Whether another expert can take the place of the entry's own, because a flow follows it."""
-    return entry.backend == _DUAL
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model with every choice made: what `resolve` found is stamped and loaded, and nobody looks it up again.
+
+    Attributes:
+        spec: what was asked for, under the model's present name.
+        entry: of the manifest, or made of a file.
+        settings: how its flow runs; empty for an expert alone.
+        expert: what estimates in the place of the entry's own expert and blend.
+    """
+
+    spec: ModelSpec
+    entry: ModelEntry
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    expert: ModelEntry | None = None
+
+    @property
+    def name(self) -> str:
+        """What stamps and messages call it."""
+        return self.entry.name
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Role -> sha256 of each file that takes part."""
+        if self.expert is None:
+            return self.entry.hashes
+        return {role: found for role, found in self.entry.hashes.items() if role != "blend"} | self.expert.hashes
 
 
-def _explain(entry: ModelEntry) -> str:
-    return "it is an expert alone, without a flow" if entry.backend not in _DEFAULTS else "only models with a flow do"
+def resolve(wanted: ModelSpec | str | Path) -> ResolvedModel:
+    """Find what the user wants, and make every choice that is left.
+
+    Args:
+        wanted: a text is read by `ModelSpec.parse`, a path is the file of an expert alone.
+    Raises:
+        InputError: the model takes no such setting or no other expert, or there is no such expert.
+        WeightsError: an unknown model, or one that is not trained.
+    """
+    if isinstance(wanted, Path):
+        wanted = ModelSpec(expert=str(wanted))
+    spec = ModelSpec.parse(wanted) if isinstance(wanted, str) else wanted
+    if not spec.name:
+        return ResolvedModel(spec, find_expert(spec.expert or ""))
+    expert = None if spec.expert is None else find_expert(spec.expert)
+    entry = weights.find_model(spec.name)
+    entry.check_trained()
+    settings = spec.choose_settings(entry)
+    if expert is not None and entry.backend != _DUAL:
+        raise InputError("--expert and --model exclude each other")
+    return ResolvedModel(replace(spec, name=entry.name), entry, settings, expert)
 
 
-def _read_steps(values: Mapping[str, str], text: str) -> int | None:
-    if "steps" not in values:
-        return None
-    if not _STEPS.fullmatch(values["steps"]):
-        raise _form_fault(text)
-    return int(values["steps"])
+def find_expert(asked: str) -> ModelEntry:
+    """What `--expert` names, in every command: a file of ours, one that spandrel knows, or a model.
+
+    Which of the two a file is, is told when it is loaded; it has no `network` here.
+
+    Raises:
+        InputError: there is neither, or the model is more than an expert.
+        WeightsError: the model is not trained.
+    """
+    path = Path(asked)
+    try:
+        size, sha256 = path.stat().st_size, hash_file(path)
+    except OSError as fault:
+        if not weights.has_model(asked):
+            reason = "no such file" if isinstance(fault, FileNotFoundError) else fault.strerror
+            raise InputError(f"--expert {asked}: {reason}, and no model; see 'deblur weights list'") from fault
+        return _find_named_expert(asked)
+    file = WeightsFile(path.name, "not stated", "given by its path", size, sha256, local=str(path))
+    return ModelEntry(path.stem, "expert", f"The expert {path}.", {"expert": file}, network="")
 
 
-def _read_strength(values: Mapping[str, str], text: str) -> float | None:
-    if "strength" not in values:
-        return None
-    if not _STRENGTH.fullmatch(values["strength"]):
-        raise _form_fault(text)
-    return float(values["strength"])
-
-
-def _form_fault(text: str) -> InputError:
-    return InputError(f"--model {text}: must be NAME or NAME:steps=8,strength=0.5, with either or both")
+def _find_named_expert(name: str) -> ModelEntry:
+    entry = weights.find_model(name)
+    entry.check_trained()
+    if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
+        raise InputError(f"--expert {name}: is no expert alone; take quick or another without a flow")
+    return entry

@@ -1,12 +1,16 @@
 """A whole run of the benchmark with a network of three lines: its photos, its plan, its scores."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from deblur_cli import weights
+from deblur_cli.benchmark import scoring
 from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
 from deblur_cli.benchmark.datasets import PairSearch
 from deblur_cli.benchmark.journal import Journal
@@ -15,6 +19,7 @@ from deblur_cli.benchmark.summary import build_report
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.weights import ModelEntry, WeightsFile
+from deblur_cli.weights.model_spec import ModelSpec
 
 HASHES = {"weights": "ab" * 32}
 FILE = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
@@ -35,11 +40,11 @@ class FakeBackend:
         return blurry + 10 / 255
 
 
-def load_fake(name, *, device, dtype):
-    return FakeBackend(name, device, dtype)
+def load_fake(model, *, device, dtype):
+    return FakeBackend(model.name, device, dtype)
 
 
-def load_broken(name, *, device, dtype):
+def load_broken(model, *, device, dtype):
     raise BackendError("the device is missing")
 
 
@@ -59,16 +64,30 @@ def write_pairs(root: Path) -> Path:
 
 
 def make_plan(*roots, search=None, **options):
-    settings = Options(**{"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options})
-    return build_bench_plan(roots, settings, search or PairSearch(), find_entry=find_entry)
+    """The plan of a run with models of these names, which need not be in any manifest."""
+    chosen = {"models": ("fake",), "metrics": FAST, "devices": ("cpu",), **options}
+    specs = (ModelSpec.parse(model) if isinstance(model, str) else model for model in chosen["models"])
+    settings = Options(**{**chosen, "models": tuple(specs)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "find_model", find_entry)
+        return build_bench_plan(roots, settings, search or PairSearch())
 
 
 def find_entry(name):
     return ModelEntry(name, "fake", "s", {"weights": FILE})
 
 
+@contextmanager
+def loading_with(load):
+    """Backends of this process come from `load`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "load_model", load)
+        yield
+
+
 def run(plan, folder=None, load=load_fake):
-    records = run_plan(plan, Journal(folder), lambda _: None, load)
+    with loading_with(load):
+        records = run_plan(plan, Journal(folder), lambda _: None)
     return build_report(plan, records, "deblur bench photos"), records
 
 

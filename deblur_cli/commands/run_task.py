@@ -1,0 +1,73 @@
+"""What the two halves of `deblur run` hand each other. Knows no torch before a model is loaded."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deblur_cli.backends import Backend
+    from deblur_cli.batch.plan import Plan
+    from deblur_cli.batch.stages import WriteOrder
+    from deblur_cli.restoration.watch import Pixels, Watch
+    from deblur_cli.weights.model_spec import ResolvedModel
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOrder:
+    """What a worker must know to restore photos, in this process or on another machine; it can be pickled.
+
+    Attributes:
+        model, device, dtype: as for `load_model`.
+        tile, seed: as for `restore_image`.
+    """
+
+    model: "ResolvedModel"
+    device: str
+    dtype: str
+    tile: int | None
+    seed: int
+
+    def load(self) -> "LoadedModel":
+        """The model, ready to restore.
+
+        Raises:
+            BackendError, WeightsError: as `load_model`.
+        """
+        from deblur_cli.backends import load_model
+
+        return LoadedModel(load_model(self.model, device=self.device, dtype=self.dtype), self.tile, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What an order becomes where the work is done: the function `Restore` of a batch."""
+
+    backend: "Backend"
+    tile: int | None
+    seed: int
+
+    def __call__(self, blurry: "Pixels", watch: "Watch") -> "Pixels":
+        """The photo, restored as `restore_image` does it."""
+        from deblur_cli.restoration.pipeline import restore_image
+
+        return restore_image(blurry, self.backend, tile=self.tile, seed=self.seed, watch=watch)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How the run behaves towards whoever watches it."""
+
+    as_object: bool
+    as_lines: bool
+    quiet: bool
+    verbose: bool
+    fail_fast: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """Everything that `deblur run` knows once the plan is made."""
+
+    plan: "Plan"
+    restore_order: RestoreOrder
+    write_order: "WriteOrder"
+    manner: Manner
