@@ -1,5 +1,43 @@
-"""Restore photos ruined by motion blur."""
+"""Restore photos ruined by motion blur.
 
+    import deblur_cli
+
+    model = deblur_cli.load_model("quick")  # a name of `deblur weights list`, or the path of an expert
+    restored = deblur_cli.restore_image(pixels, model)  # (H, W, 3), uint8 or uint16, sRGB-encoded
+
+Every fault that a caller can act on is a `DeblurError`. torch is imported by the first use of a function, not by
+`import deblur_cli`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from deblur_cli.errors import BackendError, DeblurError, InputError, PhotoError, WeightsError
 from deblur_cli.system.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from deblur_cli.backends import load_model
+    from deblur_cli.restoration.pipeline import restore_image
+
+__all__ = [
+    "BackendError",
+    "DeblurError",
+    "InputError",
+    "PhotoError",
+    "WeightsError",
+    "__version__",
+    "load_model",
+    "restore_image",
+]
+
+_HOMES = {"load_model": "deblur_cli.backends", "restore_image": "deblur_cli.restoration.pipeline"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,12 +1,18 @@
 """`NAME:steps=8,strength=0.5`: what it says, and what a model takes of it."""
 
+import pickle
+from pathlib import Path
+
 import pytest
 from support.deblur_process import run_python
+from support.export_factory import write_expert
 
+from deblur_cli import weights
+from deblur_cli.backends import load_model
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights import ModelEntry
 from deblur_cli.weights.flow_settings import FlowSettings
-from deblur_cli.weights.model_spec import ModelSpec
+from deblur_cli.weights.model_spec import ModelSpec, resolve
 
 
 def entry(backend: str, **flow: object) -> ModelEntry:
@@ -102,6 +108,25 @@ def test_deblurdiff_takes_steps_only_and_its_default_is_the_backends() -> None:
 def test_a_setting_outside_of_its_range_is_refused(values: dict[str, object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         FlowSettings.from_table(values)
+
+
+def test_a_model_is_looked_up_once_and_then_travels_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_expert(tmp_path / "mine.safetensors")
+    model = resolve(ModelSpec("bundled", steps=2, expert=str(tmp_path / "mine.safetensors")))
+    assert (model.name, model.expert and model.expert.name) == ("quick+flow", "mine")
+    sent = pickle.loads(pickle.dumps(model))
+    assert (sent, sent.hashes) == (model, model.hashes)
+    monkeypatch.setattr(weights, "find_model", lambda name: pytest.fail("looked up again"))
+    assert load_model(sent, device="cpu", dtype="float32").settings.steps == 2
+
+
+def test_an_expert_alone_has_neither_name_nor_flow(tmp_path: Path) -> None:
+    write_expert(tmp_path / "mine.safetensors")
+    assert resolve(tmp_path / "mine.safetensors").name == "mine"
+    with pytest.raises(InputError, match="--steps 4: --expert quick alone has no flow; add a --model that has one"):
+        ModelSpec(steps=4, expert="quick")
+    with pytest.raises(InputError, match="no model; see"):
+        resolve(ModelSpec())
 
 
 def test_it_needs_no_torch() -> None:

@@ -42,8 +42,9 @@ def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> 
     if flow.config.channels != codec.config.channels:
         both = f"{flow.config.channels} and {codec.config.channels} channels"
         raise WeightsError(f"{paths['base']}: its latents are not those of {paths['codec']} ({both})")
-    expert = model.expert or (entry if "expert" in entry.files else None)
-    parts = Parts(expert and load_any_expert(expert, device, dtype), codec, flow)
+    estimating = model.expert or (entry if "expert" in entry.files else None)
+    expert = None if estimating is None else load_any_expert(estimating, device, dtype)
+    parts = Parts(expert, codec, flow)
     return DualExpertBackend(entry.name, parts, _read_settings(paths, settings), device, chosen)
 
 

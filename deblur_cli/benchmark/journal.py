@@ -70,7 +70,7 @@ def make_key(plan: BenchPlan, dataset: Dataset, model: str, pair: Pair) -> str:
     counts; which of several equal cards it was does not.
     """
     options, chosen = plan.options, plan.models.get(model)
-    how = (None,) if chosen is None else (chosen.hashes, *filter(None, [chosen.settings]))
+    how = [chosen.hashes, *filter(None, [chosen.settings])] if chosen else [None]
     devices = [find_device(name) for name in options.devices]
     formats = {(device.type, str(find_dtype(options.dtype, device))) for device in devices}
     parts = {

@@ -29,7 +29,7 @@ from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.metrics import Sample
 
 Place = tuple[str, str, str]  # data set, model, photo
-Known = Mapping[str, Place]  # the journal's keys, and what each is said to be of
+Known = Mapping[str, Record]  # what the journal has, by its key
 _PATIENCE = 5.0  # seconds between two looks whether the workers still live
 
 
@@ -49,10 +49,11 @@ class BenchJob:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A job whose files were read: known from before, readable, or neither."""
+    """A job whose files were read: its record is known from before, or its photos are there, or neither."""
 
     job: BenchJob
     key: str
+    record: Record | None = None
     photos: Photos | None = None
     fault: PhotoError | None = None
 
@@ -66,14 +67,6 @@ class Shard:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A score that is known now; `record` is None when the journal had it."""
-
-    key: str
-    record: Record | None
-
-
 def run_plan(plan: BenchPlan, journal: Journal, on_finished: Callable[[Record], None]) -> list[Record]:
     """Do what the journal does not know yet; every record of the plan, in the plan's order.
 
@@ -82,14 +75,13 @@ def run_plan(plan: BenchPlan, journal: Journal, on_finished: Callable[[Record], 
     Raises:
         BackendError, WeightsError: a model cannot run; what was finished is in the journal.
     """
-    known = {key: _place_of(record.score) for key, record in journal.records.items()}
+    known = dict(journal.records)
     shards = [Shard(name, index, len(plan.options.devices)) for index, name in enumerate(plan.options.devices)]
     source = measure_all(plan, known, shards[0]) if len(shards) == 1 else _work_apart(plan, known, shards)
     used = {}
-    for finished in source:
-        if finished.record is not None:
-            journal.append(finished.record)
-        record = journal.records[finished.key]
+    for record in source:
+        if record != known.get(record.key):
+            journal.append(record)
         used[_place_of(record.score)] = record
         on_finished(record)
     return [used[job.place] for job in list_jobs(plan, Shard(""))]
@@ -107,14 +99,11 @@ def list_jobs(plan: BenchPlan, shard: Shard) -> Iterator[BenchJob]:
                 yield BenchJob(dataset, model, pair)
 
 
-def measure_all(plan: BenchPlan, known: Known, shard: Shard) -> Iterator[Finished]:
+def measure_all(plan: BenchPlan, known: Known, shard: Shard) -> Iterator[Record]:
     """The shard's jobs one after the other; the next photo is read while this one is restored."""
     bench = _Bench(plan, shard.device)
     for opened in _read_ahead(list_jobs(plan, shard), lambda job: _open(plan, known, job)):
-        if known.get(opened.key) == opened.job.place:
-            yield Finished(opened.key, None)
-        else:
-            yield Finished(opened.key, bench.measure(opened))
+        yield opened.record or bench.measure(opened)
 
 
 class _Bench:
@@ -167,10 +156,11 @@ def _open(plan: BenchPlan, known: Known, job: BenchJob) -> Opened:
     except OSError as fault:
         gone = PhotoError(f"{job.pair.blurry} or its truth: cannot be read ({fault.strerror})")
         return Opened(job, f"{job.dataset.name}/{job.model}/{job.pair.image}", fault=gone)
-    if known.get(key) == job.place:
-        return Opened(job, key)
+    record = known.get(key)
+    if record is not None and _place_of(record.score) == job.place:
+        return Opened(job, key, record)
     try:
-        return Opened(job, key, read_pair(job.pair))
+        return Opened(job, key, photos=read_pair(job.pair))
     except PhotoError as fault:
         return Opened(job, key, fault=fault)
 
@@ -193,7 +183,7 @@ def _to_score(job: BenchJob, photos: Photos | None, scores: Scores, seconds: flo
     return ImageScore(job.dataset.name, job.pair.image, job.model, width, height, scores, seconds, note)
 
 
-def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard]) -> Iterator[Finished]:
+def _work_apart(plan: BenchPlan, known: Known, shards: list[Shard]) -> Iterator[Record]:
     """One process per device; results arrive in the order in which they are finished.
 
     Raises:
@@ -225,8 +215,8 @@ def _serve(plan: BenchPlan, known: Known, shard: Shard, results: "Queue[Any]") -
     """A worker's life: its share of the processor, its jobs, a last word."""
     torch.set_num_threads(max(1, torch.get_num_threads() // shard.count))
     try:
-        for finished in measure_all(plan, known, shard):
-            results.put(finished)
+        for record in measure_all(plan, known, shard):
+            results.put(record)
         results.put(None)
     except Exception as fault:  # handed to the parent, which raises it
         results.put(fault)

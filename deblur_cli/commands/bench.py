@@ -138,7 +138,7 @@ def measure(
     """
     from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
     from deblur_cli.benchmark.datasets import PairSearch
-    from deblur_cli.commands.bench_work import BenchManner, BenchTarget, measure_plan
+    from deblur_cli.commands.bench_work import BenchOutput, measure_plan
     from deblur_cli.weights.model_spec import ModelSpec
 
     _check(datasets, limit, tile, save_images)
@@ -155,7 +155,7 @@ def measure(
     )
     search = PairSearch(allow_missing, gamma, self_truth)
     plan = build_bench_plan(tuple(datasets or ()), options, search, limit)
-    measure_plan(plan, BenchTarget(report, save_images, fresh), BenchManner(as_json, quiet))
+    measure_plan(plan, BenchOutput(report, save_images, fresh, as_json, quiet))
 
 
 @app.command("compare")

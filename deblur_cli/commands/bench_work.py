@@ -23,45 +23,39 @@ _LINE_EVERY = 5.0  # seconds between two plain progress lines
 
 
 @dataclass(frozen=True, slots=True)
-class BenchTarget:
-    """Where the report goes and what is left of an earlier one."""
+class BenchOutput:
+    """Where the figures go, what is left there of an earlier run, and how this one shows itself."""
 
     report: Path | None
     pictures: int
     fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BenchManner:
-    """How the run shows itself."""
-
     as_json: bool
     quiet: bool
 
 
-def measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
+def measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
     """Run the plan, write its report, show its table.
 
     Raises:
         BatchFailed: a photo could not be read or restored; the others are measured.
         BackendError, WeightsError: a model cannot run; what was finished is kept.
     """
-    with open_folder(target.report) if target.report else nullcontext():
-        _measure_plan(plan, target, manner)
+    with open_folder(output.report) if output.report else nullcontext():
+        _measure_plan(plan, output)
 
 
-def _measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
-    _tell_plan(plan, manner)
-    progress = _Progress(plan.total, manner.quiet)
-    records = run_plan(plan, Journal(target.report, fresh=target.fresh), progress.see)
+def _measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
+    _tell_plan(plan, output)
+    progress = _Progress(plan.total, output.quiet)
+    records = run_plan(plan, Journal(output.report, fresh=output.fresh), progress.see)
     report = build_report(plan, records, _command_line())
-    if target.report:
+    if output.report:
         keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
-        drop_outdated(target.report, keys)
-        wanted = list(list_pictures(plan, report, keys, target.pictures))
-        keep_pictures(plan, wanted, target.report, progress.tell_picture)
-        write_report(report, target.report)
-    _show(report, target, manner)
+        drop_outdated(output.report, keys)
+        wanted = list(list_pictures(plan, report, keys, output.pictures))
+        keep_pictures(plan, wanted, output.report, progress.tell_picture)
+        write_report(report, output.report)
+    _show(report, output)
     failed = [row.score.note for row in records if row.failed]
     if failed:
         raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
@@ -91,8 +85,8 @@ class _Progress:
             write_note(f"{self._done}/{self._total}, {score.dataset}, {score.model}, {score.image}")
 
 
-def _tell_plan(plan: BenchPlan, manner: BenchManner) -> None:
-    if manner.quiet:
+def _tell_plan(plan: BenchPlan, output: BenchOutput) -> None:
+    if output.quiet:
         return
     for dataset in plan.datasets:
         write_note(f"{dataset.name}: layout {dataset.layout}, {len(dataset.pairs)} photos")
@@ -100,17 +94,17 @@ def _tell_plan(plan: BenchPlan, manner: BenchManner) -> None:
             write_note(remark)
 
 
-def _show(report: BenchmarkReport, target: BenchTarget, manner: BenchManner) -> None:
-    if manner.as_json:
+def _show(report: BenchmarkReport, output: BenchOutput) -> None:
+    if output.as_json:
         write_json(report.to_dict(), indent=2)
     else:
         show_table(*summary_rows(report))
-    if manner.quiet:
+    if output.quiet:
         return
     for line in note_lines(report):
         write_note(line)
-    if target.report:
-        write_note(f"report: {target.report / 'report.html'}")
+    if output.report:
+        write_note(f"report: {output.report / 'report.html'}")
 
 
 def _command_line() -> str:

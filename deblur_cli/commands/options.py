@@ -109,9 +109,9 @@ ExpertOption = Annotated[
     option(
         "Restoration",
         "--expert",
-        "A .pth or .safetensors that spandrel knows, instead of --model, or of the expert of one with a flow; "
+        "Instead of --model, or of the expert of one with a flow: a name, a trained file, or one that spandrel knows; "
         "for a NAFNet, --model nafnet-64 is the local variant, as published.",
-        metavar="FILE",
+        metavar="NAME|FILE",
     ),
 ]
 StepsOption = Annotated[

@@ -42,7 +42,7 @@ LatentsOption = Annotated[
     option("Training", "--latents", "Folder for windows of latents, shared by trainings; default: RUN.", metavar="DIR"),
 ]
 FrozenExpertOption = Annotated[
-    str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME")
+    str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME|FILE")
 ]
 
 

@@ -1,7 +1,7 @@
 """Which model, and how it is to run: as the user says it, and as it is stamped, loaded and sent to a worker.
 
-Loads nothing and knows no torch; every value here can be pickled. A new knob of a model is a field of `ModelSpec`, with
-its form in `_KNOBS` and its default, for the backends that take it, in `_DEFAULTS`.
+Loads nothing and knows no torch; every value here can be pickled. A new knob of a model is a field of `ModelSpec`, read
+from `ResolvedModel.spec` by what loads the model; one of a flow stands in `_FLOW_KNOBS` and `_DEFAULTS` too.
 """
 
 import re
@@ -26,20 +26,10 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 # What a manifest may set besides.
 _FURTHER: Mapping[str, frozenset[str]] = {_DUAL: frozenset(asdict(FlowSettings()))}
 
-
-@dataclass(frozen=True, slots=True)
-class _Knob:
-    """How a value that the user may set is written after the model's name, and its range."""
-
-    form: re.Pattern[str]
-    read: Callable[[str], Any]
-    lowest: int
-    highest: int
-
-
-_KNOBS: Mapping[str, _Knob] = {
-    "steps": _Knob(re.compile(r"[0-9]{1,4}"), int, 1, MOST_STEPS),
-    "strength": _Knob(re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?"), float, 0, 1),
+# How these are written after the model's name, and their ranges.
+_FLOW_KNOBS: Mapping[str, tuple[str, Callable[[str], Any], int, int]] = {
+    "steps": (r"[0-9]{1,4}", int, 1, MOST_STEPS),
+    "strength": (r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?", float, 0, 1),
 }
 
 
@@ -60,13 +50,13 @@ class ModelSpec:
     expert: str | None = None
 
     def __post_init__(self) -> None:
-        for key, value in self._knobs().items():
+        for key, value in self._flow_knobs().items():
             if not self.name:
                 alone = f"--expert {self.expert} alone has no flow"
                 raise InputError(f"--{key} {value}: {alone}; add a --model that has one")
-            knob = _KNOBS[key]
-            if not knob.lowest <= value <= knob.highest:
-                raise InputError(f"--model {self.name}: {key} {value}: must be from {knob.lowest} to {knob.highest}")
+            *_, lowest, highest = _FLOW_KNOBS[key]
+            if not lowest <= value <= highest:
+                raise InputError(f"--model {self.name}: {key} {value}: must be from {lowest} to {highest}")
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
@@ -77,15 +67,15 @@ class ModelSpec:
         """
         name, colon, rest = text.partition(":")
         words = [part.partition("=")[::2] for part in rest.split(",")] if colon else []
-        is_sound = all(key in _KNOBS and _KNOBS[key].form.fullmatch(value) for key, value in words)
+        is_sound = all(key in _FLOW_KNOBS and re.fullmatch(_FLOW_KNOBS[key][0], value) for key, value in words)
         if not name or not is_sound or len(dict(words)) < len(words):
             raise InputError(f"--model {text}: must be NAME or NAME:steps=8,strength=0.5, with either or both")
-        return cls(name, **{key: _KNOBS[key].read(value) for key, value in words})
+        return cls(name, **{key: _FLOW_KNOBS[key][1](value) for key, value in words})
 
     def __str__(self) -> str:
         if not self.name:
             return str(self.expert)
-        parts = [f"{key}={repr(value).removesuffix('.0')}" for key, value in self._knobs().items()]
+        parts = [f"{key}={repr(value).removesuffix('.0')}" for key, value in self._flow_knobs().items()]
         parts += [] if self.expert is None else [f"expert={self.expert}"]
         return f"{self.name}:{','.join(parts)}" if parts else self.name
 
@@ -103,18 +93,18 @@ class ModelSpec:
             WeightsError: the manifest sets what the entry's backend does not take.
         """
         defaults = _DEFAULTS.get(entry.backend, {})
-        for key in self._knobs():
+        for key in self._flow_knobs():
             if key not in defaults:
                 why = "only models with a flow do" if defaults else "it is an expert alone, without a flow"
                 raise InputError(f"--model {self.name}: takes no {key}, {why}; leave it out")
         strange = sorted(set(entry.flow) - set(defaults) - _FURTHER.get(entry.backend, frozenset()))
         if strange:
             raise WeightsError(f"{entry.name}: its backend {entry.backend} takes no flow {', '.join(strange)}")
-        return {**defaults, **entry.flow, **self._knobs()}
+        return {**defaults, **entry.flow, **self._flow_knobs()}
 
-    def _knobs(self) -> dict[str, Any]:
-        """What the user has set."""
-        return {key: value for key in _KNOBS if (value := getattr(self, key)) is not None}
+    def _flow_knobs(self) -> dict[str, Any]:
+        """What the user has set of the flow."""
+        return {key: value for key in _FLOW_KNOBS if (value := getattr(self, key)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +171,14 @@ def find_expert(asked: str) -> ModelEntry:
     path = Path(asked)
     try:
         size, sha256 = path.stat().st_size, hash_file(path)
+        file = WeightsFile(path.name, "not stated", "given by its path", size, sha256, local=str(path))
+        return ModelEntry(path.stem, "expert", f"The expert {path}.", {"expert": file}, network="")
     except OSError as fault:
         if not weights.has_model(asked):
             reason = "no such file" if isinstance(fault, FileNotFoundError) else fault.strerror
             raise InputError(f"--expert {asked}: {reason}, and no model; see 'deblur weights list'") from fault
-        return _find_named_expert(asked)
-    file = WeightsFile(path.name, "not stated", "given by its path", size, sha256, local=str(path))
-    return ModelEntry(path.stem, "expert", f"The expert {path}.", {"expert": file}, network="")
-
-
-def _find_named_expert(name: str) -> ModelEntry:
-    entry = weights.find_model(name)
+    entry = weights.find_model(asked)
     entry.check_trained()
     if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
-        raise InputError(f"--expert {name}: is no expert alone; take quick or another without a flow")
+        raise InputError(f"--expert {asked}: is no expert alone; take quick or another without a flow")
     return entry
