@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import NASTY, make_report, rename, write_pictures
+from support.report_page import NASTY, make_report, rename, write_pictures
 
 from deblur_cli.benchmark.page import render_page
 from deblur_cli.benchmark.records import BenchmarkReport
