@@ -1,7 +1,6 @@
 """`deblur bench`: models measured on data sets, beside doing nothing; and two reports compared."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,8 @@ from deblur_cli.commands.options import (
     complete_model,
     option,
 )
-from deblur_cli.commands.streams import write_json, write_result
+from deblur_cli.commands.streams import write_json
+from deblur_cli.commands.table import show_table
 from deblur_cli.errors import DeblurError, InputError
 
 _MEASURE = "measure"
@@ -203,24 +203,6 @@ def compare(
     lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
     if lines := lines + gaps:
         raise DeblurError(f"--fail-below: {'; '.join(lines)}")
-
-
-def show_table(heading: list[str], rows: list[list[str]]) -> None:
-    """A table on a terminal; tabs and nothing else in a pipe."""
-    if not sys.stdout.isatty():
-        for row in (heading, *rows):
-            write_result("\t".join(row))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for index, title in enumerate(heading):
-        table.add_column(title, justify="left" if index < 2 else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    Console().print(table)
 
 
 def _check(datasets: list[Path] | None, limit: int | None, tile: int | None, pictures: int) -> None:

@@ -71,7 +71,7 @@ def do_run(task: RunTask) -> None:
         except BrokenPipeError as fault:
             raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
-        with choose_display(meter, quiet=task.manner.quiet) as display:
+        with choose_display(quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             restore = _build_restore(backend, task.network)
             manner = task.manner.fail_fast, task.overwrite
