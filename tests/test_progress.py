@@ -80,6 +80,16 @@ def test_pieces_of_work_that_are_shown_together_have_lines_of_their_own(capsys):
     assert capsys.readouterr().err.splitlines() == ["deblur: a: 50 bytes, 5.0 s left", "deblur: b: 50 bytes"]
 
 
+def test_no_time_left_is_told_where_nobody_can_know_it():
+    clock = Clock()
+    resumed = Gauge(100.0, 60.0, begun=60.0, clock=clock)
+    uneven = Gauge(100.0, 60.0, steady=False, clock=clock)
+    clock.now = 2.0
+    assert (resumed.seconds_left, uneven.seconds_left) == (None, None)
+    resumed.done = 80.0
+    assert resumed.seconds_left == pytest.approx(2.0)
+
+
 def test_the_display_fits_the_stream(monkeypatch):
     assert type(choose_display(quiet=True)) is Display
     assert type(choose_display(quiet=False)) is PlainDisplay

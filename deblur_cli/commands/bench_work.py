@@ -54,14 +54,14 @@ def measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> N
 def _measure_plan(plan: BenchPlan, target: BenchTarget, manner: BenchManner) -> None:
     _tell_plan(plan, manner)
     with choose_display(quiet=manner.quiet) as display:
-        tell_score = partial(_tell_score, display, Gauge(plan.total))
+        tell_score = partial(_tell_score, display, Gauge(plan.total, steady=False))
         records = run_plan(plan, Journal(target.report, fresh=target.fresh), tell_score, load_row)
         report = build_report(plan, records, _command_line())
         if target.report:
             keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
             drop_outdated(target.report, keys)
             wanted = list(list_pictures(plan, report, keys, target.pictures))
-            tell_picture = partial(_tell_picture, display, Gauge(len(wanted), name="pictures"))
+            tell_picture = partial(_tell_picture, display, Gauge(len(wanted), name="pictures", steady=False))
             keep_pictures(plan, wanted, target.report, tell_picture, load_row)
             write_report(report, target.report)
     _show(report, target, manner)

@@ -24,6 +24,8 @@ class Gauge:
     done: float = 0.0
     text: str = ""  # the state in words, but for the time left
     name: str = ""  # of one piece of work among several that are shown together
+    begun: float = 0.0  # what was done before the clock started
+    steady: bool = True  # whether the pace so far says something about the rest
     clock: Callable[[], float] = time.perf_counter
     started: float = field(init=False)
 
@@ -33,16 +35,18 @@ class Gauge:
     @property
     def rate(self) -> float:
         """What was done per second since the start."""
-        return self.done / max(self.clock() - self.started, 1e-6)
+        return (self.done - self.begun) / max(self.clock() - self.started, 1e-6)
 
     @property
     def seconds_left(self) -> float | None:
         """Time to the end at this rate; unknown without a total and before anything is done."""
-        return max(0.0, self.total - self.done) / self.rate if self.total is not None and self.done else None
+        is_known = self.steady and self.total is not None and self.done > self.begun
+        return max(0.0, (self.total or 0.0) - self.done) / self.rate if is_known else None
 
     def describe(self) -> str:
         """The state in one line."""
-        return self.text + (f", {format_duration(self.seconds_left)} left" if self.seconds_left is not None else "")
+        left = self.seconds_left
+        return self.text if left is None else f"{self.text}, {format_duration(left)} left"
 
 
 @dataclass(slots=True)

@@ -105,11 +105,11 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
     from deblur_cli.weights.fetching import pull as pull_files
 
     files = _find_all(names, to_run=True)
-    gauges = {file.key: Gauge(None, name=file.key) for file in files}
+    gauges: dict[str, Gauge] = {}
     with choose_display(quiet=quiet) as display:
 
         def see(file: "WeightsFile", done: int, total: int | None) -> None:
-            gauge = gauges[file.key]
+            gauge = gauges.setdefault(file.key, Gauge(total, name=file.key, begun=done))
             gauge.done, gauge.total = done, total
             gauge.text = f"{file.key}: {format_size(done)} of {format_size(total)}"
             display.show(gauge)

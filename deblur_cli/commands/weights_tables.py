@@ -4,6 +4,7 @@ import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from deblur_cli.commands.progress import format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.commands.table import show_table
 
@@ -36,10 +37,7 @@ def show_choices(models: "Collection[ModelEntry]", default: str) -> None:
         default: name of the one that runs when none is named.
     """
     chosen = [entry for entry in models if entry.listed or entry.user or entry.name == default]
-    rows = [
-        (entry.name, model_state(entry), format_seconds(entry.seconds_24mp), _summarise(entry, default))
-        for entry in chosen
-    ]
+    rows = [(entry.name, model_state(entry), _time(entry), _summarise(entry, default)) for entry in chosen]
     show_table(("model", "state", "24 MP", "good for"), rows)
     if sys.stdout.isatty():
         write_note(f"{len(models) - len(chosen)} more models: deblur weights list --all")
@@ -50,11 +48,8 @@ def show_all(models: "Collection[ModelEntry]", default: str) -> None:
     show_table(("model", "state", "size", "licence", "summary"), [_model_row(entry, default) for entry in models])
 
 
-def format_seconds(seconds: float | None) -> str:
-    """A time as a person reads it; "-" where nobody has measured it."""
-    if seconds is None:
-        return "-"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _time(entry: "ModelEntry") -> str:
+    return "-" if entry.seconds_24mp is None else format_duration(entry.seconds_24mp)
 
 
 def _summarise(entry: "ModelEntry", default: str) -> str:
