@@ -163,7 +163,7 @@ def test_a_dry_run_never_imports_torch(tmp_path):
     answer = run_python(["-c", PROBE, "run", str(tmp_path), "-o", str(tmp_path / "out"), "--dry-run"])
     assert answer.returncode == 0
     assert "torch" not in answer.stderr.split("heavy: ")[1]
-    assert answer.stdout.endswith("a.png (new)\n")
+    assert answer.stdout.endswith("a.png\tnew\n")
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])

@@ -19,7 +19,7 @@ FLOORS = (
     {"backends"},  # weights, networks and sampling behind one method
     {"conversion"},  # published checkpoints become files of this project
     {"checkpoint", "image_io", "metrics", "restoration", "sampling", "weights"},  # one thing each, and not each other
-    {"system"},  # this machine
+    {"system"},  # this machine: its files, memory and devices, and pages for its browser
     {"errors", "networks"},  # they know nobody
 )
 DOOR = {"__init__", "__main__", "app"}

@@ -82,7 +82,7 @@ def test_the_authors_file_is_imported_run_and_measured(
     assert (status, out) == (0, [str(kept)])
     assert "nobody has published its sha256; pinned to " in err[0]
     assert err[1].endswith("its first run converts it, once, which takes as much room on the disk again")
-    assert deblur(capfd, "weights", "verify", "small")[:2] == (0, [f"small  verified  {kept}"])
+    assert deblur(capfd, "weights", "verify", "small")[:2] == (0, ["file\tresult\tpath", f"small\tverified\t{kept}"])
     assert deblur(capfd, "weights", "pull", "small")[:2] == (0, [str(kept)])
 
     texture(1, 96).crop((0, 0, 96, 72)).save("photo.png")
@@ -150,8 +150,8 @@ def test_before_it_is_there_every_command_says_how_to_get_it(capfd: pytest.Captu
         status, out, err = deblur(capfd, *arguments)
         assert (status, out) == (1, [])
         assert advice in err[-1]
-    row = next(line for line in deblur(capfd, "weights", "list", "--all")[1] if line.startswith("deblurdiff "))
-    assert " absent " in row
+    row = next(line for line in deblur(capfd, "weights", "list", "--all")[1] if line.startswith("deblurdiff\t"))
+    assert "\tabsent\t" in row
     status, out, _ = deblur(capfd, "weights", "show", "deblurdiff", "--json")
     shown = json.loads("\n".join(out))
     assert (shown["state"], shown["bytes"], shown["files"][0]["origin"]) == ("absent", None, PAGE)

@@ -89,7 +89,7 @@ def test_the_authors_archive_is_imported_once_and_runs_as_the_bundled_weights_do
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)).save("a.png")
     assert deblur("run", "a.png", "-o", "out", "--model", "maxim-realblur-j", "--device", "cpu", "--quiet")[0] == 0
     assert not np.array_equal(np.asarray(Image.open("out/a.png")), np.asarray(Image.open("a.png")))
-    row = next(line for line in deblur("weights", "list", "--all")[1] if line.startswith("maxim-realblur-j "))
+    row = next(line for line in deblur("weights", "list", "--all")[1] if line.startswith("maxim-realblur-j\t"))
     assert row.split()[1] == "imported"
 
 

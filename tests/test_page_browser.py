@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_page import NASTY, make_report, rename, write_pictures
+from support.report_page import NASTY, make_report, rename, write_pictures
 
 from deblur_cli.benchmark.page import render_page
 from deblur_cli.benchmark.records import BenchmarkReport
@@ -18,7 +18,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not in
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -75,6 +75,10 @@ class Browser:
         script = "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)"
         found: list[str] = self.driver.execute_script(script, selector)
         return found
+
+    def await_texts(self, selector: str, texts: list[str]) -> None:
+        """Wait until the matches have these texts: the page hears of a new address only after the click."""
+        WebDriverWait(self.driver, 10).until(lambda _: self.texts(selector) == texts, f"{selector}: {texts}")
 
     def attribute(self, selector: str, name: str) -> str | None:
         value: str | None = self.find(selector).get_attribute(name)
@@ -283,8 +287,8 @@ def test_a_worst_case_opens_in_the_viewer_also_a_second_time(browser: Browser, p
     browser.choose("#extremes-model", "dual-expert")
     for _ in range(2):
         browser.click("#extremes-lists .case")
-        assert browser.texts("#compare-name") == ["pairs · seq/000.png · 480 × 360"]  # noqa: RUF001
-        assert browser.texts(".badge") == ["blurry, as taken", "dual-expert"]
+        browser.await_texts("#compare-name", ["pairs · seq/000.png · 480 × 360"])  # noqa: RUF001
+        browser.await_texts(".badge", ["blurry, as taken", "dual-expert"])
         assert browser.run("document.activeElement.id") == "split"
         browser.click("#next")
         assert browser.texts("#position") == ["2 / 8"]

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_page import make_picture, make_report, page_json, write_pictures
+from support.report_page import make_picture, make_report, page_json, write_pictures
 
-from deblur_cli.benchmark.page import pictures
+from deblur_cli.benchmark.page import pictures, render_page
 from deblur_cli.benchmark.page.error_map import absolute_error, colour_table, pick_limit, shrink, to_colours
 from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
 from deblur_cli.benchmark.page.pictures import build_viewers, find_busiest
-from deblur_cli.benchmark.page.write import render_page
 from deblur_cli.benchmark.records import SHARP, picture_path
 
 

@@ -246,7 +246,12 @@ def test_a_dry_run_shows_the_plan_writes_nothing_and_loads_no_model(deblur, monk
     before = tree(".")
     assert deblur("in", "-o", "out", "--dry-run")[:2] == (
         0,
-        ["in/a.jpg -> out/a.jpg (skip)", "in/b.jpg -> out/b.jpg (new)", "in/c.jpg -> out/c.jpg (replace)"],
+        [
+            "input\toutput\taction",
+            "in/a.jpg\tout/a.jpg\tskip",
+            "in/b.jpg\tout/b.jpg\tnew",
+            "in/c.jpg\tout/c.jpg\treplace",
+        ],
     )
     planned = json.loads("\n".join(deblur("in", "-o", "out", "--dry-run", "--json")[1]))
     assert [job["action"] for job in planned["plan"]] == ["skip", "new", "replace"]
@@ -259,7 +264,7 @@ def test_a_dry_run_names_the_photos_that_will_not_fit_their_format(deblur):
     photo("in/a.jpg")
     Image.new("RGBA", (12, 8), (90, 80, 70, 40)).save("in/b.png")
     status, lines, notes = deblur("in", "-o", "out", "--format", "jpg", "--dry-run")
-    assert (status, len(lines)) == (0, 2)
+    assert (status, len(lines)) == (0, 3)
     assert [note for note in notes if "in/b.png: will fail: it has transparency" in note]
     planned = json.loads("\n".join(deblur("in", "-o", "out", "--format", "jpg", "--dry-run", "--json")[1]))
     assert [bool(job["misfit"]) for job in planned["plan"]] == [False, True]

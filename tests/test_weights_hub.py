@@ -189,7 +189,7 @@ def test_a_damaged_cache_is_refused_offline_and_mended_online(hub, deblur):
     blob.write_bytes(CONTENT[::-1])
     assert deblur("list")[1].splitlines()[-1].split()[:2] == ["net", "cached"]  # the right size, not read yet
     status, out, err = deblur("verify", "net")
-    assert (status, out.split()[:2]) == (1, ["net", "damaged:"])
+    assert (status, out.splitlines()[1].split()[:2]) == (1, ["net", "damaged:"])
     assert "run deblur weights pull net" in err
     assert deblur("list")[1].splitlines()[-1].split()[:2] == ["net", "damaged"]
     assert deblur("pull", "net", "--offline")[0] == 1

@@ -209,7 +209,11 @@ def test_the_wheel_carries_the_manifest_where_it_is_looked_for(tmp_path, monkeyp
     assert wheel.stat().st_size < 96_000_000
     with zipfile.ZipFile(wheel) as archive:
         archive.extract("deblur_cli/weights_manifest.toml", tmp_path)
-        assert "deblur_cli/weights/manifest.py" in archive.namelist()
+        packed = set(archive.namelist())
+    tree = store.PACKAGE.rglob("*")
+    ours = {f"deblur_cli/{path.relative_to(store.PACKAGE)}" for path in tree if path.suffix in (".py", ".html", ".svg")}
+    assert len(ours) > 100
+    assert ours <= packed
     monkeypatch.setattr("deblur_cli.weights.manifest.PACKAGE", tmp_path / "deblur_cli")
     assert weights.manifest_path() == tmp_path / "deblur_cli" / "weights_manifest.toml"
     assert weights.manifest_path().read_bytes() == (store.PACKAGE.parent / "weights_manifest.toml").read_bytes()

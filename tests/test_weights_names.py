@@ -47,11 +47,13 @@ def mine(tmp_path):
     return path
 
 
-def test_list_is_plain_in_a_pipe_and_json_on_demand(deblur):
+def test_list_has_tabs_in_a_pipe_and_is_json_on_demand(deblur):
     status, out, err = deblur("list", "--all")
     assert (status, err) == (0, [])
-    rows = {line.split()[0]: line.split()[1:4] for line in out}
-    assert rows["nafnet-64"] == ["absent", "271.8", "MB"]
+    heading, *lines = [line.split("\t") for line in out]
+    assert heading == ["model", "state", "size", "licence", "summary"]
+    rows = {name: cells for name, *cells in lines}
+    assert rows["nafnet-64"][:2] == ["absent", "271.8 MB"]
     assert rows["standard"][0] == "bundled"
     models = json.loads("\n".join(deblur("list", "--json")[1]))["models"]
     assert [model["name"] for model in models] == list(rows)
@@ -64,13 +66,13 @@ def test_list_shows_the_choice_with_the_default_marked_and_the_users_own(deblur,
     status, out, err = deblur("list")
     assert (status, err) == (0, [])
     listed = [entry.name for entry in weights.read_manifest().models.values() if entry.listed]
-    assert [line.split()[0] for line in out] == [*listed, "my-net"]
-    assert len(out) <= 5 + 1
+    assert [line.split("\t")[0] for line in out[1:]] == [*listed, "my-net"]
+    assert len(out) <= 1 + 5 + 1
     default = weights.find_model(DEFAULT_MODEL)
     marked = [line for line in out if "(default)" in line]
     assert len(marked) == 1
-    assert marked[0].split()[0] == default.name
-    assert marked[0].endswith(f"  (default) {default.summary}")
+    assert marked[0].split("\t")[0] == default.name
+    assert marked[0].endswith(f"\t(default) {default.summary}")
     assert not any(name in "\n".join(out) for name in ("bundled-generic", "bundled-flow", "stable-diffusion"))
 
 
@@ -81,7 +83,8 @@ def test_list_tells_the_time_of_a_photo_and_shows_the_default_even_where_nobody_
         ModelEntry("c", "expert", "Third.", {}, untrained="x"),
     ]
     show_choices(entries, "b")
-    assert [re.split("  +", line) for line in capsys.readouterr().out.splitlines()] == [
+    assert [line.split("\t") for line in capsys.readouterr().out.splitlines()] == [
+        ["model", "state", "24 MP", "good for"],
         ["a", "untrained", "56 s", "First."],
         ["b", "untrained", "7 min", "(default) Second."],
     ]

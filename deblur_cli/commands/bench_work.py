@@ -2,9 +2,9 @@
 
 import shlex
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from deblur_cli.benchmark.bench_plan import BenchPlan
@@ -15,11 +15,10 @@ from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.report_files import open_folder, write_report
 from deblur_cli.benchmark.summary import build_report
 from deblur_cli.benchmark.tables import note_lines, summary_rows
+from deblur_cli.commands.progress import Display, Gauge, choose_display
 from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.commands.table import show_table
 from deblur_cli.errors import BatchFailed
-
-_LINE_EVERY = 5.0  # seconds between two plain progress lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,43 +45,36 @@ def measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
 
 def _measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
     _tell_plan(plan, output)
-    progress = _Progress(plan.total, output.quiet)
-    records = run_plan(plan, Journal(output.report, fresh=output.fresh), progress.see)
-    report = build_report(plan, records, _command_line())
-    if output.report:
-        keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
-        drop_outdated(output.report, keys)
-        wanted = list(list_pictures(plan, report, keys, output.pictures))
-        keep_pictures(plan, wanted, output.report, progress.tell_picture)
-        write_report(report, output.report)
+    with choose_display(quiet=output.quiet) as display:
+        tell_score = partial(_tell_score, display, Gauge(plan.total, steady=False))
+        records = run_plan(plan, Journal(output.report, fresh=output.fresh), tell_score)
+        report = build_report(plan, records, _command_line())
+        if output.report:
+            keys = {(row.score.dataset, row.score.model, row.score.image): row.key for row in records}
+            drop_outdated(output.report, keys)
+            wanted = list(list_pictures(plan, report, keys, output.pictures))
+            tell_picture = partial(_tell_picture, display, Gauge(len(wanted), name="pictures", steady=False))
+            keep_pictures(plan, wanted, output.report, tell_picture)
+            write_report(report, output.report)
     _show(report, output)
     failed = [row.score.note for row in records if row.failed]
     if failed:
         raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
 
 
-class _Progress:
-    """A plain line on stderr now and then; every fault at once."""
+def _tell_score(display: Display, gauge: Gauge, record: Record) -> None:
+    score = record.score
+    if record.failed:
+        display.note(f"{score.model}: {score.note}")
+    gauge.done += 1
+    gauge.text = f"{gauge.done:.0f}/{gauge.total:.0f}, {score.dataset}, {score.model}, {score.image}"
+    display.show(gauge)
 
-    def __init__(self, total: int, quiet: bool) -> None:
-        self._total, self._quiet = total, quiet
-        self._done, self._last = 0, time.monotonic()
 
-    def tell_picture(self, picture: Wanted) -> None:
-        """One more picture for the page is there."""
-        if not self._quiet and time.monotonic() - self._last >= _LINE_EVERY:
-            self._last = time.monotonic()
-            write_note(f"picture {picture.place}")
-
-    def see(self, record: Record) -> None:
-        """One more score is known."""
-        self._done += 1
-        score = record.score
-        if record.failed:
-            write_note(f"{score.model}: {score.note}")
-        if not self._quiet and time.monotonic() - self._last >= _LINE_EVERY:
-            self._last = time.monotonic()
-            write_note(f"{self._done}/{self._total}, {score.dataset}, {score.model}, {score.image}")
+def _tell_picture(display: Display, gauge: Gauge, picture: Wanted) -> None:
+    gauge.done += 1
+    gauge.text = f"picture {picture.place}"
+    display.show(gauge)
 
 
 def _tell_plan(plan: BenchPlan, output: BenchOutput) -> None:

@@ -1,9 +1,7 @@
 """What `deblur run` writes to stdout: paths, one JSON object or JSON lines; and the plan of `--dry-run`."""
 
 import json
-import sys
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,8 @@ from deblur_cli.batch.jobs import Event, Job, Outcome, PhotoFinished, Result
 from deblur_cli.batch.plan import Plan
 from deblur_cli.batch.stamp import TOOL, Stamp
 from deblur_cli.commands.progress import Display, Meter
-from deblur_cli.commands.streams import write_json, write_result
+from deblur_cli.commands.streams import write_json
+from deblur_cli.commands.table import show_table
 from deblur_cli.system.version import __version__
 
 SCHEMA = 1  # fields are only ever added
@@ -129,8 +128,8 @@ def describe_progress(meter: Meter) -> dict[str, Any]:
     return {
         "photos": meter.photos,
         "total_photos": meter.total_photos,
-        "megapixels": round(meter.pixels / 1e6, 3),
-        "total_megapixels": round(meter.total_pixels / 1e6, 3),
+        "megapixels": round(meter.done, 3),
+        "total_megapixels": round(meter.total or 0.0, 3),
         "megapixels_per_second": round(meter.rate, 3),
         "seconds_left": meter.seconds_left and round(meter.seconds_left, 1),
         "current": meter.current,
@@ -172,7 +171,7 @@ def count_actions(plan: Plan) -> dict[str, Any]:
 
 
 def show_plan(plan: Plan, setting: Setting, *, as_object: bool, as_lines: bool) -> None:
-    """The plan of `--dry-run`: JSON, a table on a terminal, a line a photo in a pipe."""
+    """The plan of `--dry-run`: JSON, or a table."""
     if as_object:
         jobs = [_describe_job(job) for job in plan.jobs]
         content = {"dry_run": True, "plan": jobs, "summary": count_actions(plan)}
@@ -182,11 +181,9 @@ def show_plan(plan: Plan, setting: Setting, *, as_object: bool, as_lines: bool) 
         for job in plan.jobs:
             write_json({"event": "plan", **_describe_job(job)})
         write_json({"event": "end", "summary": count_actions(plan)})
-    elif sys.stdout.isatty():
-        _show_table(plan.jobs)
     else:
-        for job in plan.jobs:
-            write_result(f"{job.source} -> {job.output} ({job.action})")
+        rows = [(str(job.source), str(job.output), job.action) for job in plan.jobs]
+        show_table(("input", "output", "action"), rows)
 
 
 def _describe_job(job: Job) -> dict[str, Any]:
@@ -199,14 +196,3 @@ def _describe_job(job: Job) -> dict[str, Any]:
         "height": job.height or None,
         "misfit": job.misfit or None,
     }
-
-
-def _show_table(jobs: Iterable[Job]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("input", "output", "action", box=None)
-    for job in jobs:
-        table.add_row(Text(str(job.source)), Text(str(job.output)), job.action)
-    Console().print(table)

@@ -57,7 +57,7 @@ def do_run(task: RunTask) -> None:
         except BrokenPipeError as fault:
             raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
-        with choose_display(meter, quiet=task.manner.quiet) as display:
+        with choose_display(quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
             fail_fast = task.manner.fail_fast
             outcome = run_batch(task.plan.todo, model, task.write_order, emit=emit, stop=stop, fail_fast=fail_fast)

@@ -1,35 +1,23 @@
 """The working half of `deblur train`: a run is opened, watched and ended properly."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deblur_cli.commands.options import check_device
-from deblur_cli.commands.progress import format_duration
-from deblur_cli.commands.streams import write_note, write_result
+from deblur_cli.commands.progress import Gauge, choose_display
+from deblur_cli.commands.streams import write_result
 from deblur_cli.errors import InputError
 from deblur_cli.system.folders import check_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from accelerate import Accelerator
-    from rich.table import Table
 
     from deblur_cli.training.latents import WindowSource
-    from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
+    from deblur_cli.training.loop import Progress, RunPaths, Task
     from deblur_cli.training.recipe import FlowRecipe, PriorRecipe, Recipe
 
 R = TypeVar("R", bound="Recipe")
-
-
-def describe(progress: "Progress") -> str:
-    """Where a training stands, in one line."""
-    figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
-    left = format_duration(max(0.0, progress.budget - progress.elapsed))
-    speed = f"{progress.photos_per_second:.0f} patches/s"
-    return f"step {progress.step}, loss {progress.loss:.4f}, {figures or 'not validated yet'}, {speed}, {left} left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +34,9 @@ class Run:
         from deblur_cli.training.loop import Training
 
         training = Training(task, self.paths, self.accelerator)
-        if self.quiet or not self.accelerator.is_main_process:
-            training.run(lambda progress: None)
-        elif sys.stderr.isatty():
-            _run_live(training.run)
-        else:
-            training.run(lambda progress: write_note(describe(progress)))
+        quiet = self.quiet or not self.accelerator.is_main_process
+        with choose_display(quiet=quiet, every=0.0, keep=True) as display:
+            training.run(lambda progress: display.show(_to_gauge(progress)))
         if self.accelerator.is_main_process:
             write_log_page(self.paths.folder)
             write_result(str(self.paths.folder / task.weights))
@@ -102,27 +87,12 @@ def open_windows(
     )
 
 
-def _flatten(figures: "Figures") -> list[tuple[str, float]]:
-    return [pair for group in figures.values() for pair in group.items()]
-
-
-def _show(value: float) -> str:
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:+.3f}"
-
-
-def _run_live(run: "Callable[[Callable[[Progress], None]], None]") -> None:
-    from rich.live import Live
-
-    with Live(auto_refresh=False, transient=False) as live:
-        run(lambda progress: live.update(_table(progress), refresh=True))
-
-
-def _table(progress: "Progress") -> "Table":
-    from rich.table import Table
-
-    figures = _flatten(progress.figures)
-    table = Table("step", "loss", *(name for name, _ in figures), "patches/s", "left", title="training")
-    left = format_duration(max(0.0, progress.budget - progress.elapsed))
-    shown = [_show(value) for _, value in figures]
-    table.add_row(f"{progress.step}", f"{progress.loss:.4f}", *shown, f"{progress.photos_per_second:.0f}", left)
-    return table
+def _to_gauge(progress: "Progress") -> Gauge:
+    """Where a training stands, in seconds of training."""
+    pairs = [pair for group in progress.figures.values() for pair in group.items()]
+    figures = ", ".join(f"{name} {value:.2f}" if abs(value) >= 10 else f"{name} {value:+.3f}" for name, value in pairs)
+    speed = f"{progress.photos_per_second:.0f} patches/s"
+    text = f"step {progress.step}, loss {progress.loss:.4f}, {figures or 'not validated yet'}, {speed}"
+    gauge = Gauge(progress.budget, progress.elapsed, text)
+    gauge.started -= progress.elapsed  # of all resumed runs
+    return gauge

@@ -100,12 +100,21 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
       deblur weights pull nafnet-64
       HF_ENDPOINT=https://mirror.example deblur weights pull nafnet-32 nafnet-64
     """
-    from deblur_cli.commands.weights_tables import choose_pull_display
+    from deblur_cli.commands.progress import Gauge, choose_display
+    from deblur_cli.commands.weights_tables import format_size
     from deblur_cli.weights.fetching import pull as pull_files
 
     files = _find_all(names, to_run=True)
-    with choose_pull_display(quiet=quiet) as display:
-        pulled, faults = pull_files(files, display.see, offline=offline)
+    gauges: dict[str, Gauge] = {}
+    with choose_display(quiet=quiet) as display:
+
+        def see(file: "WeightsFile", done: int, total: int | None) -> None:
+            gauge = gauges.setdefault(file.key, Gauge(total, name=file.key, begun=done))
+            gauge.done, gauge.total = done, total
+            gauge.text = f"{file.key}: {format_size(done)} of {format_size(total)}"
+            display.show(gauge)
+
+        pulled, faults = pull_files(files, see, offline=offline)
     for done in pulled:
         if not quiet:
             write_note(f"{done.file.key}: {'downloaded and verified' if done.downloaded else 'was here, verified'}")
@@ -126,7 +135,7 @@ def verify(names: MaybeNamesArgument = None, as_object: JsonOption = False) -> N
 
     Exit status: 0 all is sound, 1 something is damaged, or named and absent.
     """
-    from deblur_cli.commands.weights_tables import show_table
+    from deblur_cli.commands.table import show_table
     from deblur_cli.weights.manifest import read_manifest
 
     files = _find_all(names) if names else _used_files(read_manifest())

@@ -1,17 +1,16 @@
-"""How `deblur weights` looks: tables and bars on a terminal, plain lines in a pipe."""
+"""What `deblur weights` shows of models: the rows of its tables, and every fact of one."""
 
 import sys
-import time
-from collections.abc import Collection, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
+from deblur_cli.commands.progress import format_duration
 from deblur_cli.commands.streams import write_note, write_result
+from deblur_cli.commands.table import show_table
 
 if TYPE_CHECKING:
-    from deblur_cli.weights.entries import ModelEntry, WeightsFile
+    from deblur_cli.weights.entries import ModelEntry
 
-_LINE_EVERY = 5.0  # seconds between two plain lines
 _WORST_FIRST = ("damaged", "absent", "cached", "imported", "local", "bundled")
 
 
@@ -38,10 +37,7 @@ def show_choices(models: "Collection[ModelEntry]", default: str) -> None:
         default: name of the one that runs when none is named.
     """
     chosen = [entry for entry in models if entry.listed or entry.user or entry.name == default]
-    rows = [
-        (entry.name, model_state(entry), format_seconds(entry.seconds_24mp), _summarise(entry, default))
-        for entry in chosen
-    ]
+    rows = [(entry.name, model_state(entry), _time(entry), _summarise(entry, default)) for entry in chosen]
     show_table(("model", "state", "24 MP", "good for"), rows)
     if sys.stdout.isatty():
         write_note(f"{len(models) - len(chosen)} more models: deblur weights list --all")
@@ -52,11 +48,8 @@ def show_all(models: "Collection[ModelEntry]", default: str) -> None:
     show_table(("model", "state", "size", "licence", "summary"), [_model_row(entry, default) for entry in models])
 
 
-def format_seconds(seconds: float | None) -> str:
-    """A time as a person reads it; "-" where nobody has measured it."""
-    if seconds is None:
-        return "-"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _time(entry: "ModelEntry") -> str:
+    return "-" if entry.seconds_24mp is None else format_duration(entry.seconds_24mp)
 
 
 def _summarise(entry: "ModelEntry", default: str) -> str:
@@ -79,17 +72,6 @@ def _size(entry: "ModelEntry") -> int | None:
     return entry.bytes or (found if None not in places else None)
 
 
-def show_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on a terminal; in a pipe a line a row, columns at least two blanks apart, no titles."""
-    if sys.stdout.isatty():
-        _show_live_table(titles, rows)
-        return
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        write_result("  ".join(cells).rstrip())
-
-
 def show_facts(facts: dict[str, Any], indent: str = "") -> None:
     """A line a fact; lists of tables as blocks below their key, what is empty is left out."""
     for key, value in facts.items():
@@ -109,93 +91,3 @@ def _describe_value(key: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {item}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _show_live_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    colours = {"damaged": "red", "absent": "dim", "untrained": "dim", "verified": "green"}
-    table = Table(box=None, pad_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold", no_wrap=title in ("model", "state", "size", "24 MP"))
-    for row in rows:
-        table.add_row(*(Text(cell, colours.get(cell.partition(":")[0], "")) for cell in row))
-    Console().print(table)
-
-
-class PullDisplay(Protocol):
-    """What hears how far the downloads are, from several threads."""
-
-    def see(self, file: "WeightsFile", done: int, total: int | None) -> None:
-        """So many bytes are there."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class SilentPull:
-    """No progress."""
-
-    def see(self, file: "WeightsFile", done: int, total: int | None) -> None:
-        """Nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to close."""
-
-
-class PlainPull(SilentPull):
-    """A line on stderr when a download begins and every few seconds, for logs and pipes."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def see(self, file: "WeightsFile", done: int, total: int | None) -> None:
-        """A line, when the last is old enough."""
-        now = time.monotonic()
-        if now - self._last.get(file.key, -_LINE_EVERY) >= _LINE_EVERY:
-            self._last[file.key] = now
-            write_note(f"{file.key}: {format_size(done)} of {format_size(total)}")
-
-
-class LivePull(SilentPull):
-    """A bar a file at the bottom of the terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._tasks: dict[str, Any] = {}
-
-    def see(self, file: "WeightsFile", done: int, total: int | None) -> None:
-        """Move the bar."""
-        if file.key not in self._tasks:
-            self._tasks[file.key] = self._progress.add_task(file.key, total=total)
-        self._progress.update(self._tasks[file.key], completed=done, total=total)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-
-def choose_pull_display(*, quiet: bool) -> PullDisplay:
-    """The display that fits where stderr goes."""
-    if quiet:
-        return SilentPull()
-    return LivePull() if sys.stderr.isatty() else PlainPull()

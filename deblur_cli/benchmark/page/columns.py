@@ -36,6 +36,16 @@ class Column:
     scale: float = 1.0  # a shown value is the stored one divided by this
     is_cost: bool = False
 
+    @property
+    def arrow(self) -> str:
+        """Where better lies, as a sign; empty where neither is better."""
+        return ARROWS.get(self.direction, "")
+
+    @property
+    def better(self) -> str:
+        """Where better lies, in words."""
+        return BETTER_WORDS.get(self.direction, "")
+
     def value_of(self, row: ModelSummary) -> float | None:
         """The stored value; None for none, also where it is not a number."""
         value = getattr(row, self.key) if self.is_cost else row.scores.get(self.key)

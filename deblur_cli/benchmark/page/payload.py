@@ -1,13 +1,17 @@
 """What the page's scripts read: scores, extremes and viewers as compact JSON values."""
 
+import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from deblur_cli.benchmark.page.columns import Column, metric_columns
 from deblur_cli.benchmark.page.photos import Extremes, model_names
 from deblur_cli.benchmark.page.pictures import Viewer
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport
+
+METRIC_FIELDS = ("key", "title", "unit", "direction", "decimals", "protocol")
 
 
 def to_scores_table(report: BenchmarkReport, extremes: Sequence[Extremes]) -> dict[str, Any]:
@@ -21,11 +25,9 @@ def to_scores_table(report: BenchmarkReport, extremes: Sequence[Extremes]) -> di
         "truth": SHARP,
         "datasets": datasets,
         "models": models,
-        "metrics": [_metric(column) for column in metrics],
+        "metrics": [{name: getattr(column, name) for name in METRIC_FIELDS} for column in metrics],
         "rows": _rows(report, datasets, models, metrics),
-        "extremes": [
-            {"dataset": case.dataset, "model": case.model, "worst": case.worst, "best": case.best} for case in extremes
-        ],
+        "extremes": [asdict(case) for case in extremes],
     }
 
 
@@ -34,19 +36,16 @@ def to_viewer_table(viewers: Sequence[Viewer], left_out: int) -> dict[str, Any]:
     return {"leftOut": left_out, "photos": [viewer.table for viewer in viewers]}
 
 
+def to_script_json(value: Any) -> str:
+    """JSON that may stand inside `<script>`: no character of it can end the element or open a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
 def _is_used(column: Column, report: BenchmarkReport) -> bool:
     return any(column.key in row.scores for row in report.images)
-
-
-def _metric(column: Column) -> dict[str, Any]:
-    return {
-        "key": column.key,
-        "title": column.title,
-        "unit": column.unit,
-        "direction": column.direction,
-        "decimals": column.decimals,
-        "protocol": column.protocol,
-    }
 
 
 def _rows(report: BenchmarkReport, datasets: list[str], models: list[str], metrics: list[Column]) -> list[list[Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.benchmark.page.columns import Column, difference, metric_columns
-from deblur_cli.benchmark.page.plot import pick_distortion
+from deblur_cli.benchmark.page.trade_off import pick_distortion
 from deblur_cli.benchmark.records import BLURRY, SHARP, BenchmarkReport, ImageScore, picture_path
 
 EXTREMES = 4  # worst and best cases shown of each
