@@ -31,7 +31,7 @@ _COMMANDS = {
 }
 
 
-def _build_app(arguments: Sequence[str]) -> typer.Typer:
+def build_app(arguments: Sequence[str]) -> typer.Typer:
     """The commands that these arguments name, and of the others only what help says of them; all for completion."""
     app = typer.Typer(
         name="deblur",
@@ -100,7 +100,7 @@ def run_app(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Faults become one line on stderr, bugs stay tracebacks."""
     prepare_help(arguments)
     try:
-        app = _build_app(arguments)
+        app = build_app(arguments)
         status = app(list(arguments), prog_name="deblur", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
