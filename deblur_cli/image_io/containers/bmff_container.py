@@ -8,12 +8,12 @@ Source: ISO/IEC 23008-12 (HEIF items and properties), AV1-ISOBMFF (av1C), ISO/IE
 import struct
 from typing import BinaryIO
 
-from deblur_cli.image_io import exif
-from deblur_cli.image_io.av1_sequence import is_full_range
-from deblur_cli.image_io.bmff_items import Items, read_content, read_items, walk_file
+from deblur_cli.image_io.containers.av1_sequence import is_full_range
+from deblur_cli.image_io.containers.bmff_items import Items, read_content, read_items, walk_file
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.metadata import exif
+from deblur_cli.image_io.metadata.turning import compose
 from deblur_cli.image_io.photo import Header, Metadata
-from deblur_cli.image_io.turning import compose
 
 _PLAIN_PRIMARIES = (1, 2)  # BT.709, whose primaries are sRGB's, and unspecified
 _PLAIN_CURVES = (1, 2, 6, 13, 14, 15)  # BT.709 and its copies, which everyone shows as sRGB; unspecified; sRGB

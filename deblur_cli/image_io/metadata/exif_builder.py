@@ -6,12 +6,12 @@ start when that offset is small enough, because its inner offsets often count fr
 
 import itertools
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
-from deblur_cli.image_io import exif, ifd
-from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
+from deblur_cli.image_io.faults import FAULTS
 from deblur_cli.image_io.limits import MAX_DEPTH
+from deblur_cli.image_io.metadata import exif, ifd
 
 # Structure of the stored picture, its previews and layers, plus what other fields of the metadata hold.
 STRUCTURE_TAGS = frozenset(
@@ -45,51 +45,40 @@ class _Block:
         return 6 + 12 * (len(self.rows) + len(self.below))
 
 
-def build_blob(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
+def build_blob(directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
     """The blob, in the file's byte order; None when the file says nothing beyond its resolution."""
-    kept = {
-        tag: entry
-        for tag, entry in directory.entries.items()
-        if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)
-    }
+    kept = [tag for tag in directory.entries if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)]
     if not set(kept) - _RESOLUTION_ONLY:
         return None
     notes: list[int] = []
-    return _Writer(layout.order, _gather(stream, layout, kept, notes), notes).write()
+    return _Writer(directory.layout.order, _gather(directory, kept, notes), notes).write()
 
 
-def _gather(
-    stream: BinaryIO, layout: ifd.IfdLayout, entries: dict[int, ifd.Entry], notes: list[int], depth: int = 0
-) -> _Block:
-    """Copy a directory and those below it; the offset of a MakerNote is added to `notes`."""
+def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[int], depth: int = 0) -> _Block:
+    """Copy tags of a directory and those below it; the offset of a MakerNote is added to `notes`."""
     block = _Block()
-    for tag, entry in sorted(entries.items()):
+    for tag in sorted(kept):
+        entry = directory.entries[tag]
         if tag in _POINTERS:
-            below = _gather_below(stream, layout, entry, notes, depth + 1)
+            below = _gather_below(directory, tag, notes, depth + 1)
             if below:
                 block.below[tag] = below
         elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
-            block.rows.append((tag, entry.kind, entry.count, ifd.read_value(stream, entry)))
+            block.rows.append((tag, entry.kind, entry.count, ifd.read_value(directory.stream, entry)))
             if tag == exif.MAKER_NOTE and entry.size > 4:
                 notes.append(entry.offset)
     return block
 
 
-def _gather_below(
-    stream: BinaryIO, layout: ifd.IfdLayout, entry: ifd.Entry, notes: list[int], depth: int
-) -> _Block | None:
+def _gather_below(directory: ifd.Directory, tag: int, notes: list[int], depth: int) -> _Block | None:
     """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
     if depth > MAX_DEPTH:
         return None
     try:
-        offset = ifd.read_numbers(stream, layout, entry)
-        found = ifd.read_directory(stream, layout, offset[0]) if offset else None
-    except (BrokenPhotoError, *PARSER_FAULTS):
+        found = directory.read_at(directory.number(tag, 0))
+    except FAULTS:
         return None
-    if found is None:
-        return None
-    deeper = {tag: below for tag, below in found.entries.items() if tag not in (exif.EXIF_IFD, exif.GPS_IFD)}
-    return _gather(stream, layout, deeper, notes, depth)
+    return _gather(found, found.entries.keys() - {exif.EXIF_IFD, exif.GPS_IFD}, notes, depth)
 
 
 class _Writer:
