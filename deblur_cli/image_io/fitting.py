@@ -109,4 +109,4 @@ def _check(shape: _Shape, metadata: Metadata, file_format: str) -> None:
     stays_grey = shape.grey and (Holds.GREY in writer.holds or (Holds.BARE_GREY in writer.holds and not shape.alpha))
     if metadata.icc and metadata.icc[16:20] == b"GRAY" and not stays_grey:
         raise BrokenPhotoError(f"its grey colour profile does not fit into {file_format}; choose --format png or tiff")
-    row.coder.check(fit_metadata(metadata, file_format))
+    row.container.check(fit_metadata(metadata, file_format))

@@ -1,7 +1,7 @@
 """The photo formats: one row says all that the rest of the tool knows of one. Opens no file; importing it is cheap.
 
-The code of a format lies in `containers/NAME_container.py`, with the functions of `Container` or `Coder`; the first
-photo of its kind loads it. A new format is such a file and a row of FORMATS.
+The code of a format lies in `containers/NAME_container.py`, with the functions of `Container`; the first photo of its
+kind loads it. A new format is such a file and a row of FORMATS.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from deblur_cli.image_io.faults import BrokenPhotoError
 
@@ -26,10 +26,13 @@ OTHER_PICTURES = frozenset([".bmp", ".exr", ".gif", ".jp2", ".jxl", ".psd", ".tg
 
 
 class Container(Protocol):
-    """What the file of a format defines, as functions."""
+    """What the file of a format defines, as functions; one that is not written leaves out the last two.
+
+    Each raises BrokenPhotoError: at what is damaged or refused, or has no room in the format.
+    """
 
     def read_header(self, stream: MeteredReader) -> Header:
-        """Everything but the pixels; BrokenPhotoError for what is damaged or refused."""
+        """Everything but the pixels."""
 
     def read_xmp(self, stream: MeteredReader) -> bytes | None:
         """The XMP packet alone, without a look at the rest."""
@@ -37,15 +40,11 @@ class Container(Protocol):
     def decode(self, path: Path, header: Header) -> tuple[Pixels, Header]:
         """Stored pixels, (H, W, 1-4) uint8 or uint16, 9 to 15 bits left-aligned; the header with what is known now."""
 
-
-class Coder(Container, Protocol):
-    """What the file of a format that is written defines as well."""
-
     def encode(self, photo: Photo, quality: int | None) -> bytes:
-        """The bytes of a file with all that `Writer.holds`; BrokenPhotoError for what has no room."""
+        """The bytes of a file, with all that the writer `holds`."""
 
     def check(self, metadata: Metadata) -> None:
-        """Before any work: BrokenPhotoError for metadata that `encode` would have no room for."""
+        """Before any work: whether `encode` will have room for the metadata."""
 
 
 class Holds(Flag):
@@ -111,13 +110,7 @@ class Format:
     @property
     def container(self) -> Container:
         """Its code."""
-        code: Any = import_module(f"deblur_cli.image_io.containers.{self.name}_container")
-        return code  # type: ignore[no-any-return]
-
-    @property
-    def coder(self) -> Coder:
-        """Its code, if it has a writer."""
-        return self.container  # type: ignore[return-value]
+        return cast("Container", import_module(f"deblur_cli.image_io.containers.{self.name}_container"))
 
     @property
     def hint(self) -> str:

@@ -51,7 +51,7 @@ def write_photo(
     check_fit(photo, path, file_format=file_format)
     try:
         photo = replace(photo, metadata=fitting.fit_metadata(photo.metadata, file_format))
-        content = formats.by_name(file_format).coder.encode(photo, quality)
+        content = formats.by_name(file_format).container.encode(photo, quality)
     except BrokenPhotoError as fault:
         raise PhotoError(f"{path}: {fault}") from fault
     _write_whole(path, seal(content), times_of)

@@ -5,31 +5,23 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from deblur_cli.image_io.containers import bmff_container
+from deblur_cli.image_io.containers import bmff_container, plain
 from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
 from deblur_cli.image_io.metadata import exif
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from typing import BinaryIO
 
-    from deblur_cli.image_io.photo import Header, Metadata, Photo, Pixels
+    from deblur_cli.image_io.photo import Header, Metadata, Photo
 
 _QUALITY = 90
 _COLOUR_BOX = b"colrnclx"
-read_xmp = bmff_container.read_xmp
+read_xmp, decode, check = bmff_container.read_xmp, plain.decode, plain.check
 
 
 def read_header(stream: BinaryIO) -> Header:
     """Size, depth and metadata; see `bmff_container.read_header`."""
     return bmff_container.read_header(stream, "avif")
-
-
-def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
-    """Stored pixels; the file's own turns are applied."""
-    from deblur_cli.image_io import vips
-
-    return vips.decode(path), header
 
 
 def encode(photo: Photo, quality: int | None) -> bytes:
@@ -50,10 +42,6 @@ def encode(photo: Photo, quality: int | None) -> bytes:
     )
     coded = _swap_in(coded, stand_in, blob) if blob else coded
     return _put_colour_code(coded, photo.metadata)
-
-
-def check(metadata: Metadata) -> None:
-    """There is room for everything."""
 
 
 def _put_colour_code(coded: bytes, metadata: Metadata) -> bytes:

@@ -10,15 +10,14 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from deblur_cli.image_io.containers import plain
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.limits import MeteredReader
 from deblur_cli.image_io.metadata import exif, photoshop, xmp
 from deblur_cli.image_io.photo import Header, Metadata
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deblur_cli.image_io.photo import Photo, Pixels
+    from deblur_cli.image_io.photo import Photo
 
 _XMP_KEY = b"XML:com.adobe.xmp"
 _RAW_PREFIX = b"Raw profile type "
@@ -30,6 +29,8 @@ _ANCILLARY = frozenset(
 )
 _COLOUR_ONLY = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _METRES_PER_INCH = 0.0254
+
+decode, check = plain.decode, plain.check
 
 
 def read_chunks(stream: MeteredReader) -> Iterator[tuple[bytes, bytes]]:
@@ -96,13 +97,6 @@ def read_xmp(stream: MeteredReader) -> bytes | None:
     )
 
 
-def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
-    """Stored pixels."""
-    from deblur_cli.image_io import vips
-
-    return vips.decode(path), header
-
-
 def encode(photo: Photo, quality: int | None) -> bytes:
     """All channels and bits; the coder's own ancillary chunks give way to those of the metadata."""
     from deblur_cli.image_io import coding, vips
@@ -110,10 +104,6 @@ def encode(photo: Photo, quality: int | None) -> bytes:
     coded = vips.encode_png(coding.stack(photo, grey=photo.grey, alpha=True))
     head, picture = coded[:33], coded[coded.index(b"IDAT") - 4 :]  # signature and IHDR; the rest
     return b"".join([head, *_build_chunks(photo.metadata), picture])
-
-
-def check(metadata: Metadata) -> None:
-    """There is room for everything."""
 
 
 def _collect(stream: MeteredReader, chunks: list[tuple[bytes, bytes]]) -> Metadata:

@@ -9,19 +9,20 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from deblur_cli.image_io.containers import plain
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.metadata import exif
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from deblur_cli.image_io.photo import Photo, Pixels
+    from deblur_cli.image_io.photo import Photo
 
 _QUALITY = 95
 
 _KNOWN = frozenset([b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"])
 _METADATA = (b"VP8X", b"ICCP", b"EXIF", b"XMP ")
+
+decode, check = plain.decode, plain.check
 
 
 def read_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -76,13 +77,6 @@ def read_xmp(stream: BinaryIO) -> bytes | None:
     return next((data for kind, data in read_chunks(stream) if kind == b"XMP "), None)
 
 
-def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
-    """Stored pixels."""
-    from deblur_cli.image_io import vips
-
-    return vips.decode(path), header
-
-
 def encode(photo: Photo, quality: int | None) -> bytes:
     """Lossless when the source was and no quality is asked for. WebP has no grey: it becomes RGB."""
     from deblur_cli.image_io import coding
@@ -100,10 +94,6 @@ def encode(photo: Photo, quality: int | None) -> bytes:
         xmp=metadata.xmp or b"",
         **options,
     )
-
-
-def check(metadata: Metadata) -> None:
-    """There is room for everything."""
 
 
 def _may_have_alpha(chunks: dict[bytes, bytes]) -> bool:
