@@ -35,9 +35,9 @@ _MAX_PIN = 32 << 10
 
 @dataclass(slots=True)
 class _Block:
-    """One directory on its way into the blob: (tag, kind, count, bytes) rows and directories below."""
+    """One directory on its way into the blob, and the directories below it."""
 
-    rows: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+    rows: dict[int, ifd.Row] = field(default_factory=dict)
     below: dict[int, "_Block"] = field(default_factory=dict)
 
     @property
@@ -50,12 +50,12 @@ def build_blob(directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
     kept = [tag for tag in directory.entries if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)]
     if not set(kept) - _RESOLUTION_ONLY:
         return None
-    notes: list[int] = []
+    notes: list[ifd.Entry] = []
     return _Writer(directory.layout.order, _gather(directory, kept, notes), notes).write()
 
 
-def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[int], depth: int = 0) -> _Block:
-    """Copy tags of a directory and those below it; the offset of a MakerNote is added to `notes`."""
+def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[ifd.Entry], depth: int = 0) -> _Block:
+    """Copy tags of a directory and those below it; the MakerNote is added to `notes`."""
     block = _Block()
     for tag in sorted(kept):
         entry = directory.entries[tag]
@@ -64,13 +64,13 @@ def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[int], dep
             if below:
                 block.below[tag] = below
         elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
-            block.rows.append((tag, entry.kind, entry.count, ifd.read_value(directory.stream, entry)))
+            block.rows[tag] = ifd.Row(entry.kind, entry.count, ifd.read_value(directory.stream, entry))
             if tag == exif.MAKER_NOTE and entry.size > 4:
-                notes.append(entry.offset)
+                notes.append(entry)
     return block
 
 
-def _gather_below(directory: ifd.Directory, tag: int, notes: list[int], depth: int) -> _Block | None:
+def _gather_below(directory: ifd.Directory, tag: int, notes: list[ifd.Entry], depth: int) -> _Block | None:
     """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
     if depth > MAX_DEPTH:
         return None
@@ -84,22 +84,17 @@ def _gather_below(directory: ifd.Directory, tag: int, notes: list[int], depth: i
 class _Writer:
     """Lays out the directories, then the values, around a MakerNote that stays in place."""
 
-    def __init__(self, order: str, root: _Block, notes: list[int]) -> None:
+    def __init__(self, order: str, root: _Block, notes: list[ifd.Entry]) -> None:
         self.order = order
         self.root = root
-        self.note_size = max(
-            (len(row[3]) for block in _walk(root) for row in block.rows if row[0] == exif.MAKER_NOTE),
-            default=0,
-        )
+        self.note_size = max((note.size for note in notes), default=0)
         directories = 8 + sum(block.size for block in _walk(root))
-        self.pin = notes[0] if notes and directories <= notes[0] <= _MAX_PIN else None
+        self.pin = notes[0].offset if notes and directories <= notes[0].offset <= _MAX_PIN else None
         self.cursor = 8
         self.buffer = bytearray()
 
     def write(self) -> bytes:
-        starts: dict[int, int] = {}
-        for block in _walk(self.root):
-            starts[id(block)] = self._reserve(block.size)
+        starts = {id(block): self._reserve(block.size) for block in _walk(self.root)}
         for block in _walk(self.root):
             self._write_block(block, starts)
         head = (b"II" if self.order == "<" else b"MM") + struct.pack(self.order + "HI", 42, starts[id(self.root)])
@@ -107,11 +102,12 @@ class _Writer:
         return bytes(self.buffer)
 
     def _write_block(self, block: _Block, starts: dict[int, int]) -> None:
-        rows = [(tag, kind, count, self._place(tag, value)) for tag, kind, count, value in block.rows]
-        rows += [
-            (tag, ifd.LONG, 1, struct.pack(self.order + "I", starts[id(below)])) for tag, below in block.below.items()
-        ]
-        table = b"".join(struct.pack(self.order + "HHI", *row[:3]) + row[3] for row in sorted(rows))
+        pointers = {tag: struct.pack(self.order + "I", starts[id(below)]) for tag, below in block.below.items()}
+        rows = block.rows | {tag: ifd.Row(ifd.LONG, 1, pointer) for tag, pointer in pointers.items()}
+        table = b"".join(
+            struct.pack(self.order + "HHI", tag, row.kind, row.count) + self._place(tag, row.value)
+            for tag, row in sorted(rows.items())
+        )
         self._put(starts[id(block)], struct.pack(self.order + "H", len(rows)) + table + bytes(4))
 
     def _place(self, tag: int, value: bytes) -> bytes:
