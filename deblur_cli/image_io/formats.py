@@ -93,7 +93,7 @@ class Format:
         depths: bits per channel of the files that are read.
         recognises: whether the first 32 bytes of a file are those of this format.
         becomes: what `--format same` writes; empty where that is the format itself.
-        extra: (module, extra) that must be installed to read it; libvips reads the others.
+        engine: the module that decodes it, and what to do where that is missing.
         turns_itself: the decoder turns as the container says, and an orientation in EXIF or XMP only repeats it.
     """
 
@@ -104,7 +104,7 @@ class Format:
     recognises: Callable[[bytes], bool]
     writer: Writer | None = None
     becomes: str = ""
-    extra: tuple[str, str] | None = None
+    engine: tuple[str, str] = ("pyvips", "pip install 'pyvips[binary]'")
     turns_itself: bool = False
 
     @property
@@ -112,22 +112,16 @@ class Format:
         """Its code."""
         return cast("Container", import_module(f"deblur_cli.image_io.containers.{self.name}_container"))
 
-    @property
-    def hint(self) -> str:
-        """What to do where it cannot be read."""
-        return f"pip install 'deblur-cli[{self.extra[1]}]'" if self.extra else "pip install 'pyvips[binary]'"
-
-    def load_extra(self) -> Any:
-        """The module that reads it.
+    def load_engine(self) -> Any:
+        """The module that decodes it.
 
         Raises:
-            BrokenPhotoError: it is not installed.
+            BrokenPhotoError: it is an extra that is not installed.
         """
-        assert self.extra is not None
         try:
-            return import_module(self.extra[0])
+            return import_module(self.engine[0])
         except ImportError as fault:
-            raise BrokenPhotoError(f"reading {self.label} needs an extra: {self.hint}") from fault
+            raise BrokenPhotoError(f"reading {self.label} needs an extra: {self.engine[1]}") from fault
 
 
 def _begins(*signatures: bytes) -> Callable[[bytes], bool]:
@@ -186,11 +180,11 @@ FORMATS = (
     ),
     Format(
         "heif", "HEIC", (".heic", ".heif", ".hif"), (8, 10, 12), _is_heif,
-        becomes="jpeg", extra=("pillow_heif", "heif"), turns_itself=True,
+        becomes="jpeg", engine=("pillow_heif", "pip install 'deblur-cli[heif]'"), turns_itself=True,
     ),
     Format(
         "raw", "camera RAW", _RAW_SUFFIXES, (16,), lambda head: _RAW(head) or _is_cr3(head),
-        becomes="tiff", extra=("rawpy", "raw"), turns_itself=True,
+        becomes="tiff", engine=("rawpy", "pip install 'deblur-cli[raw]'"), turns_itself=True,
     ),
 )  # fmt: skip
 

@@ -28,7 +28,7 @@ def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
     Raises:
         BrokenPhotoError: damaged, or pillow-heif is not installed.
     """
-    pillow_heif = by_name("heif").load_extra()
+    pillow_heif = by_name("heif").load_engine()
     import numpy as np
 
     try:

@@ -70,7 +70,7 @@ def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
 
 def _open(path: Path) -> Any:
     """An open rawpy file, to be used in a `with`."""
-    rawpy = by_name("raw").load_extra()
+    rawpy = by_name("raw").load_engine()
     try:
         return rawpy.imread(str(path))
     except (rawpy.LibRawError, OSError) as fault:
