@@ -48,7 +48,7 @@ def _toy() -> ModuleType:
 
     def read_header(stream) -> Header:
         stream.seek(4)
-        return Header("toy", *struct.unpack("<HH", stream.read(4)))
+        return Header(*struct.unpack("<HH", stream.read(4)))
 
     def decode(path: Path, header: Header):
         return np.frombuffer(path.read_bytes()[8:], np.uint8).reshape(header.height, header.width, 3), header

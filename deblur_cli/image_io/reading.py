@@ -85,7 +85,7 @@ def _parse_header(stream: MeteredReader, path: Path) -> Header:
     header = formats.by_name(file_format).container.read_header(stream)
     if not header.width or not header.height:
         raise BrokenPhotoError("the photo has no pixels; copy it again from its source")
-    return header
+    return replace(header, file_format=file_format)
 
 
 def _spread(planes: Pixels, header: Header) -> Pixels:

@@ -10,18 +10,12 @@ from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError
 from deblur_cli.image_io.metadata import exif
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
-    from deblur_cli.image_io.photo import Header, Metadata, Photo
+    from deblur_cli.image_io.photo import Metadata, Photo
 
 _QUALITY = 90
 _COLOUR_BOX = b"colrnclx"
-read_xmp, decode, check = bmff_container.read_xmp, plain.decode, plain.check
-
-
-def read_header(stream: BinaryIO) -> Header:
-    """Size, depth and metadata; see `bmff_container.read_header`."""
-    return bmff_container.read_header(stream, "avif")
+read_header, read_xmp = bmff_container.read_header, bmff_container.read_xmp
+decode, check = plain.decode, plain.check
 
 
 def encode(photo: Photo, quality: int | None) -> bytes:

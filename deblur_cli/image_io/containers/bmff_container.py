@@ -21,7 +21,7 @@ _ROTATIONS = (1, 8, 3, 6)  # of irot, counted against the clock
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:avc:2015:auxid:1")
 
 
-def read_header(stream: BinaryIO, file_format: str) -> Header:
+def read_header(stream: BinaryIO) -> Header:
     """Size, depth and metadata; `irot` and `imir` are applied by the decoder, so orientation is 1.
 
     An EXIF orientation is not applied: in this family it only repeats the properties.
@@ -51,7 +51,6 @@ def read_header(stream: BinaryIO, file_format: str) -> Header:
         png_chunks=() if icc else _find_colour_code(items),
     )
     return Header(
-        file_format,
         width,
         height,
         bits=max(depths),

@@ -11,15 +11,9 @@ from deblur_cli.image_io.formats import by_name
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO
 
     from deblur_cli.image_io.photo import Header, Pixels
-read_xmp = bmff_container.read_xmp
-
-
-def read_header(stream: BinaryIO) -> Header:
-    """Size, depth and metadata; see `bmff_container.read_header`."""
-    return bmff_container.read_header(stream, "heif")
+read_header, read_xmp = bmff_container.read_header, bmff_container.read_xmp
 
 
 def decode(path: Path, header: Header) -> tuple[Pixels, Header]:

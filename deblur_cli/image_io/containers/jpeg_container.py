@@ -77,7 +77,6 @@ def read_header(stream: BinaryIO) -> Header:
         raise BrokenPhotoError(f"it is cut short: {width}x{height} takes more bytes; copy it again from its source")
     metadata, left_out = _collect(segments.found)
     return Header(
-        "jpeg",
         width,
         height,
         orientation=exif.read_orientation(metadata.exif),

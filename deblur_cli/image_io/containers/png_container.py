@@ -69,7 +69,6 @@ def read_header(stream: MeteredReader) -> Header:
         raise BrokenPhotoError("an animated PNG is not a photo; export one frame of it")
     metadata = _collect(stream, chunks)
     return Header(
-        "png",
         width,
         height,
         bits=16 if bits == 16 else 8,

@@ -40,7 +40,7 @@ def read_header(stream: MeteredReader) -> Header:
         xmp=metadata.xmp or preview.xmp or _read_canon_packet(stream),
         iptc=metadata.iptc or preview.iptc,
     )
-    return Header("raw", width, height, bits=16, turned=turned, metadata=metadata)
+    return Header(width, height, bits=16, turned=turned, metadata=metadata)
 
 
 def read_xmp(stream: MeteredReader) -> None:

@@ -51,7 +51,6 @@ def read_header(stream: BinaryIO) -> Header:
     _find_pieces(directory).check(stream_length(stream))
     photometric = directory.number(_PHOTOMETRIC, 1)
     return Header(
-        "tiff",
         width,
         height,
         bits=max(8, directory.number(_BITS, 1)),

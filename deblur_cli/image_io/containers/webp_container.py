@@ -61,7 +61,6 @@ def read_header(stream: BinaryIO) -> Header:
         dpi=exif.read_dpi(blob),
     )
     return Header(
-        "webp",
         width,
         height,
         orientation=exif.read_orientation(blob),
