@@ -53,7 +53,7 @@ class Tail:
 def read_tail(path: Path) -> Tail:
     """Look behind the picture of a JPEG file whose header can be read."""
     with MeteredReader(path) as stream:
-        found = jpeg_segments.read_segments(stream).found
+        found, _ = jpeg_segments.read_segments(stream)
     index = next((payload for _, payload in found if payload.startswith(MPF)), None)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = jpeg_segments.find_end(content, 0)

@@ -66,8 +66,8 @@ def read_header(stream: BinaryIO) -> Header:
     Raises:
         BrokenPhotoError: damaged, or a kind that is refused (CMYK, 12 bit, lossless).
     """
-    segments = read_segments(stream)
-    frames = [(marker, payload) for marker, payload in segments.found if marker in _FRAMES]
+    segments, mended = read_segments(stream)
+    frames = [(marker, payload) for marker, payload in segments if marker in _FRAMES]
     if not frames or len(frames[0][1]) < 9:
         raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
     marker, frame = frames[0]
@@ -75,22 +75,22 @@ def read_header(stream: BinaryIO) -> Header:
     _check_kind(marker, bits, channels)
     if marker < _FIRST_ARITHMETIC and stream_length(stream) * _MOST_PIXELS < width * height:
         raise BrokenPhotoError(f"it is cut short: {width}x{height} takes more bytes; copy it again from its source")
-    metadata, left_out = _collect(segments.found)
+    metadata, left_out = _collect(segments)
     return Header(
         width,
         height,
         orientation=exif.read_orientation(metadata.exif),
         grey=channels == 1,
         metadata=metadata,
-        encoding=_read_encoding(segments.found, frame, channels),
+        encoding=_read_encoding(segments, frame, channels),
         left_out=left_out,
-        mended=("its JPEG segments are damaged and were put right",) if segments.mended else (),
+        mended=("its JPEG segments are damaged and were put right",) if mended else (),
     )
 
 
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
-    for marker, payload in read_segments(stream).found:
+    for marker, payload in read_segments(stream)[0]:
         if marker == _APP1 and payload.startswith(xmp.PREFIX):
             return payload[len(xmp.PREFIX) :]
     return None
@@ -165,7 +165,7 @@ def _floor_tables() -> dict[int, tuple[int, ...]]:
     from deblur_cli.image_io import coding
 
     coded = coding.code(np.zeros((8, 8, 3), np.uint8), "JPEG", quality=_FLOOR)
-    return _parse_tables(read_segments(BytesIO(coded)).found)
+    return _parse_tables(read_segments(BytesIO(coded))[0])
 
 
 def _check_kind(marker: int, bits: int, channels: int) -> None:

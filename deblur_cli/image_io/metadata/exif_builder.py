@@ -60,9 +60,9 @@ def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[ifd.Entry
     for tag in sorted(kept):
         entry = directory.entries[tag]
         if tag in _POINTERS:
-            below = _gather_below(directory, tag, notes, depth + 1)
-            if below:
-                block.below[tag] = below
+            if below := _read_below(directory, tag, depth):
+                deeper = below.entries.keys() - {exif.EXIF_IFD, exif.GPS_IFD}
+                block.below[tag] = _gather(below, deeper, notes, depth + 1)
         elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
             block.rows[tag] = ifd.Row(entry.kind, entry.count, ifd.read_value(directory.stream, entry))
             if tag == exif.MAKER_NOTE and entry.size > 4:
@@ -70,15 +70,12 @@ def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[ifd.Entry
     return block
 
 
-def _gather_below(directory: ifd.Directory, tag: int, notes: list[ifd.Entry], depth: int) -> _Block | None:
+def _read_below(directory: ifd.Directory, tag: int, depth: int) -> ifd.Directory | None:
     """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
-    if depth > MAX_DEPTH:
-        return None
     try:
-        found = directory.read_at(directory.number(tag, 0))
+        return directory.read_at(directory.number(tag, 0)) if depth < MAX_DEPTH else None
     except FAULTS:
         return None
-    return _gather(found, found.entries.keys() - {exif.EXIF_IFD, exif.GPS_IFD}, notes, depth)
 
 
 class _Writer:
