@@ -13,7 +13,7 @@ from support import photo_factory as factory
 from support.bmff_factory import Item
 
 from deblur_cli import image_io
-from deblur_cli.image_io.av1_sequence import is_full_range
+from deblur_cli.image_io.containers.av1_sequence import is_full_range
 
 OF_PHOTO = jpeg.packet("", 'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="5"')
 OF_MAP = jpeg.packet("", 'xmlns:m="http://ns.apple.com/HDRGainMap/1.0/" m:HDRGainMapVersion="65536"')

@@ -1,14 +1,12 @@
 """The EXIF blob is patched in place or left alone, and rebuilt from a TIFF without moving its MakerNote."""
 
-from io import BytesIO
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import photo_factory as factory
 
-from deblur_cli.image_io import exif, exif_builder, ifd
-from deblur_cli.image_io.turning import Turn
+from deblur_cli.image_io.metadata import exif, exif_builder, ifd
+from deblur_cli.image_io.metadata.turning import Turn
 
 both_orders = pytest.mark.parametrize("order", ["<", ">"])
 
@@ -40,14 +38,9 @@ def test_settling_a_half_turn_changes_the_orientation_and_the_thumbnail_link_onl
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_settling_a_quarter_turn_swaps_the_dimensions(order: str, orientation: int) -> None:
     settled = exif.settle(factory.make_exif(orientation, order, size=(32, 24)), Turn(orientation, 32, 24))
-    stream = BytesIO(settled)
-    layout = ifd.read_layout(stream)
-    root = ifd.read_directory(stream, layout, layout.first)
-    below = ifd.read_directory(stream, layout, ifd.read_numbers(stream, layout, root.entries[exif.EXIF_IFD])[0])
-    sizes = [
-        ifd.read_numbers(stream, layout, below.entries[tag]) for tag in (exif.PIXEL_X_DIMENSION, exif.PIXEL_Y_DIMENSION)
-    ]
-    assert sizes == [(24,), (32,)]
+    root = ifd.open_blob(settled)
+    below = root.read_at(root.number(exif.EXIF_IFD, 0))
+    assert [below.numbers(tag) for tag in (exif.PIXEL_X_DIMENSION, exif.PIXEL_Y_DIMENSION)] == [(24,), (32,)]
     assert factory.find_maker_note(settled) == factory.find_maker_note(factory.make_exif())
     assert root.next_offset == 0
 
@@ -92,9 +85,7 @@ def test_blob_rebuilt_from_a_tiff_keeps_a_nearby_maker_note_in_place(order: str,
         moved += factory.MAKER_NOTE
         entry = blob.index(b"\x7c\x92" if order == "<" else b"\x92\x7c") + 8
         moved[entry : entry + 4] = (len(blob) + shift).to_bytes(4, "little" if order == "<" else "big")
-    stream = BytesIO(bytes(moved))
-    layout = ifd.read_layout(stream)
-    rebuilt = exif_builder.build_blob(stream, layout, ifd.read_directory(stream, layout, layout.first))
+    rebuilt = exif_builder.build_blob(ifd.open_blob(bytes(moved)))
     assert rebuilt is not None
     assert factory.find_maker_note(rebuilt) == (factory.MAKER_NOTE, bytes(moved).index(factory.MAKER_NOTE))
     assert exif.read_dpi(rebuilt) == (300.0, 300.0)

@@ -1,6 +1,5 @@
 """Names of formats, the optional readers, the report for `doctor`, and that importing all this costs nothing."""
 
-import builtins
 import struct
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import camera_raw as camera
-from deblur_cli.image_io import exif
+from deblur_cli.image_io.containers import raw_container
 from deblur_cli.image_io.limits import MeteredReader
-from deblur_cli.image_io.turning import Turn
+from deblur_cli.image_io.metadata import exif
+from deblur_cli.image_io.metadata.turning import Turn
 
 
 @pytest.mark.parametrize(
@@ -40,7 +39,7 @@ def test_suffix_tells_the_format(name: str, file_format: str | None) -> None:
 
 
 def test_every_writable_format_has_a_suffix_that_means_it() -> None:
-    for file_format in image_io.WRITABLE_FORMATS:
+    for file_format in image_io.writable_formats().values():
         assert image_io.find_format(Path("a" + image_io.default_suffix(file_format))) == file_format
         assert image_io.same_format(file_format) == file_format
     assert image_io.same_format("heif") == "jpeg"
@@ -57,38 +56,27 @@ def test_import_loads_no_heavy_library() -> None:
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def _hide(monkeypatch: pytest.MonkeyPatch, hidden: str) -> None:
-    true_import = builtins.__import__
-
-    def fake_import(name: str, *rest: object, **more: object) -> object:
-        if name == hidden:
-            raise ImportError(name)
-        return true_import(name, *rest, **more)
-
-    monkeypatch.setattr(builtins, "__import__", fake_import)
-
-
 def test_heic_without_the_extra_names_the_line_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     factory.save_by_pillow(tmp_path / "a.avif", "avif", factory.make_pixels())
     content = (tmp_path / "a.avif").read_bytes()
     size = int.from_bytes(content[:4], "big")
     brands = content[:size].replace(b"avif", b"heic")
     (tmp_path / "a.heic").write_bytes(brands + content[size:])
-    _hide(monkeypatch, "pillow_heif")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PhotoError, match=r"reading HEIC needs an extra: pip install 'deblur-cli\[heif\]'"):
         image_io.read_photo(tmp_path / "a.heic")
 
 
 def test_raw_without_the_extra_names_the_line_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nef").write_bytes(b"MM\0*" + bytes(40))
-    _hide(monkeypatch, "rawpy")
+    monkeypatch.setitem(sys.modules, "rawpy", None)
     with pytest.raises(PhotoError, match=r"reading camera RAW needs an extra: pip install 'deblur-cli\[raw\]'"):
         image_io.read_photo(tmp_path / "a.nef")
 
 
 def test_report_covers_every_format() -> None:
     report = image_io.codec_report()
-    assert set(report) == {*image_io.WRITABLE_FORMATS, "heif", "raw"}
+    assert set(report) == {*image_io.writable_formats().values(), "heif", "raw"}
     assert report["png"] == "read, write, 8/16 bit"
     assert report["jpeg"] == "read, write, 8 bit"
     assert all(text.startswith(("read", "not available: pip install")) for text in report.values())
@@ -201,9 +189,9 @@ def test_xmp_and_iptc_of_a_raw_are_kept_and_turned(tmp_path: Path) -> None:
 
 
 def test_xmp_of_a_cr3_is_found_in_its_box() -> None:
-    box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + camera._XMP_BOX + factory.XMP
+    box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + raw_container._XMP_BOX + factory.XMP
     other = struct.pack(">I4s", 24 + 9, b"uuid") + bytes(25)
     content = struct.pack(">I4s4s", 12, b"ftyp", b"crx ") + other + box
-    assert camera._read_canon_packet(MeteredReader(content)) == factory.XMP
-    assert camera._read_canon_packet(MeteredReader(content[:-3])) is None
-    assert camera._read_canon_packet(MeteredReader(b"FUJIFILMCCD-RAW ")) is None
+    assert raw_container._read_canon_packet(MeteredReader(content)) == factory.XMP
+    assert raw_container._read_canon_packet(MeteredReader(content[:-3])) is None
+    assert raw_container._read_canon_packet(MeteredReader(b"FUJIFILMCCD-RAW ")) is None

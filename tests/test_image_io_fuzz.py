@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -35,10 +36,11 @@ def _by_pillow(file_format: str, **options: object) -> bytes:
 
 def _ours(file_format: str, *, deep: bool = False, alpha: bool = False, grey: bool = False) -> bytes:
     """A file of this package's own with all the metadata there is."""
-    from deblur_cli.image_io import encode
-
     photo = factory.make_photo(deep=deep, alpha=alpha, grey=grey, metadata=factory.make_metadata())
-    return encode.encode(photo, file_format, 90)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a")
+        image_io.write_photo(photo, path, file_format=file_format, quality=90, stamp=None, times_of=None)
+        return path.read_bytes()
 
 
 def _motion_photo() -> bytes:

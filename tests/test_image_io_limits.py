@@ -14,7 +14,8 @@ from support import tiff_factory as tiff
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import reading, xmp
+from deblur_cli.image_io import reading
+from deblur_cli.image_io.metadata import xmp
 
 PIXELS = factory.make_pixels(48, 64)
 DEBLUR = "https://deblur-cli.dev/ns/1.0/"

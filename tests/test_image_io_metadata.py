@@ -1,7 +1,6 @@
 """Metadata across formats: what one can hold arrives in another, or a line says what to choose."""
 
 import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import jpeg_container, photoshop, xmp
+from deblur_cli.image_io.metadata import photoshop, xmp
 
 EXTENDED_GUID = b"0123456789ABCDEF0123456789ABCDEF"
 pairs = pytest.mark.parametrize(
@@ -243,7 +242,5 @@ def test_grey_profile_is_never_put_on_colour_pixels(tmp_path: Path) -> None:
 
 def test_tables_are_parsed_as_pillow_parses_them(tmp_path: Path) -> None:
     factory.save_by_pillow(tmp_path / "a.jpg", "jpeg", factory.make_pixels())
-    content = (tmp_path / "a.jpg").read_bytes()
-    quantization = factory.load_by_pillow(tmp_path / "a.jpg").quantization
-    expected = {number: tuple(table) for number, table in quantization.items()}
-    assert jpeg_container.read_tables(BytesIO(content)) == expected
+    expected = factory.load_by_pillow(tmp_path / "a.jpg").quantization.values()
+    assert image_io.read_photo(tmp_path / "a.jpg").encoding.tables == tuple(map(tuple, expected))

@@ -8,7 +8,7 @@ import pytest
 from support import photo_factory as factory
 
 from deblur_cli import image_io
-from deblur_cli.image_io import photoshop
+from deblur_cli.image_io.metadata import photoshop
 
 BLOCK = photoshop.join_resources(factory.IPTC, None) or b""
 OTHER = b"8BIM\x04\x25\0\0\0\0\0\x10" + bytes(16)

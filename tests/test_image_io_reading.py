@@ -12,7 +12,7 @@ from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io.tiff_writer import write_tiff
+from deblur_cli.image_io.containers.tiff_writer import write_tiff
 
 RGB = Image.fromarray(factory.make_pixels())
 

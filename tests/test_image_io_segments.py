@@ -12,7 +12,8 @@ from support import photo_factory as factory
 
 from deblur_cli import image_io
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import jpeg_container, xmp
+from deblur_cli.image_io.containers import jpeg_container
+from deblur_cli.image_io.metadata import xmp
 
 PIXELS = factory.make_pixels(48, 64)
 PLAIN = jpeg.code(PIXELS)

@@ -2,7 +2,6 @@
 
 import re
 import struct
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from support import jpeg_factory as jpeg
 from support import photo_factory as factory
 
 from deblur_cli import image_io
-from deblur_cli.image_io import exif, ifd, photoshop, xmp
-from deblur_cli.image_io.turning import Turn, compose, turn_packet
+from deblur_cli.image_io.metadata import exif, ifd, photoshop, xmp
+from deblur_cli.image_io.metadata.turning import Turn, compose, turn_packet
 
 WIDTH, HEIGHT = 96, 64
 FACE = (60, 8, 24, 16)  # left, top, width, height in stored pixels
@@ -172,11 +171,8 @@ def test_subject_of_exif_turns_in_place(orientation: int, order: str, tag: int, 
     blob[at : at + 12] = struct.pack(order + "HHI", tag, ifd.SHORT, count) + cell
     blob[452 : 452 + 2 * count] = struct.pack(f"{order}{count}H", *numbers)
     settled = exif.settle(bytes(blob), Turn(orientation, WIDTH, HEIGHT))
-    stream = BytesIO(settled)
-    layout = ifd.read_layout(stream)
-    root = ifd.read_directory(stream, layout, layout.first)
-    below = ifd.read_directory(stream, layout, ifd.read_numbers(stream, layout, root.entries[exif.EXIF_IFD])[0])
-    found = ifd.read_numbers(stream, layout, below.entries[tag])
+    root = ifd.open_blob(settled)
+    found = root.read_at(root.number(exif.EXIF_IFD, 0)).numbers(tag)
     marked = np.zeros((HEIGHT, WIDTH), np.uint8)
     marked[20, 10] = 1
     image = Image.fromarray(marked)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support import photo_factory as factory
 
 from deblur_cli import image_io
-from deblur_cli.image_io import xmp
+from deblur_cli.image_io.metadata import xmp
 
 HOSTILE = [
     "model=\"a\" & <b> 'c'",

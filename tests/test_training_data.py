@@ -87,6 +87,19 @@ def test_a_pair_may_have_two_formats(tmp_path: Path) -> None:
     assert levels([sharp for _, sharp in read(tmp_path).pairs]) == [1]
 
 
+def test_pictures_are_upright_and_of_8_bit_however_they_are_stored(tmp_path: Path) -> None:
+    put(tmp_path, "photos/a.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (20, 16), (90, 90, 90)).save(tmp_path / "photos/b.jpg", exif=turned)
+    Image.fromarray(np.full((16, 20), 257 * 90, np.uint16)).save(tmp_path / "photos/c.tif")
+    data = read(tmp_path)
+    pictures = data.held_out_photos + data.photos
+    assert [picture.shape for picture in pictures] == [(16, 20, 3), (20, 16, 3), (16, 20, 3)]
+    assert {picture.dtype for picture in pictures} == {np.dtype(np.uint8)}
+    assert levels(pictures) == [0, 90, 90]
+
+
 def test_what_cannot_be_read_or_paired_is_one_line_with_its_file(tmp_path: Path) -> None:
     def refuse(root: Path, message: str) -> None:
         with pytest.raises(InputError, match=re.escape(message)):
@@ -94,7 +107,7 @@ def test_what_cannot_be_read_or_paired_is_one_line_with_its_file(tmp_path: Path)
 
     (tmp_path / "broken/photos").mkdir(parents=True)
     (tmp_path / "broken/photos/a.jpg").write_bytes(b"no picture")
-    refuse(tmp_path / "broken", "photos/a.jpg: cannot be read as a picture")
+    refuse(tmp_path / "broken", "photos/a.jpg: not a photo this tool can read")
     put(tmp_path / "lonely/pairs/s/blur", "1.png")
     refuse(tmp_path / "lonely", "blur/1.png: has no sharp pictures")
     put(tmp_path / "two/pairs/s/blur", "1.jpg")

@@ -7,13 +7,10 @@ from pathlib import Path
 
 from deblur_cli.batch.inputs import FoundPhoto
 from deblur_cli.errors import InputError
-from deblur_cli.image_io import default_suffix, find_format, same_format
+from deblur_cli.image_io import default_suffix, find_format, same_format, writable_formats
+from deblur_cli.image_io.formats import OTHER_PICTURES
 
 NAME_FIELDS = ("stem", "type", "model", "ext")  # `type`: the suffix of the photo itself, without its dot
-WRITABLE = {"jpg": "jpeg", "png": "png", "tiff": "tiff", "webp": "webp", "avif": "avif"}  # --format -> format
-
-# `-o sharp.gif` means a file that cannot be made, not a folder of that name.
-_OTHER_PICTURES = frozenset([".bmp", ".exr", ".gif", ".jp2", ".jxl", ".psd", ".tga"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +19,7 @@ class Layout:
 
     output: Path  # a folder, or the one output file
     is_file: bool
-    file_format: str  # "same", or a key of WRITABLE
+    file_format: str  # "same", or a key of `writable_formats()`
     name: str  # a template over NAME_FIELDS
     model: str
 
@@ -36,7 +33,7 @@ class Layout:
         assert source_format is not None, "inputs.find_photos lets only photos through"
         if self.is_file:
             return self.output, self._format_of_file()
-        file_format = same_format(source_format) if self.file_format == "same" else WRITABLE[self.file_format]
+        file_format = same_format(source_format) if self.file_format == "same" else writable_formats()[self.file_format]
         suffix = photo.path.suffix if file_format == source_format else default_suffix(file_format)
         own = photo.path.suffix.removeprefix(".")
         name = self.name.format(stem=photo.path.stem, type=own, model=self.model, ext=suffix)
@@ -53,11 +50,12 @@ class Layout:
         return replace(self, name=name)
 
     def _format_of_file(self) -> str:
-        found = find_format(self.output)
-        if found not in WRITABLE.values():
-            known = ", ".join(WRITABLE)
-            raise InputError(f"{self.output}: this format can be read but not written; choose one of {known}")
-        if self.file_format not in ("same", found) and WRITABLE[self.file_format] != found:
+        found, known = find_format(self.output), writable_formats()
+        if found not in known.values():
+            raise InputError(
+                f"{self.output}: this format can be read but not written; choose one of {', '.join(known)}"
+            )
+        if known.get(self.file_format, found) != found:
             raise InputError(f"{self.output}: the suffix contradicts --format {self.file_format}")
         return str(found)
 
@@ -73,10 +71,10 @@ def names_a_file(output: str, *, single_file: bool) -> bool:
         raise InputError("-: photos cannot go to standard output; name a folder, or ./- for one of that name")
     if output.endswith(("/", "\\")) or os.path.isdir(path):  # noqa: PTH112 - Path.is_dir() raises on a long name
         return False
-    if path.suffix.lower() in _OTHER_PICTURES:
-        known = ", ".join(WRITABLE)
-        raise InputError(f"{output}: this format cannot be written; choose one of {known}, or end a folder in /")
     if find_format(path) is None:
+        if path.suffix.lower() in OTHER_PICTURES:
+            known = ", ".join(writable_formats())
+            raise InputError(f"{output}: this format cannot be written; choose one of {known}, or end a folder in /")
         return False
     if not single_file:
         raise InputError(f"{output}: names one photo, the input is no single file; use a folder, {output}/")

@@ -18,10 +18,9 @@ from deblur_cli.batch.origin import decide, stamp_of
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError, PhotoError
 from deblur_cli.image_io import find_misfit, read_header
+from deblur_cli.image_io.formats import writer_of
 from deblur_cli.system.folders import check_writable, nearest_existing
 
-# The least that a photo takes on the disk, bytes per pixel: only a clear lack of space is refused.
-_LEAST_BYTES = {"jpeg": 0.1, "webp": 0.05, "avif": 0.03, "png": 0.5, "tiff": 0.5}
 _LISTED = 3  # pairs named in one message
 
 
@@ -177,7 +176,7 @@ def _check_space(jobs: Iterable[Job]) -> None:
     for job in jobs:
         if job.action == "new":
             folder = nearest_existing(job.output.parent)
-            needed[folder] = needed.get(folder, 0) + job.pixels * _LEAST_BYTES[job.file_format]
+            needed[folder] = needed.get(folder, 0) + job.pixels * writer_of(job.file_format).least_bytes
     for folder, size in needed.items():
         free = shutil.disk_usage(folder).free
         if size > free:

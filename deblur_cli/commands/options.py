@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.errors import InputError
+from deblur_cli.image_io.formats import list_words, writable_formats, writers
 
 if TYPE_CHECKING:
     from deblur_cli.weights import ModelEntry
@@ -18,7 +19,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 DTYPES = ("auto", "float32", "bfloat16")
-FORMATS = ("same", "jpg", "png", "tiff", "webp", "avif")
+FORMATS = ("same", *writable_formats())
 
 
 def option(
@@ -76,11 +77,12 @@ FilesFromOption = Annotated[
 ]
 FormatOption = Annotated[
     str,
-    option("Files", "--format", "same, jpg, png, tiff, webp or avif.", metavar="FORMAT", complete=complete_format),
+    option("Files", "--format", f"{list_words(FORMATS, 'or')}.", metavar="FORMAT", complete=complete_format),
 ]
+_LOSSY = list_words([row.label for row, writer in writers() if writer.lossy], "and")
 QualityOption = Annotated[
     int | None,
-    option("Files", "--quality", "Of JPEG, WebP and AVIF results; default: fits the input.", metavar="1-100"),
+    option("Files", "--quality", f"Of {_LOSSY} results; default: fits the input.", metavar="1-100"),
 ]
 SuffixOption = Annotated[
     str | None,

@@ -2,37 +2,33 @@
 
 from importlib.util import find_spec
 
-from deblur_cli.image_io import camera_raw as camera
+from deblur_cli.image_io import formats
 from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.formats import Format
 
 
 def codec_report() -> dict[str, str]:
     """Format -> what works here, such as `read, write, 8/16 bit`, or `not available: pip install ...`."""
-    return _plain_formats() | {
-        "heif": "read, 8/10/12 bit" if find_spec("pillow_heif") else f"not available: {camera.HEIF_HINT}",
-        "raw": "read, 16 bit" if find_spec("rawpy") else f"not available: {camera.RAW_HINT}",
-    }
-
-
-def _plain_formats() -> dict[str, str]:
-    from PIL import features
-
     from deblur_cli.image_io import vips
 
     try:
-        readable = set(vips.load_engine().get_suffixes())
+        by_vips = set(vips.load_engine().get_suffixes())
     except BrokenPhotoError:
-        readable = set()
-    missing = "not available: pip install 'pyvips[binary]'"
-    report = {}
-    for name, suffix, depth, writes in (
-        ("jpeg", ".jpg", "8 bit", features.check("jpg")),
-        ("png", ".png", "8/16 bit", True),
-        ("tiff", ".tif", "8/16 bit", True),
-        ("webp", ".webp", "8 bit", features.check("webp")),
-        ("avif", ".avif", "read 8/10/12 bit, write 8 bit", features.check("avif")),
-    ):
-        depth_read = depth if writes else depth.removesuffix(", write 8 bit")
-        verbs = "" if depth.startswith("read") else ("read, write, " if writes else "read, ")
-        report[name] = verbs + depth_read if suffix in readable else missing
-    return report
+        by_vips = set()
+    return {row.name: _describe(row, by_vips) for row in formats.FORMATS}
+
+
+def _describe(row: Format, by_vips: set[str]) -> str:
+    from PIL import features
+
+    module, hint = row.engine
+    if not (row.suffixes[0] in by_vips if module == "pyvips" else find_spec(module)):
+        return f"not available: {hint}"
+    writer = row.writer if row.writer and (not row.writer.coder or features.check(row.writer.coder)) else None
+    if row.writer and row.writer.depths != row.depths:
+        return f"read {_bits(row.depths)}" + (f", write {_bits(writer.depths)}" if writer else "")
+    return f"read, {'write, ' if writer else ''}{_bits(row.depths)}"
+
+
+def _bits(depths: tuple[int, ...]) -> str:
+    return "/".join(map(str, depths)) + " bit"

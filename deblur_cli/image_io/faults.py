@@ -1,11 +1,16 @@
-"""What the parsers of this package raise, without a path: `reading` and `writing` make it a PhotoError."""
+"""What the parsers of this package raise, without a path, and how it becomes one line with the path."""
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
+from deblur_cli.errors import PhotoError
+
 # What Python itself raises at numbers, offsets and names in a file that no writer meant.
-PARSER_FAULTS = (struct.error, zlib.error, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
+_PARSER_FAULTS = (struct.error, zlib.error, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError)
 
 
 class BrokenPhotoError(Exception):
@@ -14,6 +19,23 @@ class BrokenPhotoError(Exception):
 
 class TooLongError(BrokenPhotoError):
     """A metadata block does not fit into the target format."""
+
+
+FAULTS = (BrokenPhotoError, *_PARSER_FAULTS)  # of whatever parses bytes of a file
+
+
+@contextmanager
+def told_with(path: Path) -> Iterator[None]:
+    """While a file is read, every fault of the file or of the system becomes a PhotoError of one line."""
+    try:
+        yield
+    except _PARSER_FAULTS as fault:
+        raise PhotoError(f"{path}: its header is damaged; copy it again from its source") from fault
+    except OSError as fault:
+        reason = fault.strerror or fault
+        raise PhotoError(f"{path}: cannot be read ({reason}); check the path and its permissions") from fault
+    except BrokenPhotoError as fault:
+        raise PhotoError(f"{path}: {fault}") from fault
 
 
 def read_exactly(stream: BinaryIO, count: int) -> bytes:

@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import companions, jpeg_container, reading, tiff_writer, xmp
+from deblur_cli.image_io import formats, reading
+from deblur_cli.image_io.containers import companions
 from deblur_cli.image_io.faults import BrokenPhotoError
+from deblur_cli.image_io.formats import Holds
+from deblur_cli.image_io.metadata import xmp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from deblur_cli.image_io.photo import Header, Metadata, Photo
-
-_MAX_SIDE = {"jpeg": 65500, "webp": 16383, "avif": 65535}
-_STAMP = "x" * 1500  # as long as a recipe may become
-_LONG = 60_000  # bytes of a packet that may become too long for a JPEG by the stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,10 @@ def find_misfit(path: Path, file_format: str, header: Header | None = None) -> s
     """
     try:
         header = header or reading.read_header(path)
-        if header.alpha and file_format == "jpeg":
+        if header.alpha and Holds.ALPHA not in formats.writer_of(file_format).holds:
             check_fit(reading.read_photo(path), file_format)
         else:
-            _check_shape(_Shape(*header.shown_size, header.grey, header.alpha, False), header.metadata.icc, file_format)
-            _check_metadata(header.metadata, file_format)
+            _check(_Shape(*header.shown_size, header.grey, header.alpha, False), header.metadata, file_format)
     except BrokenPhotoError as fault:
         return str(fault)
     except PhotoError:
@@ -60,40 +58,40 @@ def check_fit(photo: Photo, file_format: str) -> None:
         BrokenPhotoError: the format cannot hold this photo; the text names one that can.
     """
     height, width = photo.pixels.shape[:2]
-    shape = _Shape(width, height, photo.grey, photo.alpha is not None, _shows_through(photo))
-    _check_shape(shape, photo.metadata.icc, file_format)
-    _check_metadata(photo.metadata, file_format)
+    alpha = photo.alpha
+    transparent = alpha is not None and int(alpha.min()) < (1 << 8 * alpha.itemsize) - 1
+    _check(_Shape(width, height, photo.grey, alpha is not None, transparent), photo.metadata, file_format)
 
 
 def find_losses(photo: Photo, file_format: str) -> tuple[str, ...]:
     """What of this photo the format has no place for, in words for the user; empty when all of it is kept."""
-    metadata = photo.metadata
-    small, not_jpeg = file_format in ("webp", "avif"), file_format != "jpeg"
+    metadata, writer = photo.metadata, formats.writer_of(file_format)
     chunks = {kind for kind, _ in metadata.png_chunks}
+    segments = ", ".join(map(_name_segment, metadata.segments))
     losses = [
-        ("16 bit", photo.pixels.itemsize == 2 and file_format in ("jpeg", "webp", "avif")),
-        ("IPTC", small and bool(metadata.iptc or metadata.photoshop)),
-        ("comments", (small or file_format == "tiff") and bool(metadata.comments)),
-        ("the code of its colour space (CICP)", file_format not in ("png", "avif") and b"cICP" in chunks),
-        (f"JPEG segments ({', '.join(map(_name_segment, metadata.segments))})", not_jpeg and bool(metadata.segments)),
-        ("the video behind the picture", not_jpeg and bool(metadata.video)),
-        ("PNG text and colour chunks", file_format != "png" and bool(chunks - {b"cICP"})),
+        (Holds.IPTC, "IPTC", metadata.iptc or metadata.photoshop),
+        (Holds.COMMENTS, "comments", metadata.comments),
+        (Holds.COLOUR_CODE, "the code of its colour space (CICP)", b"cICP" in chunks),
+        (Holds.SEGMENTS, f"JPEG segments ({segments})", segments),
+        (Holds.VIDEO, "the video behind the picture", metadata.video),
+        (Holds.PNG_CHUNKS, "PNG text and colour chunks", chunks - {b"cICP"}),
     ]
-    return tuple(name for name, lost in losses if lost)
+    too_deep = 8 * photo.pixels.itemsize > max(writer.depths)
+    return (*["16 bit"] * too_deep, *(name for part, name, there in losses if there and part not in writer.holds))
 
 
-def leave_jpeg(metadata: Metadata) -> Metadata:
-    """The metadata with one XMP packet instead of two, which claims no video that other formats cannot hold.
+def fit_metadata(metadata: Metadata, file_format: str) -> Metadata:
+    """The metadata with one XMP packet instead of two, which claims no video, where the format holds neither.
 
     Raises:
         BrokenPhotoError: the two packets cannot be joined.
     """
-    packet = metadata.xmp
-    if packet and metadata.xmp_extended:
-        packet = xmp.join_extended(packet, metadata.xmp_extended)
-    if metadata.video:
+    packet, extended, holds = metadata.xmp, metadata.xmp_extended, formats.writer_of(file_format).holds
+    if Holds.SEGMENTS not in holds:
+        packet, extended = xmp.join_extended(packet, extended) if packet and extended else packet, None
+    if Holds.VIDEO not in holds and metadata.video:
         packet = companions.settle_claims(packet, video=False)
-    return replace(metadata, xmp=packet, xmp_extended=None)
+    return replace(metadata, xmp=packet, xmp_extended=extended)
 
 
 def _name_segment(segment: tuple[int, bytes]) -> str:
@@ -103,28 +101,15 @@ def _name_segment(segment: tuple[int, bytes]) -> str:
     return f"APP{marker - 0xE0} {word if word.isprintable() else ''}".strip()
 
 
-def _check_shape(shape: _Shape, icc: bytes | None, file_format: str) -> None:
-    longest = max(shape.width, shape.height)
-    if longest > _MAX_SIDE.get(file_format, longest):
+def _check(shape: _Shape, metadata: Metadata, file_format: str) -> None:
+    row, writer = formats.by_name(file_format), formats.writer_of(file_format)
+    if writer.longest_side and max(shape.width, shape.height) > writer.longest_side:
         size = f"{shape.width}x{shape.height}"
         raise BrokenPhotoError(f"{size} is too large for {file_format}; choose --format png or tiff")
-    if file_format == "jpeg" and shape.transparent:
-        raise BrokenPhotoError("it has transparency, which JPEG cannot hold; choose --format png, tiff, webp or avif")
-    stays_grey = shape.grey and file_format != "webp" and (file_format != "avif" or not shape.alpha)
-    if icc and icc[16:20] == b"GRAY" and not stays_grey:
+    if shape.transparent and Holds.ALPHA not in writer.holds:
+        able = formats.list_words([other.option for _, other in formats.writers() if Holds.ALPHA in other.holds], "or")
+        raise BrokenPhotoError(f"it has transparency, which {row.label} cannot hold; choose --format {able}")
+    stays_grey = shape.grey and (Holds.GREY in writer.holds or (Holds.BARE_GREY in writer.holds and not shape.alpha))
+    if metadata.icc and metadata.icc[16:20] == b"GRAY" and not stays_grey:
         raise BrokenPhotoError(f"its grey colour profile does not fit into {file_format}; choose --format png or tiff")
-
-
-def _check_metadata(metadata: Metadata, file_format: str) -> None:
-    """Build what is written later, with a stamp in it: the same code finds what has no room."""
-    if file_format == "jpeg":
-        is_long = len(metadata.xmp or b"") > _LONG
-        jpeg_container.check_room(replace(metadata, xmp=xmp.merge_stamp(metadata.xmp, _STAMP)) if is_long else metadata)
-    else:
-        leave_jpeg(metadata)
-    if file_format == "tiff":
-        tiff_writer.check_blob(metadata.exif)
-
-
-def _shows_through(photo: Photo) -> bool:
-    return photo.alpha is not None and int(photo.alpha.min()) < (1 << 8 * photo.alpha.itemsize) - 1
+    row.container.check(fit_metadata(metadata, file_format))

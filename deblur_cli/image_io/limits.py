@@ -25,9 +25,10 @@ _TOO_MUCH = "its metadata asks for more than this tool's limits allow; export th
 
 
 class MeteredReader(BufferedReader):
-    """A file that counts what is read, and reads no more than there is: no length in a file is believed."""
+    """A file, or its bytes, that counts what is read and reads no more than there is: no length in it is believed."""
 
     def __init__(self, source: "Path | bytes") -> None:
+        self.path = source if isinstance(source, Path) else Path()
         super().__init__(BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0))
         self._bytes_left, self._reads_left = MAX_BYTES, MAX_READS
         self._length = self.seek(0, 2)

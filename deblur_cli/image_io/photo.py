@@ -67,6 +67,7 @@ class Header:
 
     Attributes:
         width, height: as stored, before `orientation` is applied.
+        file_format: told by whoever knows the file's first bytes, not by its parser.
         bits: per channel.
         orientation: EXIF 1-8 that still has to be applied to the decoded pixels.
         turned: the EXIF orientation that the decoder applies by itself; `width` and `height` are after that.
@@ -78,9 +79,9 @@ class Header:
         mended: what of the file was damaged and could be put right, in words.
     """
 
-    file_format: str
     width: int
     height: int
+    file_format: str = ""
     bits: int = 8
     orientation: int = 1
     turned: int = 1

@@ -1,57 +1,27 @@
-"""A file on disk becomes a Photo, or one line that says why not. Knows each format's parser and decoder."""
+"""A file on disk becomes a Photo, or one line that says why not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import PhotoError
-from deblur_cli.image_io import (
-    bmff_container,
-    companions,
-    exif,
-    jpeg_container,
-    photoshop,
-    png_container,
-    tiff_container,
-    webp_container,
-    xmp,
-)
-from deblur_cli.image_io import camera_raw as camera
-from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
-from deblur_cli.image_io.formats import sniff_format
+from deblur_cli.image_io import formats
+from deblur_cli.image_io.containers import companions
+from deblur_cli.image_io.faults import FAULTS, BrokenPhotoError, told_with
 from deblur_cli.image_io.limits import MeteredReader
+from deblur_cli.image_io.metadata import exif, photoshop, xmp
+from deblur_cli.image_io.metadata.turning import Turn, compose, turn_packet
 from deblur_cli.image_io.photo import Header, Metadata, Photo
-from deblur_cli.image_io.turning import Turn, compose, turn_packet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from deblur_cli.image_io.photo import Pixels
 
-MAX_MEGAPIXELS = 500
+_MAX_MEGAPIXELS = 500
 _MAX_DPI = 4_000_000  # what PNG and EXIF can both write, in pixels per metre and in thousandths of a pixel per inch
-_DAMAGED = "its header is damaged; copy it again from its source"
-
-_HEADER_READERS: dict[str, Callable[[MeteredReader], Header]] = {
-    "jpeg": jpeg_container.read_header,
-    "png": png_container.read_header,
-    "tiff": tiff_container.read_header,
-    "webp": webp_container.read_header,
-    "avif": partial(bmff_container.read_header, file_format="avif"),
-    "heif": partial(bmff_container.read_header, file_format="heif"),
-}
-_XMP_READERS: dict[str, Callable[[MeteredReader], bytes | None]] = {
-    "jpeg": jpeg_container.read_xmp,
-    "png": png_container.read_xmp,
-    "tiff": tiff_container.read_xmp,
-    "webp": webp_container.read_xmp,
-    "avif": bmff_container.read_xmp,
-    "heif": bmff_container.read_xmp,
-}
 
 
 def read_photo(path: Path) -> Photo:
@@ -65,13 +35,9 @@ def read_photo(path: Path) -> Photo:
             is not installed; one line with the path and what to do.
     """
     header = read_header(path)
-    try:
-        planes, header = _decode(path, header)
-        return _to_photo(planes, header)
-    except PARSER_FAULTS as fault:
-        raise PhotoError(f"{path}: {_DAMAGED}") from fault
-    except (BrokenPhotoError, OSError) as fault:
-        raise PhotoError(f"{path}: {_reason(fault)}") from fault
+    with told_with(path):
+        planes, header = formats.by_name(header.file_format).container.decode(path, header)
+        return _to_photo(_spread(planes, header), header)
 
 
 def probe_size(path: Path) -> tuple[int, int]:
@@ -85,9 +51,9 @@ def probe_size(path: Path) -> tuple[int, int]:
 
 def read_stamp(path: Path) -> str | None:
     """The recipe that `write_photo` stamped into a file; None when absent or unreadable. Decodes no pixel."""
-    with suppress(BrokenPhotoError, OSError, *PARSER_FAULTS), MeteredReader(path) as stream:
-        reader = _XMP_READERS.get(sniff_format(stream.read(32), path) or "")
-        return xmp.find_stamp(reader(stream)) if reader else None
+    with suppress(OSError, *FAULTS), MeteredReader(path) as stream:
+        if file_format := formats.sniff_format(stream.read(32), path):
+            return xmp.find_stamp(formats.by_name(file_format).container.read_xmp(stream))
     return None
 
 
@@ -97,18 +63,13 @@ def read_header(path: Path) -> Header:
     Raises:
         PhotoError: as `read_photo`, as far as the header shows it.
     """
-    try:
-        with MeteredReader(path) as stream:
-            header = _parse_header(stream, path)
-    except PARSER_FAULTS as fault:
-        raise PhotoError(f"{path}: {_DAMAGED}") from fault
-    except (BrokenPhotoError, OSError) as fault:
-        raise PhotoError(f"{path}: {_reason(fault)}") from fault
-    if header.width * header.height > MAX_MEGAPIXELS * 1_000_000:
+    with told_with(path), MeteredReader(path) as stream:
+        header = _parse_header(stream, path)
+    if header.width * header.height > _MAX_MEGAPIXELS * 1_000_000:
         megapixels = header.width * header.height // 1_000_000
         raise PhotoError(
             f"{path}: {header.width}x{header.height} is {megapixels} megapixels, over this tool's limit of "
-            f"{MAX_MEGAPIXELS}; cut it into parts first"
+            f"{_MAX_MEGAPIXELS}; cut it into parts first"
         )
     return header
 
@@ -117,48 +78,25 @@ def _parse_header(stream: MeteredReader, path: Path) -> Header:
     head = stream.read(32)
     if not head:
         raise BrokenPhotoError("the file is empty; copy it again from its source")
-    file_format = sniff_format(head, path)
+    file_format = formats.sniff_format(head, path)
     if file_format is None:
-        raise BrokenPhotoError("not a photo this tool can read; convert it to JPEG, PNG, TIFF, WebP or AVIF first")
-    header = camera.read_raw_header(stream, path) if file_format == "raw" else _HEADER_READERS[file_format](stream)
+        known = formats.list_words([row.label for row, _ in formats.writers()], "or")
+        raise BrokenPhotoError(f"not a photo this tool can read; convert it to {known} first")
+    header = formats.by_name(file_format).container.read_header(stream)
     if not header.width or not header.height:
         raise BrokenPhotoError("the photo has no pixels; copy it again from its source")
-    return header
+    return replace(header, file_format=file_format)
 
 
-def _decode(path: Path, header: Header) -> tuple[Pixels, Header]:
-    """Pixels (H, W, C) as the decoder gives them, and the header with what is known only now."""
-    from deblur_cli.image_io import pixels, vips
+def _spread(planes: Pixels, header: Header) -> Pixels:
+    """The planes over the full range of their type."""
+    from deblur_cli.image_io import pixels
 
-    if header.file_format == "raw":
-        planes, icc = camera.decode_raw(path)
-        return planes, replace(header, metadata=replace(header.metadata, icc=icc))
-    if header.file_format == "jpeg":
-        return _decode_jpeg(path, header)
-    if header.file_format == "heif":
-        planes, bits = camera.decode_heif(path)
-    else:
-        if header.file_format == "tiff":
-            tiff_container.verify_pieces(path)
-        planes, bits = vips.decode(path, header.file_format), header.bits if header.file_format == "avif" else 8
     if header.limited_grey:
-        pixels.stretch_range(planes, bits)
-    elif 8 < bits < 16:
-        planes = pixels.spread_to_16(planes, bits)
-    return planes, header
-
-
-def _decode_jpeg(path: Path, header: Header) -> tuple[Pixels, Header]:
-    from deblur_cli.image_io import vips
-
-    tail = companions.read_tail(path)
-    if tail.complete:
-        planes, mended = vips.decode(path, "jpeg"), header.mended
-    else:
-        planes, mended = vips.decode_endless(path), (*header.mended, "its end marker is missing")
-    left_out = (*header.left_out, *tail.left_out)
-    metadata = replace(header.metadata, video=tail.video)
-    return planes, replace(header, metadata=metadata, left_out=left_out, mended=mended)
+        pixels.stretch_range(planes, header.bits)
+    elif 8 < header.bits < 16:
+        return pixels.spread_to_16(planes, header.bits)
+    return planes
 
 
 def _to_photo(planes: Pixels, header: Header) -> Photo:
@@ -185,7 +123,7 @@ def _settle(header: Header) -> Metadata:
     metadata = header.metadata
     turn = _find_turn(header)
     said = exif.read_orientation(metadata.exif)
-    is_told = header.file_format in ("heif", "avif", "raw") or said != 1 or turn.orientation != 1
+    is_told = formats.by_name(header.file_format).turns_itself or said != 1 or turn.orientation != 1
     blob = exif.settle(metadata.exif, turn) if metadata.exif else None
     packet, extended = (turn_packet(part, turn) for part in (metadata.xmp, metadata.xmp_extended))
     packet = xmp.settle_orientation(packet) if is_told else packet
@@ -210,9 +148,3 @@ def _describe_notes(header: Header) -> tuple[str, ...]:
 
 def _is_rgb_profile(icc: bytes | None) -> bool:
     return icc is not None and icc[16:20] == b"RGB "
-
-
-def _reason(fault: Exception) -> str:
-    if isinstance(fault, OSError):
-        return f"cannot be read ({fault.strerror or fault}); check the path and its permissions"
-    return str(fault)

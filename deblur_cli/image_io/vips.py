@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deblur_cli.image_io import tiff_container
 from deblur_cli.image_io.faults import BrokenPhotoError
 
 if TYPE_CHECKING:
@@ -41,25 +40,24 @@ def load_engine() -> Any:
     return pyvips
 
 
-def decode(path: Path, file_format: str) -> Pixels:
+def decode(path: Path, fail_on: str = "truncated") -> Pixels:
     """All pixels of a file as stored, (H, W, 1-4) uint8 or uint16; EXIF orientation is not applied.
 
+    Args:
+        fail_on: the least that stops the decoder, `error` or `truncated`.
     Raises:
         BrokenPhotoError: damaged or cut short.
     """
-    # The errors of libtiff are real; those of libjpeg are what every viewer forgives.
-    how = {"access": "sequential", "fail_on": "error" if file_format == "tiff" else "truncated"}
-    engine, name = load_engine(), str(path)
+    name = str(path)
     # Names that libvips would read as options, or cannot spell, go by way of memory.
     if name.endswith("]") or not name.isprintable():
-        return _decode(lambda: engine.Image.new_from_buffer(path.read_bytes(), "", **how))
-    try:
-        return _decode(lambda: engine.Image.new_from_file(name, **how))
-    except BrokenPhotoError:
-        if file_format != "tiff":
-            raise
-        bare = tiff_container.read_bare(path)
-        return _decode(lambda: engine.Image.new_from_buffer(bare, "", **how))
+        return decode_bytes(path.read_bytes(), fail_on)
+    return _decode(lambda: load_engine().Image.new_from_file(name, access="sequential", fail_on=fail_on))
+
+
+def decode_bytes(content: bytes, fail_on: str = "truncated") -> Pixels:
+    """The same of the bytes of a file."""
+    return _decode(lambda: load_engine().Image.new_from_buffer(content, "", access="sequential", fail_on=fail_on))
 
 
 def decode_endless(path: Path) -> Pixels:
@@ -70,17 +68,13 @@ def decode_endless(path: Path) -> Pixels:
     Raises:
         BrokenPhotoError: pixels are missing, too.
     """
-    engine, content = load_engine(), path.read_bytes().rstrip(b"\xff")
-
-    def end_with(tail: bytes) -> Pixels:
-        ended = bare + tail + b"\xff\xd9"
-        return _decode(lambda: engine.Image.new_from_buffer(ended, "", access="sequential", fail_on="truncated"))
-
+    content = path.read_bytes().rstrip(b"\xff")
     least = len(content.rstrip(b"\xff\0"))
     for size in sorted({least, min(least + _OWN_ZEROS, len(content))}):
         bare = content[:size]
+        planes = decode_bytes(bare + b"\xff\xd9")
         # In a gap the decoder sees zeros, so the other bytes begin with ones.
-        if np.array_equal(planes := end_with(b""), end_with(bytes(range(254, 0, -1)) * 8)):
+        if np.array_equal(planes, decode_bytes(bare + bytes(range(254, 0, -1)) * 8 + b"\xff\xd9")):
             return planes
     raise BrokenPhotoError("the file is cut short; copy it again from its source")
 

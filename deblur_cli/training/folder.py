@@ -2,7 +2,7 @@
 
 Layout, each part optional:  `photos/**` sharp photos · `frames/SEQUENCE/*` consecutive sharp high-speed frames, in the
 order of the numbers in their names · `pairs/SEQUENCE/{blur,sharp}/*` real pairs of the same name up to the suffix.
-Hidden files are not looked at. Pictures are held in memory as 8-bit RGB.
+Hidden files are not looked at, nor are formats that need an extra. Pictures are held in memory as 8-bit RGB.
 """
 
 import hashlib
@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from deblur_cli.errors import InputError
+from deblur_cli.errors import InputError, PhotoError
+from deblur_cli.image_io import find_format, read_photo, writable_formats
+from deblur_cli.image_io.pixels import round_to_8
 from deblur_cli.system.folders import natural_key
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.training.recipe import DataConfig
 from deblur_cli.training.sources import FrameSource, Generators, PairSource, PhotoSource, Rgb8, Source
 from deblur_cli.training.synthesis_config import SynthesisConfig
-
-_SUFFIXES = {".webp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ def read_training_data(root: Path, data: DataConfig) -> TrainingData:
 
 
 def _find_pictures(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    known = writable_formats().values()
+    found = (path for path in folder.rglob("*") if find_format(path) in known)
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -169,10 +169,9 @@ def _folders(root: Path) -> list[Path]:
 
 def _read(path: Path) -> Rgb8:
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))  # a copy that torch may wrap
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as fault:  # Pillow raises them all
-        raise InputError(f"{path}: cannot be read as a picture ({fault}); repair or remove it") from fault
+        return round_to_8(read_photo(path).pixels)
+    except PhotoError as fault:
+        raise InputError(str(fault)) from fault
 
 
 def _drop_soft(photos: list[Rgb8], share: float) -> list[Rgb8]:

@@ -7,7 +7,7 @@ import struct
 from decimal import Decimal
 
 from deblur_cli.image_io.limits import MAX_RESOURCES
-from deblur_cli.image_io.turning import Turn
+from deblur_cli.image_io.metadata.turning import Turn
 
 PREFIX = b"Photoshop 3.0\0"  # of the segment of a JPEG that holds such a block
 IPTC_RESOURCE = 0x0404

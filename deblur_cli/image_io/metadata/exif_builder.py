@@ -6,12 +6,12 @@ start when that offset is small enough, because its inner offsets often count fr
 
 import itertools
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
-from deblur_cli.image_io import exif, ifd
-from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
+from deblur_cli.image_io.faults import FAULTS
 from deblur_cli.image_io.limits import MAX_DEPTH
+from deblur_cli.image_io.metadata import exif, ifd
 
 # Structure of the stored picture, its previews and layers, plus what other fields of the metadata hold.
 STRUCTURE_TAGS = frozenset(
@@ -35,9 +35,9 @@ _MAX_PIN = 32 << 10
 
 @dataclass(slots=True)
 class _Block:
-    """One directory on its way into the blob: (tag, kind, count, bytes) rows and directories below."""
+    """One directory on its way into the blob, and the directories below it."""
 
-    rows: list[tuple[int, int, int, bytes]] = field(default_factory=list)
+    rows: dict[int, ifd.Row] = field(default_factory=dict)
     below: dict[int, "_Block"] = field(default_factory=dict)
 
     @property
@@ -45,72 +45,53 @@ class _Block:
         return 6 + 12 * (len(self.rows) + len(self.below))
 
 
-def build_blob(stream: BinaryIO, layout: ifd.IfdLayout, directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
+def build_blob(directory: ifd.Directory, *, raw: bool = False) -> bytes | None:
     """The blob, in the file's byte order; None when the file says nothing beyond its resolution."""
-    kept = {
-        tag: entry
-        for tag, entry in directory.entries.items()
-        if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)
-    }
+    kept = [tag for tag in directory.entries if (tag in RAW_TAGS if raw else tag not in STRUCTURE_TAGS)]
     if not set(kept) - _RESOLUTION_ONLY:
         return None
-    notes: list[int] = []
-    return _Writer(layout.order, _gather(stream, layout, kept, notes), notes).write()
+    notes: list[ifd.Entry] = []
+    return _Writer(directory.layout.order, _gather(directory, kept, notes), notes).write()
 
 
-def _gather(
-    stream: BinaryIO, layout: ifd.IfdLayout, entries: dict[int, ifd.Entry], notes: list[int], depth: int = 0
-) -> _Block:
-    """Copy a directory and those below it; the offset of a MakerNote is added to `notes`."""
+def _gather(directory: ifd.Directory, kept: Iterable[int], notes: list[ifd.Entry], depth: int = 0) -> _Block:
+    """Copy tags of a directory and those below it; the MakerNote is added to `notes`."""
     block = _Block()
-    for tag, entry in sorted(entries.items()):
+    for tag in sorted(kept):
+        entry = directory.entries[tag]
         if tag in _POINTERS:
-            below = _gather_below(stream, layout, entry, notes, depth + 1)
-            if below:
-                block.below[tag] = below
+            if below := _read_below(directory, tag, depth):
+                deeper = below.entries.keys() - {exif.EXIF_IFD, exif.GPS_IFD}
+                block.below[tag] = _gather(below, deeper, notes, depth + 1)
         elif entry.kind in ifd.TYPE_SIZES and entry.kind < 16:
-            block.rows.append((tag, entry.kind, entry.count, ifd.read_value(stream, entry)))
+            block.rows[tag] = ifd.Row(entry.kind, entry.count, ifd.read_value(directory.stream, entry))
             if tag == exif.MAKER_NOTE and entry.size > 4:
-                notes.append(entry.offset)
+                notes.append(entry)
     return block
 
 
-def _gather_below(
-    stream: BinaryIO, layout: ifd.IfdLayout, entry: ifd.Entry, notes: list[int], depth: int
-) -> _Block | None:
+def _read_below(directory: ifd.Directory, tag: int, depth: int) -> ifd.Directory | None:
     """The directory that a pointer names; None when it is damaged, or so deep that it must lead in a circle."""
-    if depth > MAX_DEPTH:
-        return None
     try:
-        offset = ifd.read_numbers(stream, layout, entry)
-        found = ifd.read_directory(stream, layout, offset[0]) if offset else None
-    except (BrokenPhotoError, *PARSER_FAULTS):
+        return directory.read_at(directory.number(tag, 0)) if depth < MAX_DEPTH else None
+    except FAULTS:
         return None
-    if found is None:
-        return None
-    deeper = {tag: below for tag, below in found.entries.items() if tag not in (exif.EXIF_IFD, exif.GPS_IFD)}
-    return _gather(stream, layout, deeper, notes, depth)
 
 
 class _Writer:
     """Lays out the directories, then the values, around a MakerNote that stays in place."""
 
-    def __init__(self, order: str, root: _Block, notes: list[int]) -> None:
+    def __init__(self, order: str, root: _Block, notes: list[ifd.Entry]) -> None:
         self.order = order
         self.root = root
-        self.note_size = max(
-            (len(row[3]) for block in _walk(root) for row in block.rows if row[0] == exif.MAKER_NOTE),
-            default=0,
-        )
+        self.note_size = max((note.size for note in notes), default=0)
         directories = 8 + sum(block.size for block in _walk(root))
-        self.pin = notes[0] if notes and directories <= notes[0] <= _MAX_PIN else None
+        self.pin = notes[0].offset if notes and directories <= notes[0].offset <= _MAX_PIN else None
         self.cursor = 8
         self.buffer = bytearray()
 
     def write(self) -> bytes:
-        starts: dict[int, int] = {}
-        for block in _walk(self.root):
-            starts[id(block)] = self._reserve(block.size)
+        starts = {id(block): self._reserve(block.size) for block in _walk(self.root)}
         for block in _walk(self.root):
             self._write_block(block, starts)
         head = (b"II" if self.order == "<" else b"MM") + struct.pack(self.order + "HI", 42, starts[id(self.root)])
@@ -118,11 +99,12 @@ class _Writer:
         return bytes(self.buffer)
 
     def _write_block(self, block: _Block, starts: dict[int, int]) -> None:
-        rows = [(tag, kind, count, self._place(tag, value)) for tag, kind, count, value in block.rows]
-        rows += [
-            (tag, ifd.LONG, 1, struct.pack(self.order + "I", starts[id(below)])) for tag, below in block.below.items()
-        ]
-        table = b"".join(struct.pack(self.order + "HHI", *row[:3]) + row[3] for row in sorted(rows))
+        pointers = {tag: struct.pack(self.order + "I", starts[id(below)]) for tag, below in block.below.items()}
+        rows = block.rows | {tag: ifd.Row(ifd.LONG, 1, pointer) for tag, pointer in pointers.items()}
+        table = b"".join(
+            struct.pack(self.order + "HHI", tag, row.kind, row.count) + self._place(tag, row.value)
+            for tag, row in sorted(rows.items())
+        )
         self._put(starts[id(block)], struct.pack(self.order + "H", len(rows)) + table + bytes(4))
 
     def _place(self, tag: int, value: bytes) -> bytes:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from deblur_cli.image_io import xml_spans, xmp
-from deblur_cli.image_io.xml_spans import Document, Edit, Element, Value
+from deblur_cli.image_io.metadata import xml_spans, xmp
+from deblur_cli.image_io.metadata.xml_spans import Document, Edit, Element, Value
 
 _AREAS = ("http://ns.adobe.com/xmp/sType/Area#", "http://ns.adobe.com/xap/1.0/sType/Area#",
           "http://ns.acdsee.com/sType/Area#")  # fmt: skip

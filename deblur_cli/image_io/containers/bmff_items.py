@@ -4,7 +4,7 @@ Source: ISO/IEC 14496-12 (boxes, meta, iref), ISO/IEC 23008-12 (items, propertie
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import BinaryIO
@@ -145,13 +145,14 @@ def _parse_infe(box: bytes) -> tuple[int, tuple[bytes, bytes]]:
     return int.from_bytes(box[4:at], "big"), (kind, content[0] if content else b"")
 
 
+def _numbers_of(block: bytes) -> Callable[[int], int]:
+    """What gives the next number of a block, of so many bytes."""
+    stream = BytesIO(block)
+    return lambda width: int.from_bytes(read_exactly(stream, width), "big")
+
+
 def _parse_iloc(payload: bytes) -> dict[int, tuple[int, list[tuple[int, int]]]]:
-    version = payload[0]
-    stream = BytesIO(payload[4:])
-
-    def number(width: int) -> int:
-        return int.from_bytes(read_exactly(stream, width), "big")
-
+    version, number = payload[0], _numbers_of(payload[4:])
     sizes = number(2)
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
@@ -186,12 +187,9 @@ def _parse_properties(payload: bytes, items: Items) -> None:
 
 
 def _parse_ipma(box: bytes) -> dict[int, list[int]]:
-    stream = BytesIO(box[4:])
-    item_width, link_width = (4 if box[0] else 2), (2 if box[3] & 1 else 1)
-    mask = 0x7FFF if link_width == 2 else 0x7F
+    number, wide = _numbers_of(box[4:]), box[3] & 1
     found = {}
-    for _ in range(int.from_bytes(read_exactly(stream, 4), "big")):
-        item = int.from_bytes(read_exactly(stream, item_width), "big")
-        count = read_exactly(stream, 1)[0]
-        found[item] = [int.from_bytes(read_exactly(stream, link_width), "big") & mask for _ in range(count)]
+    for _ in range(number(4)):
+        item = number(4 if box[0] else 2)
+        found[item] = [number(2 if wide else 1) & (0x7FFF if wide else 0x7F) for _ in range(number(1))]
     return found

@@ -7,7 +7,6 @@ Source: ITU-T T.81 Annex B.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly
@@ -30,16 +29,8 @@ class Content(Protocol):
     def __getitem__(self, part: slice, /) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """(marker, payload) of each segment before the coded picture, and whether bytes between them were skipped."""
-
-    found: list[tuple[int, bytes]]
-    mended: bool
-
-
-def read_segments(stream: BinaryIO) -> Segments:
-    """Read up to the first scan.
+def read_segments(stream: BinaryIO) -> tuple[list[tuple[int, bytes]], bool]:
+    """(marker, payload) of each segment before the coded picture, and whether bytes between them were skipped.
 
     Raises:
         BrokenPhotoError: the file ends, or is no JPEG, before the picture begins.
@@ -53,7 +44,7 @@ def read_segments(stream: BinaryIO) -> Segments:
         if len(junk) == 2 and found:  # a writer that forgot to count the length's own two bytes
             found[-1] = (found[-1][0], found[-1][1] + junk)
         if marker == _SOS:
-            return Segments(found, mended)
+            return found, mended
         if marker == 1 or 0xD0 <= marker <= 0xD8:
             continue
         length = int.from_bytes(read_exactly(stream, 2), "big")

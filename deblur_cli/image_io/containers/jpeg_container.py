@@ -1,4 +1,4 @@
-"""The metadata of a JPEG file: read it, put it into a coded one. Decodes nothing.
+"""JPEG: libvips reads it, Pillow writes it, and its metadata lies in segments before the picture.
 
 Carried: EXIF, XMP and its extension, ICC, Photoshop/IPTC, comments, and every application segment that does not
     describe the old pixels.
@@ -6,16 +6,30 @@ Carried: EXIF, XMP and its extension, ICC, Photoshop/IPTC, comments, and every a
 Source: ITU-T T.81 Annex B; CIPA DC-008 §4.7; ICC.1 Annex B.4; Adobe XMP Specification Part 3 §1.1.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from dataclasses import replace
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from deblur_cli.image_io import exif, photoshop, xmp
-from deblur_cli.image_io.companions import MPF
+from deblur_cli.image_io.containers import companions
+from deblur_cli.image_io.containers.jpeg_segments import read_segments
 from deblur_cli.image_io.faults import BrokenPhotoError, TooLongError, stream_length
-from deblur_cli.image_io.jpeg_segments import read_segments
+from deblur_cli.image_io.metadata import exif, photoshop, xmp
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deblur_cli.image_io.photo import Photo, Pixels
+
+_QUALITY = 95
+_FLOOR = 90  # tables of the source are never taken coarser: a sharper photo shows steps that the blur hid
+_STAMP = "x" * 1500  # as long as a recipe may become
+_LONG = 60_000  # bytes of a packet that may become too long for a segment by the stamp
 _EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _ROOM = 65533  # a segment's length field counts itself
@@ -24,7 +38,7 @@ _APP0, _APP1, _APP2, _APP13, _APP15, _COM, _DQT = 0xE0, 0xE1, 0xE2, 0xED, 0xEF, 
 # coder writes anew, thumbnails, and what `companions` tells.
 _OLD_PIXELS = (
     (0xE0, b"JFXX\0", ""),
-    (0xE2, MPF, ""),
+    (0xE2, companions.MPF, ""),
     (0xE2, b"urn:iso:std:iso:ts:21496:", ""),
     (0xE4, b"SCALADO", "its index of coded blocks (APP4)"),
     (0xE8, b"SPIFF\0", ""),
@@ -52,8 +66,8 @@ def read_header(stream: BinaryIO) -> Header:
     Raises:
         BrokenPhotoError: damaged, or a kind that is refused (CMYK, 12 bit, lossless).
     """
-    segments = read_segments(stream)
-    frames = [(marker, payload) for marker, payload in segments.found if marker in _FRAMES]
+    segments, mended = read_segments(stream)
+    frames = [(marker, payload) for marker, payload in segments if marker in _FRAMES]
     if not frames or len(frames[0][1]) < 9:
         raise BrokenPhotoError("the JPEG holds no picture; copy it again from its source")
     marker, frame = frames[0]
@@ -61,53 +75,97 @@ def read_header(stream: BinaryIO) -> Header:
     _check_kind(marker, bits, channels)
     if marker < _FIRST_ARITHMETIC and stream_length(stream) * _MOST_PIXELS < width * height:
         raise BrokenPhotoError(f"it is cut short: {width}x{height} takes more bytes; copy it again from its source")
-    metadata, left_out = _collect(segments.found)
+    metadata, left_out = _collect(segments)
     return Header(
-        "jpeg",
         width,
         height,
         orientation=exif.read_orientation(metadata.exif),
         grey=channels == 1,
         metadata=metadata,
-        encoding=_read_encoding(segments.found, frame, channels),
+        encoding=_read_encoding(segments, frame, channels),
         left_out=left_out,
-        mended=("its JPEG segments are damaged and were put right",) if segments.mended else (),
+        mended=("its JPEG segments are damaged and were put right",) if mended else (),
     )
 
 
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
-    for marker, payload in read_segments(stream).found:
+    for marker, payload in read_segments(stream)[0]:
         if marker == _APP1 and payload.startswith(xmp.PREFIX):
             return payload[len(xmp.PREFIX) :]
     return None
 
 
-def read_tables(coded: BinaryIO) -> dict[int, tuple[int, ...]]:
-    """Quantisation tables by number, 64 steps each in natural order."""
-    return _parse_tables(read_segments(coded).found)
-
-
-def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
-    """Put the metadata's segments behind the SOI and JFIF segments of a coded JPEG.
+def decode(path: Path, header: Header) -> tuple[Pixels, Header]:
+    """Stored pixels; known now is what lies behind the picture, and whether its end marker is missing.
 
     Raises:
-        TooLongError: a block is larger than JPEG's 64 KB segments allow.
+        BrokenPhotoError: damaged or cut short.
     """
-    at = 2
-    if coded[2:4] == b"\xff\xe0":
-        at = 4 + int.from_bytes(coded[4:6], "big")
-    return b"".join([coded[:at], *_build_segments(metadata), coded[at:]])
+    from deblur_cli.image_io import vips
+
+    tail = companions.read_tail(path)
+    if tail.complete:
+        planes, mended = vips.decode(path), header.mended
+    else:
+        planes, mended = vips.decode_endless(path), (*header.mended, "its end marker is missing")
+    left_out = (*header.left_out, *tail.left_out)
+    metadata = replace(header.metadata, video=tail.video)
+    return planes, replace(header, metadata=metadata, left_out=left_out, mended=mended)
 
 
-def check_room(metadata: Metadata) -> None:
-    """Build all segments of the metadata and forget them.
+def encode(photo: Photo, quality: int | None) -> bytes:
+    """Quality None takes the source's tables where they are finer than those of _FLOOR; 95 for other sources.
+
+    Chroma subsampling is the source's; 4:4:4 for other sources.
+
+    Raises:
+        TooLongError: a block of metadata is larger than JPEG's 64 KB segments allow.
+    """
+    from deblur_cli.image_io import coding
+
+    options: dict[str, Any] = {"optimize": True}
+    if not photo.grey:
+        options["subsampling"] = photo.encoding.subsampling or "4:4:4"
+    if quality is None and photo.encoding.tables:
+        options["qtables"] = _choose_tables(photo)
+    else:
+        options["quality"] = _QUALITY if quality is None else quality
+    if photo.metadata.dpi:
+        options["dpi"] = tuple(min(round(value), 65535) for value in photo.metadata.dpi)
+    coded = coding.code(coding.stack(photo, grey=photo.grey, alpha=False), "JPEG", **options)
+    at = 4 + int.from_bytes(coded[4:6], "big") if coded[2:4] == b"\xff\xe0" else 2  # behind SOI and JFIF
+    return b"".join([coded[:at], *_build_segments(photo.metadata), coded[at:], photo.metadata.video or b""])
+
+
+def check(metadata: Metadata) -> None:
+    """Build all segments, with a stamp among them, and forget them.
 
     Raises:
         BrokenPhotoError: a block does not fit into a JPEG.
     """
-    for _ in _build_segments(metadata):
+    is_long = len(metadata.xmp or b"") > _LONG
+    for _ in _build_segments(replace(metadata, xmp=xmp.merge_stamp(metadata.xmp, _STAMP)) if is_long else metadata):
         pass
+
+
+def _choose_tables(photo: Photo) -> list[list[int]]:
+    """The finer of the source's step and that of _FLOOR, for each frequency."""
+    own, floor = photo.encoding.tables, _floor_tables()
+    return [
+        [min(step, limit) for step, limit in zip(own[min(at, len(own) - 1)], floor[at], strict=True)]
+        for at in range(1 if photo.grey else 2)
+    ]
+
+
+@cache
+def _floor_tables() -> dict[int, tuple[int, ...]]:
+    import numpy as np
+
+    from deblur_cli.image_io import coding
+
+    coded = coding.code(np.zeros((8, 8, 3), np.uint8), "JPEG", quality=_FLOOR)
+    return _parse_tables(read_segments(BytesIO(coded))[0])
 
 
 def _check_kind(marker: int, bits: int, channels: int) -> None:

@@ -8,12 +8,12 @@ Source: ISO/IEC 23008-12 (HEIF items and properties), AV1-ISOBMFF (av1C), ISO/IE
 import struct
 from typing import BinaryIO
 
-from deblur_cli.image_io import exif
-from deblur_cli.image_io.av1_sequence import is_full_range
-from deblur_cli.image_io.bmff_items import Items, read_content, read_items, walk_file
+from deblur_cli.image_io.containers.av1_sequence import is_full_range
+from deblur_cli.image_io.containers.bmff_items import Items, read_content, read_items, walk_file
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.metadata import exif
+from deblur_cli.image_io.metadata.turning import compose
 from deblur_cli.image_io.photo import Header, Metadata
-from deblur_cli.image_io.turning import compose
 
 _PLAIN_PRIMARIES = (1, 2)  # BT.709, whose primaries are sRGB's, and unspecified
 _PLAIN_CURVES = (1, 2, 6, 13, 14, 15)  # BT.709 and its copies, which everyone shows as sRGB; unspecified; sRGB
@@ -21,7 +21,7 @@ _ROTATIONS = (1, 8, 3, 6)  # of irot, counted against the clock
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1", b"urn:mpeg:avc:2015:auxid:1")
 
 
-def read_header(stream: BinaryIO, file_format: str) -> Header:
+def read_header(stream: BinaryIO) -> Header:
     """Size, depth and metadata; `irot` and `imir` are applied by the decoder, so orientation is 1.
 
     An EXIF orientation is not applied: in this family it only repeats the properties.
@@ -51,7 +51,6 @@ def read_header(stream: BinaryIO, file_format: str) -> Header:
         png_chunks=() if icc else _find_colour_code(items),
     )
     return Header(
-        file_format,
         width,
         height,
         bits=max(depths),

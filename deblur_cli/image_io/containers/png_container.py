@@ -1,16 +1,23 @@
-"""The chunks of a PNG file: read the metadata, put metadata into a coded one. Decodes nothing.
+"""PNG: libvips reads and writes it, and its metadata lies in chunks.
 
 Source: W3C PNG Specification, third edition; the "Raw profile type" text chunks are ImageMagick's habit.
 """
 
+from __future__ import annotations
+
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from deblur_cli.image_io import exif, photoshop, xmp
+from deblur_cli.image_io.containers import plain
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.limits import MeteredReader
+from deblur_cli.image_io.metadata import exif, photoshop, xmp
 from deblur_cli.image_io.photo import Header, Metadata
+
+if TYPE_CHECKING:
+    from deblur_cli.image_io.photo import Photo
 
 _XMP_KEY = b"XML:com.adobe.xmp"
 _RAW_PREFIX = b"Raw profile type "
@@ -22,6 +29,8 @@ _ANCILLARY = frozenset(
 )
 _COLOUR_ONLY = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _METRES_PER_INCH = 0.0254
+
+decode, check = plain.decode, plain.check
 
 
 def read_chunks(stream: MeteredReader) -> Iterator[tuple[bytes, bytes]]:
@@ -60,7 +69,6 @@ def read_header(stream: MeteredReader) -> Header:
         raise BrokenPhotoError("an animated PNG is not a photo; export one frame of it")
     metadata = _collect(stream, chunks)
     return Header(
-        "png",
         width,
         height,
         bits=16 if bits == 16 else 8,
@@ -88,11 +96,13 @@ def read_xmp(stream: MeteredReader) -> bytes | None:
     )
 
 
-def insert_metadata(coded: bytes, metadata: Metadata) -> bytes:
-    """Replace all ancillary chunks before the picture of a coded PNG by those of the metadata."""
-    stop = coded.index(b"IDAT") - 4
-    head = coded[:33]  # signature and IHDR
-    return b"".join([head, *_build_chunks(metadata), coded[stop:]])
+def encode(photo: Photo, quality: int | None) -> bytes:
+    """All channels and bits; the coder's own ancillary chunks give way to those of the metadata."""
+    from deblur_cli.image_io import coding, vips
+
+    coded = vips.encode_png(coding.stack(photo, grey=photo.grey, alpha=True))
+    head, picture = coded[:33], coded[coded.index(b"IDAT") - 4 :]  # signature and IHDR; the rest
+    return b"".join([head, *_build_chunks(photo.metadata), picture])
 
 
 def _collect(stream: MeteredReader, chunks: list[tuple[bytes, bytes]]) -> Metadata:

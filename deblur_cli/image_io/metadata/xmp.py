@@ -10,9 +10,9 @@ import hashlib
 import re
 from collections.abc import Callable
 
-from deblur_cli.image_io import xml_spans
 from deblur_cli.image_io.faults import BrokenPhotoError
-from deblur_cli.image_io.xml_spans import Document, Edit, Element
+from deblur_cli.image_io.metadata import xml_spans
+from deblur_cli.image_io.metadata.xml_spans import Document, Edit, Element
 
 PREFIX = b"http://ns.adobe.com/xap/1.0/\0"  # of the segment of a JPEG that holds a packet
 NAMESPACE = "https://deblur-cli.dev/ns/1.0/"

@@ -10,11 +10,12 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from deblur_cli.image_io import ifd, jpeg_segments, xml_spans, xmp
-from deblur_cli.image_io.faults import PARSER_FAULTS, BrokenPhotoError
-from deblur_cli.image_io.jpeg_segments import SOI, Content
+from deblur_cli.image_io.containers import jpeg_segments
+from deblur_cli.image_io.containers.jpeg_segments import SOI, Content
+from deblur_cli.image_io.faults import FAULTS
 from deblur_cli.image_io.limits import MeteredReader
-from deblur_cli.image_io.xml_spans import Edit, Element
+from deblur_cli.image_io.metadata import ifd, xml_spans, xmp
+from deblur_cli.image_io.metadata.xml_spans import Edit, Element
 
 MPF = b"MPF\0"
 _CONTAINER = "http://ns.google.com/photos/1.0/container/}Directory"
@@ -52,7 +53,7 @@ class Tail:
 def read_tail(path: Path) -> Tail:
     """Look behind the picture of a JPEG file whose header can be read."""
     with MeteredReader(path) as stream:
-        found = jpeg_segments.read_segments(stream).found
+        found, _ = jpeg_segments.read_segments(stream)
     index = next((payload for _, payload in found if payload.startswith(MPF)), None)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = jpeg_segments.find_end(content, 0)
@@ -133,12 +134,11 @@ def _lists_previews_only(index: bytes | None) -> bool:
     if not index:
         return False
     try:
-        stream = MeteredReader(index.removeprefix(MPF))
-        layout = ifd.read_layout(stream)
-        entry = ifd.read_directory(stream, layout, layout.first).entries[_MP_ENTRY]
-        table = ifd.read_value(stream, entry)
-        kinds = [struct.unpack_from(layout.order + "I", table, at)[0] & 0xFFFFFF for at in range(16, len(table), 16)]
-    except (BrokenPhotoError, *PARSER_FAULTS):
+        directory = ifd.read_first(MeteredReader(index.removeprefix(MPF)))
+        table = ifd.read_value(directory.stream, directory.entries[_MP_ENTRY])
+        code = directory.layout.order + "I"
+        kinds = [struct.unpack_from(code, table, at)[0] & 0xFFFFFF for at in range(16, len(table), 16)]
+    except FAULTS:
         return False
     return all(kind in _LARGE_THUMBNAILS for kind in kinds)
 

@@ -1,18 +1,28 @@
-"""The RIFF chunks of a WebP file, for reading only: size and metadata. Decodes nothing.
+"""WebP: libvips reads it, Pillow writes it, and its metadata lies in RIFF chunks.
 
 Source: RFC 9649.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from deblur_cli.image_io import exif
+from deblur_cli.image_io.containers import plain
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
+from deblur_cli.image_io.metadata import exif
 from deblur_cli.image_io.photo import Encoding, Header, Metadata
+
+if TYPE_CHECKING:
+    from deblur_cli.image_io.photo import Photo
+
+_QUALITY = 95
 
 _KNOWN = frozenset([b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"])
 _METADATA = (b"VP8X", b"ICCP", b"EXIF", b"XMP ")
+
+decode, check = plain.decode, plain.check
 
 
 def read_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -51,7 +61,6 @@ def read_header(stream: BinaryIO) -> Header:
         dpi=exif.read_dpi(blob),
     )
     return Header(
-        "webp",
         width,
         height,
         orientation=exif.read_orientation(blob),
@@ -65,6 +74,25 @@ def read_header(stream: BinaryIO) -> Header:
 def read_xmp(stream: BinaryIO) -> bytes | None:
     """The XMP packet alone."""
     return next((data for kind, data in read_chunks(stream) if kind == b"XMP "), None)
+
+
+def encode(photo: Photo, quality: int | None) -> bytes:
+    """Lossless when the source was and no quality is asked for. WebP has no grey: it becomes RGB."""
+    from deblur_cli.image_io import coding
+
+    metadata = photo.metadata
+    options: dict[str, Any] = {"quality": _QUALITY if quality is None else quality}
+    if quality is None and photo.encoding.lossless:
+        options = {"lossless": True, "quality": 75}
+    return coding.code(
+        coding.stack(photo, grey=False, alpha=True),
+        "WEBP",
+        exact=True,  # colours under transparent pixels stay
+        exif=exif.with_dpi(metadata.exif, metadata.dpi) or b"",
+        icc_profile=metadata.icc or b"",
+        xmp=metadata.xmp or b"",
+        **options,
+    )
 
 
 def _may_have_alpha(chunks: dict[bytes, bytes]) -> bool:
