@@ -16,8 +16,7 @@ from deblur_cli.errors import BackendError, DeblurError, InputError, PhotoError,
 from deblur_cli.system.version import __version__
 
 if TYPE_CHECKING:
-    from deblur_cli.backends import load_model
-    from deblur_cli.restoration.pipeline import restore_image
+    from deblur_cli.backends import load_model, restore_image
 
 __all__ = [
     "BackendError",
@@ -30,13 +29,11 @@ __all__ = [
     "restore_image",
 ]
 
-_HOMES = {"load_model": "deblur_cli.backends", "restore_image": "deblur_cli.restoration.pipeline"}
-
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in ("load_model", "restore_image"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module("deblur_cli.backends"), name)
 
 
 def __dir__() -> list[str]:

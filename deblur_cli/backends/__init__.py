@@ -1,4 +1,4 @@
-"""The table from a model's backend, as its manifest names it, to what loads it."""
+"""From a model's name to what restores photos with it: all that a caller needs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,12 @@ import torch
 from deblur_cli.backends.any_expert import load_any_expert
 from deblur_cli.errors import WeightsError
 from deblur_cli.restoration.contract import Backend
+from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.restoration.watch import Pixels, Watch
 from deblur_cli.system.devices import find_device
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 
-__all__ = ["Backend", "load_model"]
+__all__ = ["Backend", "Pixels", "Watch", "load_model", "restore_image"]
 
 
 def load_model(model: str | Path | ModelSpec | ResolvedModel, *, device: str = "auto", dtype: str = "auto") -> Backend:

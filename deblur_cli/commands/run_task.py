@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deblur_cli.backends import Backend
+    from deblur_cli.backends import Backend, Pixels, Watch
     from deblur_cli.batch.plan import Plan
     from deblur_cli.batch.stages import WriteOrder
-    from deblur_cli.restoration.watch import Pixels, Watch
     from deblur_cli.weights.model_spec import ResolvedModel
 
 
@@ -47,7 +46,7 @@ class LoadedModel:
 
     def __call__(self, blurry: "Pixels", watch: "Watch") -> "Pixels":
         """The photo, restored as `restore_image` does it."""
-        from deblur_cli.restoration.pipeline import restore_image
+        from deblur_cli.backends import restore_image
 
         return restore_image(blurry, self.backend, tile=self.tile, seed=self.seed, watch=watch)
 

@@ -28,7 +28,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SummaryRow:
     """One model."""
 
     name: str
@@ -42,7 +42,7 @@ class SummaryTable:
 
     dataset: DatasetInfo
     columns: list[Column]
-    rows: list[Row]
+    rows: list[SummaryRow]
     notes: list[str]  # numbered from 1 in the order of first use; equal notes share a number
 
 
@@ -68,7 +68,7 @@ def _build_table(report: BenchmarkReport, dataset: DatasetInfo, metrics: Sequenc
         marked = {key for key, numbers in best.items() if number in numbers}
         cells = [_build_cell(model, column, column.key in marked, models, notes) for column in columns]
         others = [text for key, text in model.notes.items() if key not in best]
-        rows.append(Row(model.name, cells, [_number(f"{model.name}: {text}", notes) for text in others]))
+        rows.append(SummaryRow(model.name, cells, [_number(f"{model.name}: {text}", notes) for text in others]))
     return SummaryTable(dataset, columns, rows, notes)
 
 
