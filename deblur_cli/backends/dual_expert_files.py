@@ -8,7 +8,8 @@ import torch
 
 from deblur_cli import weights
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
-from deblur_cli.backends.expert import choose_dtype, load_expert
+from deblur_cli.backends.engines import choose_dtype
+from deblur_cli.backends.expert import load_expert
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.backends.tiled_codec import load_codec

@@ -4,19 +4,17 @@ Knows tensors only: no files, no colour profiles, no tiles. Dense convolutions b
 cores) run them in bfloat16 and channels_last 50-100x faster per multiplication than depthwise ones.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.networks.needs import Needs
+from deblur_cli.networks.needs import Expert, Needs, Shape
 
 
 @dataclass(frozen=True, slots=True)
-class DenseUNetConfig:
+class DenseUNetConfig(Shape):
     """Shape of a `DenseUNet`; stored beside its weights.
 
     Attributes:
@@ -30,12 +28,6 @@ class DenseUNetConfig:
     widths: tuple[int, ...] = (96, 192, 320)
     encoder_blocks: tuple[int, ...] = (2, 2, 4)
     decoder_blocks: tuple[int, ...] = (2, 2)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DenseUNetConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     @property
     def multiple_of(self) -> int:
@@ -64,16 +56,11 @@ class ResidualBlock(nn.Module):
         return update.add_(features)  # memory is slower than the convolutions
 
 
-class DenseUNet(nn.Module):
-    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
-
-    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
-    multiples of `config.multiple_of`. At initialisation the output is the input.
-    """
+class DenseUNet(Expert):
+    """See `Expert`; at initialisation the output is the input."""
 
     def __init__(self, config: DenseUNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths, pixels = config.widths, 3 * config.unshuffle**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
@@ -86,11 +73,8 @@ class DenseUNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, blurry: Tensor) -> Tensor:
-        return blurry + self.predict_residual(blurry)
-
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        """See `Expert`."""
         pixels = nn.functional.pixel_unshuffle(blurry.to(self.stem.weight.dtype), self.config.unshuffle)
         features = self.stem(pixels)
         skips: list[Tensor] = []

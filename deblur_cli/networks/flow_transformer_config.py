@@ -9,6 +9,8 @@ from typing import Any
 from diffusers import Flux2Transformer2DModel, SD3Transformer2DModel
 from torch import nn
 
+from deblur_cli.networks.needs import Shape
+
 CLASSES: Mapping[str, Any] = {"sd3": SD3Transformer2DModel, "flux2": Flux2Transformer2DModel}
 
 _FUSED = r"single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out)"
@@ -82,7 +84,7 @@ class FlowTransformerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LoraSettings:
+class LoraSettings(Shape):
     """Which layers get LoRA matrices, and how large; alpha equals the rank, so the matrices count as they are.
 
     Attributes:
@@ -101,12 +103,6 @@ class LoraSettings:
             raise ValueError(f"rank must be at least 1, not {self.rank}")
         if not self.targets or set(self.targets) - _GROUPS.keys() or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets must name each of {', '.join(_GROUPS)} at most once, not {self.targets}")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "LoraSettings":
-        """The settings as JSON keeps them, lists for tuples; raises TypeError or ValueError for what is none."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     def find_layers(self, transformer: nn.Module) -> list[str]:
         """Names of the linear layers that the targets stand for.
