@@ -1,9 +1,9 @@
-"""Tiles cover a photo, their weights sum to one, and they keep to the network's grid."""
+"""Tiles and blocks cover a photo; the weights sum to one, and tiles keep to the network's grid."""
 
 import pytest
 import torch
 
-from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.restoration.tiling import Blocks, Tiling, lay_pieces, stack_pieces
 
 TILING = Tiling(size=96, context=16, feather=8, multiple_of=8)
 
@@ -59,3 +59,27 @@ def test_a_tile_size_below_the_overlap_is_raised_until_tiles_move_forward() -> N
     small = TILING.with_size(1)
     assert small.size == small.smallest
     torch.testing.assert_close(weight_sum(200, 120, small), torch.ones(200, 120))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (20, 7), (33, 64), (50, 21)])
+def test_blocks_lie_side_by_side_and_see_their_context_as_far_as_the_canvas_goes(height: int, width: int) -> None:
+    canvas = torch.rand(2, height, width)
+    again, counted = torch.zeros_like(canvas), torch.zeros(height, width)
+    for block in Blocks(most=16, context=5).lay(height, width):
+        rows, core = block.rows, block.rows.core
+        assert core.stop - core.start <= 16
+        assert (rows.place.start, rows.place.stop) == (max(0, core.start - 5), min(height, core.stop + 5))
+        counted[core, block.columns.core] += 1
+        lay_pieces(again, [block], stack_pieces(canvas, [block]))
+    assert torch.equal(counted, torch.ones(height, width))
+    assert torch.equal(again, canvas)
+
+
+def test_a_block_of_latents_is_a_block_of_pixels_and_what_reaches_beyond_the_photo_is_dropped() -> None:
+    canvas = torch.rand(1, 8 * 20, 8 * 12)
+    again = torch.zeros(1, 150, 90)
+    for block in Blocks(most=9, context=2).lay(20, 12):
+        large = block.scaled(8)
+        assert (large.rows.core.start, large.rows.core.stop) == (8 * block.rows.core.start, 8 * block.rows.core.stop)
+        lay_pieces(again, [large], stack_pieces(canvas, [large]))
+    assert torch.equal(again, canvas[:, :150, :90])

@@ -316,7 +316,7 @@ def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path,
 def test_an_untrained_network_is_the_identity_and_its_grid_is_respected() -> None:
     network = DenseUNet(DenseUNetConfig(4, (16, 24, 32), (1, 1, 1), (1, 1)))
     blurry = torch.rand(1, 3, 48, 32)
-    assert network.config.multiple_of == 16
+    assert network.config.needs.multiple_of == 16
     assert torch.equal(network(blurry), blurry)
 
 

@@ -30,7 +30,7 @@ class TorchEngine:
     """torch itself, for every network: its weights are in the number format, and its methods cast what they get."""
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        """The network stays as it is; the tensors that need no change are shared with it."""
+        """The network keeps its values; the tensors that have the number format already are shared with it."""
         tensors = [*network.parameters(), *network.buffers()]
         shared = {id(tensor): tensor for tensor in tensors if _is_ready(tensor, device, dtype)}
         own = network if len(shared) == len(tensors) else copy.deepcopy(network, shared)  # type: ignore[arg-type]

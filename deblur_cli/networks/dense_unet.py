@@ -30,25 +30,20 @@ class DenseUNetConfig(Shape):
     decoder_blocks: tuple[int, ...] = (2, 2)
 
     @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return self.unshuffle << (len(self.widths) - 1)
-
-    @property
     def needs(self) -> Needs:
         """Measured on the shipped weights: with 128 pixels of context tiles of 512 agree with the photo in one piece to
         70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB.
         """
-        return Needs(self.multiple_of, context=128)
+        return Needs(self.unshuffle << (len(self.widths) - 1), context=128)
 
 
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))`, the identity at initialisation."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         nn.init.zeros_(self.conv_2.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -64,9 +59,9 @@ class DenseUNet(Expert):
         widths, pixels = config.widths, 3 * config.unshuffle**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
-        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in _neighbours(widths))
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in _neighbours(widths)
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in pairwise(widths)
         )
         self.decoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths[:-1], config.decoder_blocks, strict=True))
         self.head = nn.Conv2d(widths[0], pixels, 3, padding=1)
@@ -89,7 +84,3 @@ class DenseUNet(Expert):
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-
-
-def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, int]]:
-    return list(pairwise(widths))

@@ -37,17 +37,12 @@ class NAFNetConfig(Shape):
     train_size: int | None = 256
 
     @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return 1 << len(self.encoder_blocks)
-
-    @property
     def needs(self) -> Needs:
         """Half of the averaging window, so that the pixels which count average over the same windows as in the whole
         photo. What deeper blocks still see of a cut was measured on random weights only: 44-58 dB to the photo in one
         tile, worst where blocks change most.
         """
-        window, grid = self.window(0), self.multiple_of
+        window, grid = self.window(0), 1 << len(self.encoder_blocks)
         return Needs(grid, context=128 if window is None else -(-window // 2 // grid) * grid)
 
     def window(self, level: int) -> int | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.networks.dense_unet import ResidualBlock
 from deblur_cli.networks.needs import Shape
 
 STRIDE = 8  # pixels per latent, along each axis
@@ -93,9 +94,9 @@ class Encoder(nn.Module):
         super().__init__()
         fine, coarse = config.widths
         self.stem = nn.Conv2d(48, fine, 3, padding=1)
-        self.fine = nn.Sequential(*(CodecBlock(fine) for _ in range(config.encoder_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(config.encoder_blocks[0])))
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = nn.Sequential(*(CodecBlock(coarse) for _ in range(config.encoder_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(config.encoder_blocks[1])))
         self.head = nn.Conv2d(coarse, config.channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -116,9 +117,9 @@ class Decoder(nn.Module):
         self.gate_coarse = nn.Conv2d(coarse, coarse, 1)
         self.gate_fine = nn.Conv2d(fine, fine, 3, padding=1)
         self.stem = nn.Conv2d(config.channels, coarse, 3, padding=1, bias=False)
-        self.coarse = nn.Sequential(*(CodecBlock(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
         self.up = nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
-        self.fine = nn.Sequential(*(CodecBlock(fine, bias=False) for _ in range(config.decoder_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine, bias=False) for _ in range(config.decoder_blocks[0])))
         self.head = nn.Sequential(nn.Conv2d(fine, 48, 3, padding=1, bias=False), nn.PixelShuffle(4))
 
     def forward(self, difference: Tensor, source: Tensor) -> Tensor:
@@ -129,17 +130,3 @@ class Decoder(nn.Module):
         features = self.fine(features * (2 * torch.sigmoid(self.gate_fine(guide))))
         residual: Tensor = self.head(features)
         return residual
-
-
-class CodecBlock(nn.Module):
-    """`x + conv(relu(conv(x)))`, the identity at initialisation."""
-
-    def __init__(self, width: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.conv_2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        nn.init.zeros_(self.conv_2.weight)
-
-    def forward(self, features: Tensor) -> Tensor:
-        update: Tensor = self.conv_2(torch.relu_(self.conv_1(features)))
-        return update.add_(features)  # memory is slower than the convolutions
