@@ -33,7 +33,7 @@ class TorchEngine:
         """The network keeps its values; the tensors that have the number format already are shared with it."""
         tensors = [*network.parameters(), *network.buffers()]
         shared = {id(tensor): tensor for tensor in tensors if _is_ready(tensor, device, dtype)}
-        own = network if len(shared) == len(tensors) else copy.deepcopy(network, shared)  # type: ignore[arg-type]
+        own = network if len(shared) == len(tensors) else copy.deepcopy(network, shared)
         self.module: nn.Module = own.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, method: str, *tensors: Tensor | None) -> Tensor:

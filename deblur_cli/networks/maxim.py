@@ -9,6 +9,7 @@ Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,18 +89,13 @@ class MaximConfig(Shape):
 
 
 class Maxim(Expert):
-    """See `Expert`; the estimate is the picture of the last stage.
-
-    Attributes:
-        checkpointing: compute activations again on the way back, so that training takes less memory.
-    """
+    """See `Expert`; the estimate is the picture of the last stage."""
 
     def __init__(self, config: MaximConfig) -> None:
         super().__init__(config)
         self.stages = nn.ModuleList(
             _Stage(config, is_first=index == 0, is_last=index == config.stages - 1) for index in range(config.stages)
         )
-        self.checkpointing = False
 
     def reshaped(self, config: MaximConfig) -> "Maxim":
         """The first stages of this network as one of their own, in windows of another size; shares its weights.
@@ -177,7 +173,7 @@ class _Stage(nn.Module):
 
     def forward(self, images: list[Tensor], before: _Passed | None, checkpointing: bool) -> tuple[Tensor, _Passed]:
         """The residual (B, H, W, 3), and what the next stage wants of this one."""
-        run = _run_again if checkpointing else _run_once
+        run: _Run = partial(checkpoint, use_reentrant=False) if checkpointing else _run_once
         encoded, features = self._encode(images, before, run)
         for block in self.bottom:
             features = run(block, features)
@@ -296,7 +292,3 @@ def _bring(resizes: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
 
 def _run_once(block: nn.Module, *features: Tensor) -> Any:
     return block(*features)
-
-
-def _run_again(block: nn.Module, *features: Tensor) -> Any:
-    return checkpoint(block, *features, use_reentrant=False)

@@ -51,11 +51,12 @@ class Expert(nn.Module):
 
     Attributes:
         config: its shape, which states its `Needs` as `needs`.
+        checkpointing: compute activations again on the way back, so that training takes less memory, if it can that.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, False
 
     def forward(self, blurry: Tensor) -> Tensor:
         """The sharp estimate."""

@@ -36,10 +36,10 @@ class ExpertTask:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data = data
         torch.manual_seed(recipe.seed)
-        self.network: nn.Module = build_expert(recipe.architecture, recipe.network)
-        self._config: Any = self.network.config
-        if recipe.checkpointing:
-            self.network.checkpointing = True
+        network = build_expert(recipe.architecture, recipe.network)
+        network.checkpointing = recipe.checkpointing
+        self.network: nn.Module = network
+        self._config = network.config
         if init is not None and EXPERTS[recipe.architecture].reshape is None:
             load_strict(self.network, init)
         elif init is not None:  # which may hold more than is trained
