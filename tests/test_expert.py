@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from support.nafnet_factory import TINY, build_lively, save_published
+from torch import Tensor
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -19,7 +20,9 @@ from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.image_io import read_photo
+from deblur_cli.networks.experts import EXPERTS, ExpertKind
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
+from deblur_cli.networks.needs import Expert, Needs, Shape
 from deblur_cli.restoration.pipeline import restore_image
 
 Install = Callable[..., None]
@@ -161,3 +164,51 @@ def test_number_formats_that_the_entry_rules_out_are_not_used(tmp_path: Path, in
     assert load_model("tiny-naf", device="cpu", dtype="auto").dtype == torch.float32
     with pytest.raises(BackendError, match="--dtype bfloat16: this network does not work in it; use float32"):
         load_model("tiny-naf", device="cpu", dtype="bfloat16")
+
+
+def test_number_formats_that_the_network_rules_out_are_not_used_unless_the_entry_says_so(
+    tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NAFNetConfig, "needs", Needs(16, context=48, dtypes=("float32",)))
+    path = save_published(build_lively(), tmp_path / "naf.pth")
+    install(path)
+    assert load_model("tiny-naf", device="cpu", dtype="auto").dtype == torch.float32
+    with pytest.raises(BackendError, match="--dtype bfloat16: this network does not work in it; use float32"):
+        load_model("tiny-naf", device="cpu", dtype="bfloat16")
+    install(path, dtypes=("float32", "bfloat16"))
+    assert load_model("tiny-naf", device="cpu", dtype="bfloat16").dtype == torch.bfloat16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShadeConfig(Shape):
+    """Of a network that sees windows of 32 pixels only."""
+
+    windows: tuple[int, ...] = (32,)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(8, context=0, window=self.windows[0], smallest_window=16, shared=8, dtypes=("float32",))
+
+
+class Shade(Expert):
+    """Takes half of the brightness away."""
+
+    def __init__(self, config: ShadeConfig) -> None:
+        super().__init__(config)
+        self.share = torch.nn.Parameter(torch.tensor([0.5]))
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        assert blurry.shape[2:] in ((32, 32), (16, 16))
+        return -self.share * blurry
+
+
+def test_another_network_is_one_row(tmp_path: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERTS, "shade", ExpertKind(Shade, ShadeConfig))  # type: ignore[arg-type]
+    path = tmp_path / "shade.safetensors"
+    save_network(Shade(ShadeConfig()), path, {"network": "shade", "config": dataclasses.asdict(ShadeConfig())})
+    install(path, checkpoint_key=None, config={})
+    backend = load_model("tiny-naf", device="cpu")
+    assert backend.dtype == torch.float32
+    for size in ((9, 13), (75, 121)):
+        blurry = photo(*size)
+        assert np.abs(restore_image(blurry, backend) - blurry / 2).max() <= 0.51

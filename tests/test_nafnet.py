@@ -59,7 +59,7 @@ def test_the_published_networks_have_their_size_and_their_grid(width: int, param
     with torch.device("meta"):
         network = NAFNet(NAFNetConfig(width=width))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-    assert network.config.multiple_of == 16
+    assert network.config.needs.multiple_of == 16
     assert [network.config.window(level) for level in range(5)] == [384, 192, 96, 48, 24]
 
 

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.restoration.contract import Order
-from deblur_cli.restoration.fixed_windows import Windows
 from deblur_cli.restoration.pipeline import quantize, restore_image
-from deblur_cli.restoration.tiling import Tiling
+from deblur_cli.restoration.tiling import Tiling, Windows
 from deblur_cli.restoration.watch import Stopped, Watch
 
 

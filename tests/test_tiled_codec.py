@@ -5,16 +5,16 @@ import pytest
 import torch
 from support.dual_expert_factory import CPU, build_codec, lively, photo, quiet
 
-from deblur_cli.backends.tiled_codec import Canvas, CodecSource, TiledCodec, find_context
+from deblur_cli.backends.tiled_codec import CodecSource, TiledCodec
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 
 
 @pytest.mark.parametrize("tile", [16, 160, 200, 264])
 @pytest.mark.parametrize(("height", "width"), [(304, 336), (299, 330), (130, 336)])
 def test_latents_and_residuals_of_tiles_are_those_of_the_photo_in_one_piece(tile: int, height: int, width: int) -> None:
-    codec, canvas = TiledCodec(build_codec(), CPU, torch.float32), Canvas(-(-height // 16) * 2, -(-width // 16) * 2)
+    codec, canvas = TiledCodec(build_codec(), CPU, torch.float32), (-(-height // 16) * 2, -(-width // 16) * 2)
     source = CodecSource(photo(height, width))
-    whole = source.cut(slice(0, canvas.height * 8), slice(0, canvas.width * 8))[None]
+    whole = source.cut(slice(0, canvas[0] * 8), slice(0, canvas[1] * 8))[None]
     with torch.inference_mode():
         latents = codec.encode(source, canvas, tile, quiet(1))
         expected = codec.module.encode(whole)
@@ -28,7 +28,7 @@ def test_latents_and_residuals_of_tiles_are_those_of_the_photo_in_one_piece(tile
 @pytest.mark.parametrize(("encoder", "decoder"), [((2, 2), (2, 2)), ((1, 3), (4, 1)), ((0, 1), (1, 0))])
 def test_the_context_is_all_that_a_network_sees_and_no_more(encoder: tuple[int, int], decoder: tuple[int, int]) -> None:
     config = ResidualCodecConfig(4, (8, 8), encoder, decoder)
-    codec, context = lively(ResidualCodec(config)).double(), find_context(config)
+    codec, context = lively(ResidualCodec(config)).double(), config.context
     size = 2 * context + 3
     image = torch.rand(1, 3, 8 * size, 8 * size, dtype=torch.float64, requires_grad=True)
     change = torch.randn(1, 4, size, size, dtype=torch.float64, requires_grad=True)

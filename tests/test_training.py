@@ -15,7 +15,7 @@ from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
+from deblur_cli.networks.blended_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.training import loop
 from deblur_cli.training.folder import read_training_data
@@ -316,7 +316,7 @@ def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path,
 def test_an_untrained_network_is_the_identity_and_its_grid_is_respected() -> None:
     network = DenseUNet(DenseUNetConfig(4, (16, 24, 32), (1, 1, 1), (1, 1)))
     blurry = torch.rand(1, 3, 48, 32)
-    assert network.config.multiple_of == 16
+    assert network.config.needs.multiple_of == 16
     assert torch.equal(network(blurry), blurry)
 
 

@@ -1,8 +1,7 @@
 """DeblurDiff: diffusion in the latents of Stable Diffusion 2.1, led by adaptive filters of the blurred latents."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 
 from deblur_cli import weights
-from deblur_cli.backends.expert import choose_dtype
+from deblur_cli.backends.engines import choose_dtype
+from deblur_cli.backends.pixel_progress import PixelProgress
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.conversion.deblurdiff_file import (
     DEBLURDIFF,
@@ -25,14 +25,13 @@ from deblur_cli.conversion.deblurdiff_file import (
 from deblur_cli.errors import PhotoError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_CHANNELS, STRIDE, DeblurDiff, DeblurDiffConfig
 from deblur_cli.restoration.colour_match import match_colours
-from deblur_cli.restoration.contract import Order, Pixels, Stopped
-from deblur_cli.restoration.tiling import Tile, Tiling
-from deblur_cli.restoration.windows import blend_windows, lay_windows, place_windows, stack_windows
+from deblur_cli.restoration.contract import Order, Pixels
+from deblur_cli.restoration.tiling import BellWindows, Tile, Tiling, blend_pieces, lay_pieces, stack_pieces
 from deblur_cli.sampling.ddpm import check_steps, sample_ddpm
 from deblur_cli.weights.store import imported_path
 
 DEFAULT_STEPS = 50
-SIDE, EVERY = 512, 256  # pixels: the windows that the weights were published with
+PUBLISHED = BellWindows(512, 256)  # pixels: the windows that the weights count on
 
 _MULTIPLE = 64  # pixels: the photo counts as extended to it, in black
 _CHECKPOINT = "checkpoint"  # the role of the authors' one file
@@ -43,9 +42,13 @@ _LOG = logging.getLogger("deblur_cli")
 
 
 class DeblurDiffBackend:
-    """Runs the diffusion's networks in its number format, the VAE and everything between them in float32."""
+    """Runs the diffusion's networks in its number format, the VAE and everything between them in float32.
+
+    It has no float32 to fall back to: its networks have formats of their own, and are too large to be there twice.
+    """
 
     share = 1.0
+    windows = PUBLISHED
 
     def __init__(
         self, name: str, network: DeblurDiff, device: torch.device, dtype: torch.dtype, steps: int = DEFAULT_STEPS
@@ -56,7 +59,8 @@ class DeblurDiffBackend:
             InputError: so many steps this diffusion does not take.
         """
         self.name, self.device, self.dtype, self.steps = name, device, dtype, check_steps(steps)
-        self.tiling = Tiling(2 * SIDE if device.type == "cuda" else SIDE, 0, 0, SIDE)
+        side = PUBLISHED.side
+        self.tiling = Tiling(2 * side if device.type == "cuda" else side, 0, 0, side)
         network.set_dtype(dtype)
         self.module = network.eval().to(device)
 
@@ -71,7 +75,7 @@ class DeblurDiffBackend:
         Raises:
             PhotoError: what the networks made of the photo is not finite.
         """
-        job = _Job(blurry, order, self.steps)
+        job = _Job(blurry, order, self.steps, self.windows)
         latents = self._encode(job)
         restored = self._sample(latents, job)
         self._decode(restored, estimate, job)
@@ -82,9 +86,9 @@ class DeblurDiffBackend:
     def _encode(self, job: "_Job") -> Tensor:
         """(4, h, w): latents of the photo, window over window."""
         latents = torch.zeros(LATENT_CHANNELS, *job.latent_size, device=self.device)
-        for windows in job.batches():
-            pixels = torch.stack([_cut(job.blurry, window.pixels) for window in windows]).to(self.device)
-            lay_windows(latents, [window.latents for window in windows], self.module.encode(pixels))
+        for windows, places in job.batches():
+            pixels = torch.stack([_cut(job.blurry, window) for window in windows]).to(self.device)
+            lay_pieces(latents, places, self.module.encode(pixels))
         return latents
 
     def _sample(self, latents: Tensor, job: "_Job") -> Tensor:
@@ -94,10 +98,9 @@ class DeblurDiffBackend:
 
         def predict_noise(x_t: Tensor, timestep: int) -> Tensor:
             noise = torch.zeros_like(latents)
-            for windows in job.batches():
-                places = [window.latents for window in windows]
-                below, state = stack_windows(latents, places), stack_windows(x_t[0], places)
-                blend_windows(noise, places, self.module.predict_noise(below, state, timestep))
+            for _, places in job.batches():
+                below, state = stack_pieces(latents, places), stack_pieces(x_t[0], places)
+                blend_pieces(noise, places, self.module.predict_noise(below, state, timestep))
             return noise[None]
 
         return sample_ddpm(predict_noise, start, self.steps, generator)[0]
@@ -105,9 +108,9 @@ class DeblurDiffBackend:
     def _decode(self, restored: Tensor, picture: Tensor, job: "_Job") -> None:
         """Fill `picture`, (H, W, 3), about [0, 1]."""
         canvas = picture.zero_().permute(2, 0, 1)  # (3, H, W), the same memory
-        for windows in job.batches():
-            signed = self.module.decode(stack_windows(restored, [window.latents for window in windows]))
-            blend_windows(canvas, [window.pixels for window in windows], signed.add_(1).div_(2))
+        for windows, places in job.batches():
+            signed = self.module.decode(stack_pieces(restored, places))
+            blend_pieces(canvas, windows, signed.add_(1).div_(2))
 
 
 def load_deblurdiff(
@@ -208,53 +211,33 @@ def _load_network(
     return network
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A part of the photo, where it lies in pixels and in latents."""
-
-    pixels: Tile
-    latents: Tile
-
-
 class _Job:
     """One photo: where its windows lie, how many run at once, and how far the work is."""
 
-    def __init__(self, blurry: Pixels, order: Order, steps: int) -> None:
+    def __init__(self, blurry: Pixels, order: Order, steps: int, windows: BellWindows) -> None:
         self.blurry, self.order = blurry, order
         height, width = (-(-side // _MULTIPLE) * _MULTIPLE for side in blurry.shape[:2])
         self.latent_size = (height // STRIDE, width // STRIDE)
-        large = place_windows(height, width, SIDE, EVERY)
-        small = place_windows(*self.latent_size, SIDE // STRIDE, EVERY // STRIDE)
-        self._windows = [_Window(*pair) for pair in zip(large, small, strict=True)]
-        self._at_once = max(1, order.tile // SIDE) ** 2
-        self._all = len(self._windows) * (steps + 2)  # encode and decode count as a step each
-        self._done = 0
+        large = windows.lay(height, width)
+        small = BellWindows(windows.side // STRIDE, windows.stride // STRIDE).lay(*self.latent_size)
+        at_once = max(1, order.tile // windows.side) ** 2
+        self._batches = [(large[i : i + at_once], small[i : i + at_once]) for i in range(0, len(large), at_once)]
+        passes = steps + 2  # encode and decode count as a step each
+        self._progress = PixelProgress(order.watch, blurry.shape[0] * blurry.shape[1], passes)
 
-    def batches(self) -> Iterator[Sequence[_Window]]:
-        """All windows in their order, as many at a time as memory is meant for; counts those that are through.
+    def batches(self) -> Iterator[tuple[list[Tile], list[Tile]]]:
+        """All windows, in pixels and in latents, as many at a time as memory is meant for; counts what is through.
 
         Raises:
             Stopped: the caller wants no more.
         """
-        for first in range(0, len(self._windows), self._at_once):
-            if self.order.watch.stop():
-                raise Stopped
-            windows = self._windows[first : first + self._at_once]
-            yield windows
-            self._count(len(windows))
-
-    def _count(self, windows: int) -> None:
-        pixels = self.blurry.shape[0] * self.blurry.shape[1]
-        before = pixels * self._done // self._all
-        self._done += windows
-        self.order.watch.on_pixels(pixels * self._done // self._all - before)
+        return self._progress.over(self._batches)
 
 
 def _cut(blurry: Pixels, window: Tile) -> Tensor:
     """(3, h, w), float32, [0, 1]: a window of the photo, black beyond it."""
-    rows, columns = window.rows, window.columns
-    inside = blurry[rows.start : rows.start + rows.length, columns.start : columns.start + columns.length]
-    pixels = torch.zeros(3, rows.length, columns.length)
+    inside = blurry[window.rows.place, window.columns.place]
+    pixels = torch.zeros(3, window.rows.length, window.columns.length)
     top = float(np.iinfo(blurry.dtype).max)
     pixels[:, : inside.shape[0], : inside.shape[1]] = torch.from_numpy(inside / np.float32(top)).permute(2, 0, 1)
     return pixels

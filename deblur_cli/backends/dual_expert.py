@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.backends.careful import Careful
-from deblur_cli.backends.passes import Passes
-from deblur_cli.backends.tiled_codec import Canvas, CodecSource, TiledCodec
+from deblur_cli.backends.engines import Float32Fallback
+from deblur_cli.backends.pixel_progress import PixelProgress
+from deblur_cli.backends.tiled_codec import CodecSource, TiledCodec
 from deblur_cli.errors import PhotoError
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.restoration import guard
 from deblur_cli.restoration.contract import Backend, Order, Pixels
-from deblur_cli.restoration.fixed_windows import cover
-from deblur_cli.restoration.tiling import Tiling
-from deblur_cli.restoration.windows import blend_windows, stack_windows
+from deblur_cli.restoration.tiling import EvenWindows, Tiling, blend_pieces, stack_pieces
 from deblur_cli.sampling.rectified_flow import Field, renoise, sample_euler, start
 from deblur_cli.weights.flow_settings import FlowSettings
 
@@ -52,11 +50,11 @@ class DualExpertBackend:
     def __init__(
         self, name: str, parts: Parts, settings: FlowSettings, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """Take networks that are ready; codec and flow are changed."""
         self.name, self.settings, self.device, self.dtype = name, settings, device, dtype
         self._expert = parts.expert
         self._codec = TiledCodec(parts.codec, device, dtype)
-        self._flow = Careful(parts.flow, device, dtype)
+        self._flow, self._flow_config = Float32Fallback(parts.flow, device, dtype), parts.flow.config
+        self._sees_blurry = parts.flow.is_widened
         self.tiling = parts.expert.tiling if parts.expert else _choose_tiling(self._codec, device)
 
     @property
@@ -84,11 +82,11 @@ class DualExpertBackend:
             PhotoError: the flow's answer is not finite, and there is no guard to leave it out.
         """
         height, width = blurry.shape[:2]
-        work = _Work(blurry, estimate, order, Passes(order.watch, height * width, self._passes))
+        work = _Work(blurry, estimate, order, PixelProgress(order.watch, height * width, self._passes))
         if self.settings.strength > 0:
             residual = self._find_residual(work) if self.settings.generic_noise is None else self._paint_anew(work)
             estimate.permute(2, 0, 1).add_(residual, alpha=self.settings.strength)
-        work.passes.finish()
+        work.progress.finish()
         return estimate
 
     @property
@@ -96,38 +94,34 @@ class DualExpertBackend:
         """Over the photo: two of the encoder or one, the steps, and one of the decoder."""
         return self.settings.steps + 2 + int(self._sees_blurry or self.settings.generic_noise is not None)
 
-    @property
-    def _sees_blurry(self) -> bool:
-        return self._flow.module.is_widened
-
     def _find_residual(self, work: "_Work") -> Tensor:
         """(3, H, W): the decoded difference between both ends of the path, guarded."""
         canvas, tile = self._lay_canvas(work), work.order.tile
         source = CodecSource(work.estimate.numpy())
-        z_s = self._codec.encode(source, canvas, tile, work.passes)
-        z_y = self._codec.encode(CodecSource(work.blurry), canvas, tile, work.passes) if self._sees_blurry else None
+        z_s = self._codec.encode(source, canvas, tile, work.progress)
+        z_y = self._codec.encode(CodecSource(work.blurry), canvas, tile, work.progress) if self._sees_blurry else None
         x_0 = start(z_s, self._draw_noise(z_s, work.order.seed), self.settings.start_noise)
         x_1 = sample_euler(self._build_field(work, z_y), x_0, self.settings.steps)
-        residual = self._codec.decode(x_1 - z_s, source, tile, work.passes)
+        residual = self._codec.decode(x_1 - z_s, source, tile, work.progress)
         return self._guard(residual, work)
 
     def _paint_anew(self, work: "_Work") -> Tensor:
         """(3, H, W): what leads to the photo that an unadapted base makes of the estimate; nothing guards it."""
         assert self.settings.generic_noise is not None
         canvas, tile, sigma = self._lay_canvas(work), work.order.tile, self.settings.generic_noise
-        z_s = self._codec.encode(CodecSource(work.estimate.numpy()), canvas, tile, work.passes)
+        z_s = self._codec.encode(CodecSource(work.estimate.numpy()), canvas, tile, work.progress)
         x_t = renoise(z_s, self._draw_noise(z_s, work.order.seed), sigma)
         x_1 = sample_euler(self._build_field(work, None), x_t, self.settings.steps, begin=1 - sigma)
         grey = CodecSource(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
-        z_g = self._codec.encode(grey, canvas, tile, work.passes)
-        painted = self._codec.decode(x_1 - z_g, grey, tile, work.passes).add_(_GREY)
+        z_g = self._codec.encode(grey, canvas, tile, work.progress)
+        painted = self._codec.decode(x_1 - z_g, grey, tile, work.progress).add_(_GREY)
         return _check_finite(painted.sub_(work.estimate.permute(2, 0, 1)))
 
-    def _lay_canvas(self, work: "_Work") -> Canvas:
-        """As large as the photo on the grid, and at least one window."""
-        window, side = self._flow.module.config.window, _GRID * STRIDE
+    def _lay_canvas(self, work: "_Work") -> tuple[int, int]:
+        """Height and width in latents: as large as the photo on the grid, and at least one window."""
+        window, side = self._flow_config.window, _GRID * STRIDE
         height, width = (max(window, -(-length // side) * _GRID) for length in work.blurry.shape[:2])
-        return Canvas(height, width)
+        return height, width
 
     def _draw_noise(self, latents: Tensor, seed: int) -> Tensor:
         """Of the whole canvas at once, on the CPU, so that a seed means the same on every device."""
@@ -138,19 +132,19 @@ class DualExpertBackend:
 
         def field(x_t: Tensor, t: float) -> Tensor:
             velocity = torch.zeros_like(x_t)
-            side, grid = self._flow.module.config.window, self._flow.module.config.multiple_of
-            windows = cover(x_t.shape[2], x_t.shape[3], side, grid, _SHARED)
+            side = self._flow_config.window
+            windows = EvenWindows(side, _SHARED, self._flow_config.multiple_of).lay(*x_t.shape[2:])
             at_once = max(1, work.order.tile**2 // (side * STRIDE) ** 2)
-            for some in work.passes.over([windows[i : i + at_once] for i in range(0, len(windows), at_once)]):
-                condition = None if blurry is None else stack_windows(blurry[0], some)
-                blend_windows(velocity[0], some, self._predict(stack_windows(x_t[0], some), t, condition))
+            for some in work.progress.over([windows[i : i + at_once] for i in range(0, len(windows), at_once)]):
+                condition = None if blurry is None else stack_pieces(blurry[0], some)
+                blend_pieces(velocity[0], some, self._predict(stack_pieces(x_t[0], some), t, condition))
             return velocity
 
         return field
 
     def _predict(self, x_t: Tensor, t: float, blurry: Tensor | None) -> Tensor:
         times = torch.full(x_t.shape[:1], t, device=x_t.device)
-        return self._flow.run(lambda flow, _: flow(x_t, times, blurry))
+        return self._flow.run("forward", x_t, times, blurry)
 
     def _guard(self, residual: Tensor, work: "_Work") -> Tensor:
         """The residual without its low frequencies, and without the blocks at fault."""
@@ -180,7 +174,7 @@ class _Work:
     blurry: Pixels
     estimate: Tensor
     order: Order
-    passes: Passes
+    progress: PixelProgress
 
 
 def _choose_tiling(codec: TiledCodec, device: torch.device) -> Tiling:

@@ -9,7 +9,7 @@ import torch
 from deblur_cli import weights
 from deblur_cli.backends.any_expert import load_any_expert
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
-from deblur_cli.backends.expert import choose_dtype
+from deblur_cli.backends.engines import choose_dtype
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
 from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata

@@ -1,70 +1,46 @@
 """The fidelity expert alone: one network that predicts what is missing in a photo, one pass."""
 
-import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deblur_cli import weights
+from deblur_cli.backends.engines import Float32Fallback, choose_dtype
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_once
-from deblur_cli.errors import BackendError, WeightsError
-from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
-from deblur_cli.networks.dense_unet import DenseUNet
+from deblur_cli.errors import WeightsError
+from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
 from deblur_cli.networks.experts import EXPERTS, build_expert
-from deblur_cli.networks.maxim import Maxim, MaximConfig
-from deblur_cli.networks.nafnet import NAFNet
-from deblur_cli.networks.needs import FEATHER
-from deblur_cli.restoration.fixed_windows import Windows
-from deblur_cli.restoration.tiling import Tiling
-from deblur_cli.system.devices import find_dtype
+from deblur_cli.networks.needs import FEATHER, Expert
+from deblur_cli.restoration.contract import Cut
+from deblur_cli.restoration.tiling import Tiling, Windows
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.store import expected_sha256
 
-ResidualNetwork = DenseUNet | NAFNet | Maxim | DeconvolvingExpert
-
 
 class ExpertBackend:
-    """Runs a residual network in its number format and adds the residual in float32."""
+    """Runs an expert in its number format and adds the residual in float32."""
 
     def __init__(
-        self,
-        name: str,
-        network: ResidualNetwork,
-        device: torch.device,
-        dtype: torch.dtype,
-        tiling: Tiling | Windows | None = None,
+        self, name: str, network: Expert, device: torch.device, dtype: torch.dtype, tiling: Cut | None = None
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tiling = tiling or choose_tiling(network, device)
-        self._exact: ResidualNetwork | None = None
-        self._original = network.eval()
-        self.module: ResidualNetwork = self._place(network, dtype)
+        self._network = Float32Fallback(network, device, dtype)
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Backend`."""
+        return self._network.module
 
     @torch.inference_mode()
     def restore(self, blurry: Tensor) -> Tensor:
-        """See `Backend.restore`; a result that is not finite is computed again in float32."""
-        restored = self._run(self.module, blurry)
-        if self.dtype != torch.float32 and not bool(restored.sum().isfinite()):
-            restored = self._run(self._exact_network(), blurry)
-        return restored
-
-    def _run(self, network: ResidualNetwork, blurry: Tensor) -> Tensor:
-        residual: Tensor = network.predict_residual(blurry.contiguous(memory_format=torch.channels_last))
-        return blurry + residual.float()
-
-    def _exact_network(self) -> ResidualNetwork:
-        if self._exact is None:
-            self._exact = self._place(self._original, torch.float32)
-        return self._exact
-
-    def _place(self, network: ResidualNetwork, dtype: torch.dtype) -> ResidualNetwork:
-        placed = copy.deepcopy(network).to(device=self.device, dtype=dtype)
-        return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        """See `Backend.restore`."""
+        return blurry + self._network.run("predict_residual", blurry.contiguous(memory_format=torch.channels_last))
 
 
 def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> ExpertBackend:
@@ -78,32 +54,16 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
     path = weights.fetch(entry.files["expert"])
     if entry.takes_published_maxim:
         path = convert_once(path)
-    alone = read_network(path, entry.network, entry.config, entry.checkpoint_key)
-    network: ResidualNetwork = alone
+    network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     if "blend" in entry.files:
         sha256 = expected_sha256(entry.files["expert"]) or hash_file(path)
-        network = _add_blend(alone, weights.fetch(entry.files["blend"]), sha256)
+        network = _add_blend(network, weights.fetch(entry.files["blend"]), sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
-    return ExpertBackend(entry.name, network, device, choose_dtype(dtype, device, entry.dtypes), tiling)
+    chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
+    return ExpertBackend(entry.name, network, device, chosen, tiling)
 
 
-def choose_dtype(asked: str, device: torch.device, supported: Collection[str]) -> torch.dtype:
-    """The asked number format; `auto` falls back to float32 where the network does not work in the fast one.
-
-    Args:
-        supported: names of number formats; empty where nobody has looked.
-    Raises:
-        BackendError: the one that was asked by name is not among them.
-    """
-    dtype = find_dtype(asked, device)
-    if not supported or str(dtype).removeprefix("torch.") in supported:
-        return dtype
-    if asked != "auto":
-        raise BackendError(f"--dtype {asked}: this network does not work in it; use {' or '.join(supported)}")
-    return torch.float32
-
-
-def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Windows:
+def choose_tiling(network: Expert, device: torch.device) -> Cut:
     """The cut that suits a network's needs."""
     needs, size = network.config.needs, 2048 if device.type == "cuda" else 1536
     if needs.window is not None:  # CPUs gain nothing from several at once, and one at a time is the same to the bit
@@ -112,13 +72,11 @@ def choose_tiling(network: ResidualNetwork, device: torch.device) -> Tiling | Wi
     return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 
-def read_network(
-    path: Path, kind: str, config: Mapping[str, Any], checkpoint_key: str | None = None
-) -> DenseUNet | NAFNet | Maxim:
+def read_network(path: Path, kind: str, config: Mapping[str, Any], checkpoint_key: str | None = None) -> Expert:
     """A network with its weights. Its kind and shape stand in the file, or else are those that are given.
 
     Args:
-        config: of a MAXIM, what is wanted of it: it may be the first stages of what the file holds.
+        config: of a kind that can be reshaped, what is wanted of it: perhaps the first stages of what the file holds.
     Raises:
         WeightsError: the file is missing or damaged, or no such network.
     """
@@ -128,16 +86,16 @@ def read_network(
         raise WeightsError(f"{path}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
     try:
         with limited_by(path):
-            network: DenseUNet | NAFNet | Maxim = build_expert(kind, told or config)
+            network = build_expert(kind, told or config)
         load_strict(network, path, checkpoint_key)
-        if isinstance(network, Maxim):
-            return network.reshaped(MaximConfig.from_json({**told, **config}))
+        if (reshape := EXPERTS[kind].reshape) is not None:
+            return reshape(network, EXPERTS[kind].config.from_json({**told, **config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {kind} ({fault})") from fault
     return network
 
 
-def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> DeconvolvingExpert:
+def _add_blend(network: Expert, path: Path, expert: str) -> BlendedExpert:
     """The network with what weighs its estimate against deconvolutions; `expert` is the sha256 of its file."""
     told = read_metadata(path)
     wanted = told.get("trained_on", {}).get("expert")
@@ -145,16 +103,16 @@ def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> 
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
         with limited_by(path):
-            whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+            whole = BlendedExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
     load_strict(whole.blend, path)
     return whole
 
 
-def _adjust(tiling: Tiling | Windows, entry: weights.ModelEntry) -> Tiling | Windows:
+def _adjust(tiling: Cut, entry: weights.ModelEntry) -> Cut:
     try:
-        adjusted: Tiling | Windows = replace(tiling, **entry.tiling)  # type: ignore[arg-type]
+        adjusted: Cut = replace(tiling, **entry.tiling)  # type: ignore[type-var]
         return adjusted.with_size(adjusted.size)
     except TypeError as fault:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.backends.expert import choose_dtype
+from deblur_cli.backends.engines import Float32Fallback, choose_dtype
 from deblur_cli.checkpoint import check_tensors, read_content
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.restoration.tiling import Tiling
@@ -29,17 +29,30 @@ class ForeignBackend:
     def __init__(self, name: str, descriptor: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tiling = read_tiling(descriptor, device)
-        self.module: nn.Module = descriptor.model.eval()
-        self._descriptor = descriptor.to(device=device, dtype=torch.float32)
+        network = _Padded(descriptor.to(device=device, dtype=torch.float32))
+        self._network = Float32Fallback(network, device, dtype, "autocast")
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Backend`."""
+        return self._network.module
 
     @torch.inference_mode()
     def restore(self, blurry: Tensor) -> Tensor:
-        """See `Backend.restore`; a result that is not finite is computed again in float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            restored: Tensor = self._descriptor(blurry)
-        if self.dtype != torch.float32 and not bool(restored.sum().isfinite()):
-            restored = self._descriptor(blurry)
-        return restored.float()
+        """See `Backend.restore`."""
+        return self._network.run("forward", blurry)
+
+
+class _Padded(nn.Module):
+    """A network as its descriptor runs it, which extends photos to the sides that it takes."""
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.network, self._descriptor = descriptor.model, descriptor
+
+    def forward(self, blurry: Tensor) -> Tensor:
+        restored: Tensor = self._descriptor(blurry)
+        return restored
 
 
 def load_foreign(path: Path, device: torch.device, dtype: str) -> ForeignBackend:

@@ -4,7 +4,6 @@ Knows tensors of one window; no files, no photos, no schedule.
 Source: arXiv 2502.03810 (kkkls/DeblurDiff, MIT); the classes are diffusers' (Apache-2.0).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from diffusers import AutoencoderKL, ControlNetModel
 from torch import Tensor, nn
 
 from deblur_cli.networks.lkpn import LKPN, LKPNConfig, build_unet
+from deblur_cli.networks.needs import Shape
 
 LATENT_CHANNELS = 4
 LATENT_SCALE = 0.18215  # of Stable Diffusion's latents to unit variance
@@ -20,7 +20,7 @@ STRIDE = 8  # pixels per latent
 
 
 @dataclass(frozen=True, slots=True)
-class DeblurDiffConfig:
+class DeblurDiffConfig(Shape):
     """Shape of a `DeblurDiff`; the defaults are the published ones.
 
     Attributes:
@@ -39,12 +39,6 @@ class DeblurDiffConfig:
     prompt_width: int = 1024
     prompt_length: int = 77
     groups: int = 32
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DeblurDiffConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     @property
     def lkpn(self) -> LKPNConfig:

@@ -4,19 +4,17 @@ Knows tensors only: no files, no colour profiles, no tiles. Dense convolutions b
 cores) run them in bfloat16 and channels_last 50-100x faster per multiplication than depthwise ones.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.networks.needs import Needs
+from deblur_cli.networks.needs import Expert, Needs, Shape
 
 
 @dataclass(frozen=True, slots=True)
-class DenseUNetConfig:
+class DenseUNetConfig(Shape):
     """Shape of a `DenseUNet`; stored beside its weights.
 
     Attributes:
@@ -31,32 +29,21 @@ class DenseUNetConfig:
     encoder_blocks: tuple[int, ...] = (2, 2, 4)
     decoder_blocks: tuple[int, ...] = (2, 2)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DenseUNetConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
-
-    @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return self.unshuffle << (len(self.widths) - 1)
-
     @property
     def needs(self) -> Needs:
         """Measured on the shipped weights: with 128 pixels of context tiles of 512 agree with the photo in one piece to
         70 dB (64: 52 dB, 96: 59 dB), and tiny ones still to 50 dB.
         """
-        return Needs(self.multiple_of, context=128)
+        return Needs(self.unshuffle << (len(self.widths) - 1), context=128)
 
 
 class ResidualBlock(nn.Module):
     """`x + conv(relu(conv(x)))`, the identity at initialisation."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
         nn.init.zeros_(self.conv_2.weight)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -64,33 +51,25 @@ class ResidualBlock(nn.Module):
         return update.add_(features)  # memory is slower than the convolutions
 
 
-class DenseUNet(nn.Module):
-    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
-
-    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
-    multiples of `config.multiple_of`. At initialisation the output is the input.
-    """
+class DenseUNet(Expert):
+    """See `Expert`; at initialisation the output is the input."""
 
     def __init__(self, config: DenseUNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         widths, pixels = config.widths, 3 * config.unshuffle**2
         self.stem = nn.Conv2d(pixels, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths, config.encoder_blocks, strict=True))
-        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in _neighbours(widths))
+        self.downs = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairwise(widths))
         self.ups = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in _neighbours(widths)
+            nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1), nn.PixelShuffle(2)) for fine, coarse in pairwise(widths)
         )
         self.decoders = nn.ModuleList(_stage(w, n) for w, n in zip(widths[:-1], config.decoder_blocks, strict=True))
         self.head = nn.Conv2d(widths[0], pixels, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, blurry: Tensor) -> Tensor:
-        return blurry + self.predict_residual(blurry)
-
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        """See `Expert`."""
         pixels = nn.functional.pixel_unshuffle(blurry.to(self.stem.weight.dtype), self.config.unshuffle)
         features = self.stem(pixels)
         skips: list[Tensor] = []
@@ -105,7 +84,3 @@ class DenseUNet(nn.Module):
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
-
-
-def _neighbours(widths: tuple[int, ...]) -> list[tuple[int, int]]:
-    return list(pairwise(widths))

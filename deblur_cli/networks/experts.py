@@ -1,50 +1,38 @@
 """Every network that can be a fidelity expert, by its name in manifests, recipes and weights. One row each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
-
-from torch import Tensor, nn
+from typing import Any
 
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
-from deblur_cli.networks.needs import Needs
-
-
-class ExpertConfig(Protocol):
-    """The shape of an expert, a dataclass."""
-
-    @property
-    def needs(self) -> Needs: ...
-
-
-@runtime_checkable
-class Expert(Protocol):
-    """A network that predicts what is missing in a blurred photo."""
-
-    config: Any
-
-    def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W) in any number format -> (B, 3, H, W) in the network's."""
+from deblur_cli.networks.needs import Expert, Shape
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertKind:
-    """An architecture: its module and the dataclass of its shape."""
+    """An architecture.
 
-    network: type[nn.Module]
-    config: Any  # a class with `from_json`
+    Attributes:
+        network, config: its module, and the dataclass of its shape.
+        reshape: a network in another shape that its weights fit; None where there is none but its own. Raises
+            ValueError where they do not fit.
+    """
+
+    network: type[Expert]
+    config: type[Shape]
+    reshape: Callable[[Any, Any], Expert] | None = None
 
 
 EXPERTS: Mapping[str, ExpertKind] = {
     "dense_unet": ExpertKind(DenseUNet, DenseUNetConfig),
     "nafnet": ExpertKind(NAFNet, NAFNetConfig),
-    "maxim": ExpertKind(Maxim, MaximConfig),
+    "maxim": ExpertKind(Maxim, MaximConfig, Maxim.reshaped),
 }
 
 
-def read_expert_config(name: str, values: Mapping[str, Any]) -> Any:
+def read_expert_config(name: str, values: Mapping[str, Any]) -> Shape:
     """The shape of an expert of that kind from its JSON values.
 
     Raises:
@@ -56,6 +44,6 @@ def read_expert_config(name: str, values: Mapping[str, Any]) -> Any:
     return EXPERTS[name].config.from_json(values)
 
 
-def build_expert(name: str, values: Mapping[str, Any]) -> Any:
+def build_expert(name: str, values: Mapping[str, Any]) -> Expert:
     """An untrained expert; raises as `read_expert_config` does."""
     return EXPERTS[name].network(read_expert_config(name, values))

@@ -8,22 +8,21 @@ half-quadratic splitting); Cho and Lee 2009, "Fast Motion Deblurring" (kernels f
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import divide, gradient_power, taper, to_transfer
+from deblur_cli.networks.needs import Shape
 
 _CONTRAST = 0.2  # standard deviation to which every window is brought
 _COARSEST = 5  # pixels of the kernel at the smallest size
 
 
 @dataclass(frozen=True, slots=True)
-class KernelSearch:
+class KernelSearch(Shape):
     """How kernels are searched.
 
     Attributes:
@@ -43,12 +42,6 @@ class KernelSearch:
     slack: float = 0.1
     floor: float = 0.1
     splitting: tuple[float, float, float] = (2.0, 4e4, 2.5)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "KernelSearch":
-        """The settings as JSON keeps them, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
 
 def find_kernels(luma: Tensor, search: KernelSearch) -> Tensor:

@@ -7,8 +7,9 @@ windows of one size only, and another size is another network.
 Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973), variant S-3.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from deblur_cli.networks.maxim_blocks import (
     ResizedDense,
     convolve,
 )
-from deblur_cli.networks.needs import Needs
+from deblur_cli.networks.needs import Expert, Needs, Shape
 
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
@@ -38,7 +39,7 @@ _Run = Callable[..., Any]  # how a block is called
 
 
 @dataclass(frozen=True, slots=True)
-class MaximConfig:
+class MaximConfig(Shape):
     """Shape of a `Maxim`; stored beside its weights.
 
     Attributes:
@@ -60,11 +61,6 @@ class MaximConfig:
             raise ValueError(f"side must be even, not {self.side}")
         if self.window < self.multiple_of or self.window % self.multiple_of:
             raise ValueError(f"window must be a multiple of {self.multiple_of}, not {self.window}")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "MaximConfig":
-        """The config as JSON keeps it; raises TypeError for an unknown key."""
-        return cls(**values)
 
     @property
     def multiple_of(self) -> int:
@@ -92,23 +88,14 @@ class MaximConfig:
         return self.side if level < _COARSE_FROM else self.side // 2
 
 
-class Maxim(nn.Module):
-    """Blurry photo to its sharp estimate.
-
-    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
-    multiples of `config.multiple_of`.
-
-    Attributes:
-        checkpointing: compute activations again on the way back, so that training takes less memory.
-    """
+class Maxim(Expert):
+    """See `Expert`; the estimate is the picture of the last stage."""
 
     def __init__(self, config: MaximConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.stages = nn.ModuleList(
             _Stage(config, is_first=index == 0, is_last=index == config.stages - 1) for index in range(config.stages)
         )
-        self.checkpointing = False
 
     def reshaped(self, config: MaximConfig) -> "Maxim":
         """The first stages of this network as one of their own, in windows of another size; shares its weights.
@@ -125,12 +112,8 @@ class Maxim(nn.Module):
                 setattr(mine, name, getattr(whole, name)[: len(part)])
         return other
 
-    def forward(self, blurry: Tensor) -> Tensor:
-        """The picture of the last stage."""
-        return blurry + self.predict_residual(blurry)
-
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        """See `Expert`."""
         return self.predict_residuals(blurry)[-1]
 
     def predict_residuals(self, blurry: Tensor) -> list[Tensor]:
@@ -190,7 +173,7 @@ class _Stage(nn.Module):
 
     def forward(self, images: list[Tensor], before: _Passed | None, checkpointing: bool) -> tuple[Tensor, _Passed]:
         """The residual (B, H, W, 3), and what the next stage wants of this one."""
-        run = _run_again if checkpointing else _run_once
+        run: _Run = partial(checkpoint, use_reentrant=False) if checkpointing else _run_once
         encoded, features = self._encode(images, before, run)
         for block in self.bottom:
             features = run(block, features)
@@ -309,7 +292,3 @@ def _bring(resizes: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
 
 def _run_once(block: nn.Module, *features: Tensor) -> Any:
     return block(*features)
-
-
-def _run_again(block: nn.Module, *features: Tensor) -> Any:
-    return checkpoint(block, *features, use_reentrant=False)

@@ -6,21 +6,19 @@ MIT). The means over a window come from Chu et al. 2022, "Improving Image Restor
 Aggregation", sec. 3.2.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.networks.needs import Needs
+from deblur_cli.networks.needs import Expert, Needs, Shape
 
 _EPSILON = 1e-6  # of the public checkpoints' layer normalisation
 
 
 @dataclass(frozen=True, slots=True)
-class NAFNetConfig:
+class NAFNetConfig(Shape):
     """Shape of a `NAFNet`; the defaults are the published GoPro network of width 32.
 
     Attributes:
@@ -38,24 +36,13 @@ class NAFNetConfig:
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     train_size: int | None = 256
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "NAFNetConfig":
-        """The config as JSON or TOML keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
-
-    @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return 1 << len(self.encoder_blocks)
-
     @property
     def needs(self) -> Needs:
         """Half of the averaging window, so that the pixels which count average over the same windows as in the whole
         photo. What deeper blocks still see of a cut was measured on random weights only: 44-58 dB to the photo in one
         tile, worst where blocks change most.
         """
-        window, grid = self.window(0), self.multiple_of
+        window, grid = self.window(0), 1 << len(self.encoder_blocks)
         return Needs(grid, context=128 if window is None else -(-window // 2 // grid) * grid)
 
     def window(self, level: int) -> int | None:
@@ -147,16 +134,11 @@ class NafBlock(nn.Module):
         return torch.addcmul(features, self.gamma, self.conv5(multiply_halves(self.conv4(self.norm2(features)))))
 
 
-class NAFNet(nn.Module):
-    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
-
-    Input and output are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are
-    multiples of `config.multiple_of`.
-    """
+class NAFNet(Expert):
+    """See `Expert`."""
 
     def __init__(self, config: NAFNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         depth = len(config.encoder_blocks)
         widths = [config.width << level for level in range(depth + 1)]
         upwards = range(depth - 1, -1, -1)
@@ -172,11 +154,8 @@ class NAFNet(nn.Module):
         )
         self.ending = nn.Conv2d(config.width, 3, 3, padding=1)
 
-    def forward(self, blurry: Tensor) -> Tensor:
-        return blurry + self.predict_residual(blurry)
-
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        """See `Expert`."""
         features = self.intro(blurry.to(self.intro.weight.dtype))
         skips: list[Tensor] = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):

@@ -1,13 +1,28 @@
-"""What a fidelity expert needs of the photo that it is shown. Plain values; each network states its own."""
+"""What a fidelity expert is, and what it needs of the photo that it is shown; each network states its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import Tensor, nn
 
 FEATHER = 32  # width of the ramp on which neighbouring tiles are mixed
 
 
+class Shape:
+    """The base of dataclasses of plain values that say a network's shape and are stored beside its weights."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The shape as JSON or TOML keeps it, lists for tuples; raises TypeError for an unknown key."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """All in pixels.
+    """All sizes in pixels.
 
     Attributes:
         multiple_of: height and width must be multiples of this.
@@ -16,6 +31,7 @@ class Needs:
         smallest_window: side of the picture that it is shown of a photo no larger than that.
         shared: what neighbouring windows of a network with such a side have in common at least.
         work: thousands of multiplications per pixel, which say how long it takes beside other networks.
+        dtypes: number formats that are good enough for its weights.
     """
 
     multiple_of: int
@@ -24,3 +40,28 @@ class Needs:
     smallest_window: int = 0
     shared: int = 0
     work: float = 180.0
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+
+
+class Expert(nn.Module):
+    """A network that predicts what is missing in a blurred photo.
+
+    Photos are (B, 3, H, W), sRGB-encoded, [0, 1] in and about [0, 1] out (not clipped); H and W are multiples of
+    `config.needs.multiple_of`.
+
+    Attributes:
+        config: its shape, which states its `Needs` as `needs`.
+        checkpointing: compute activations again on the way back, so that training takes less memory, if it can that.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.checkpointing = config, False
+
+    def forward(self, blurry: Tensor) -> Tensor:
+        """The sharp estimate."""
+        return blurry + self.predict_residual(blurry)
+
+    def predict_residual(self, blurry: Tensor) -> Tensor:
+        """(B, 3, H, W): what is missing in `blurry`, which may have any number format."""
+        raise NotImplementedError

@@ -6,19 +6,20 @@ Source of the idea: Kim and Shin 2026, "Restoration-Aligned Generative Flow Mode
 (arXiv 2605.08854); its architecture is not public, this one is this project's own.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.networks.dense_unet import ResidualBlock
+from deblur_cli.networks.needs import Shape
+
 STRIDE = 8  # pixels per latent, along each axis
 
 
 @dataclass(frozen=True, slots=True)
-class ResidualCodecConfig:
+class ResidualCodecConfig(Shape):
     """Shape of a `ResidualCodec`; stored beside its weights.
 
     Attributes:
@@ -32,18 +33,22 @@ class ResidualCodecConfig:
     encoder_blocks: tuple[int, int] = (2, 2)
     decoder_blocks: tuple[int, int] = (2, 2)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ResidualCodecConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+    @property
+    def context(self) -> int:
+        """Latents beyond a tile's own that an encoder or a decoder sees, on each side.
+
+        A 3x3 convolution sees one more: at an eighth of the photo's sides there is one besides two a block, at a
+        quarter too, where it counts half. The guide of the decoder sees no further.
+        """
+        stages = (self.encoder_blocks, self.decoder_blocks)
+        return max(2 * coarse + 1 + -(-(2 * fine + 1) // 2) for fine, coarse in stages)
 
 
 class ResidualCodec(nn.Module):
     """`restored = source + decode(encode(sharp) - encode(source), source)`.
 
-    Photos are (B, 3, H, W), sRGB-encoded, [0, 1], H and W multiples of 8; latents are (B, channels, H/8, W/8), of
-    about unit variance over the photos of the training.
+    Photos are (B, 3, H, W), sRGB-encoded, [0, 1], H and W multiples of 8, in any number format; latents are
+    (B, channels, H/8, W/8), of about unit variance over the photos of the training.
     """
 
     def __init__(self, config: ResidualCodecConfig) -> None:
@@ -89,12 +94,13 @@ class Encoder(nn.Module):
         super().__init__()
         fine, coarse = config.widths
         self.stem = nn.Conv2d(48, fine, 3, padding=1)
-        self.fine = nn.Sequential(*(CodecBlock(fine) for _ in range(config.encoder_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine) for _ in range(config.encoder_blocks[0])))
         self.down = nn.Conv2d(fine, coarse, 2, stride=2)
-        self.coarse = nn.Sequential(*(CodecBlock(coarse) for _ in range(config.encoder_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse) for _ in range(config.encoder_blocks[1])))
         self.head = nn.Conv2d(coarse, config.channels, 3, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
+        image = image.to(self.stem.weight.dtype)
         features = self.fine(self.stem(functional.pixel_unshuffle(image * 2 - 1, 4)))
         latents: Tensor = self.head(self.coarse(self.down(features)))
         return latents
@@ -111,29 +117,16 @@ class Decoder(nn.Module):
         self.gate_coarse = nn.Conv2d(coarse, coarse, 1)
         self.gate_fine = nn.Conv2d(fine, fine, 3, padding=1)
         self.stem = nn.Conv2d(config.channels, coarse, 3, padding=1, bias=False)
-        self.coarse = nn.Sequential(*(CodecBlock(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
+        self.coarse = nn.Sequential(*(ResidualBlock(coarse, bias=False) for _ in range(config.decoder_blocks[1])))
         self.up = nn.Sequential(nn.Conv2d(coarse, 4 * fine, 1, bias=False), nn.PixelShuffle(2))
-        self.fine = nn.Sequential(*(CodecBlock(fine, bias=False) for _ in range(config.decoder_blocks[0])))
+        self.fine = nn.Sequential(*(ResidualBlock(fine, bias=False) for _ in range(config.decoder_blocks[0])))
         self.head = nn.Sequential(nn.Conv2d(fine, 48, 3, padding=1, bias=False), nn.PixelShuffle(4))
 
     def forward(self, difference: Tensor, source: Tensor) -> Tensor:
+        difference, source = (tensor.to(self.stem.weight.dtype) for tensor in (difference, source))
         guide = torch.relu_(self.guide_fine(functional.pixel_unshuffle(source * 2 - 1, 4)))  # (B, fine, H/4, W/4)
         gate = 2 * torch.sigmoid(self.gate_coarse(torch.relu_(self.guide_coarse(guide))))  # (B, coarse, H/8, W/8)
         features = self.up(self.coarse(self.stem(difference) * gate))  # (B, fine, H/4, W/4)
         features = self.fine(features * (2 * torch.sigmoid(self.gate_fine(guide))))
         residual: Tensor = self.head(features)
         return residual
-
-
-class CodecBlock(nn.Module):
-    """`x + conv(relu(conv(x)))`, the identity at initialisation."""
-
-    def __init__(self, width: int, *, bias: bool = True) -> None:
-        super().__init__()
-        self.conv_1 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.conv_2 = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        nn.init.zeros_(self.conv_2.weight)
-
-    def forward(self, features: Tensor) -> Tensor:
-        update: Tensor = self.conv_2(torch.relu_(self.conv_1(features)))
-        return update.add_(features)  # memory is slower than the convolutions

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
+from deblur_cli.networks.blended_expert import VersionBlend, stack_versions
 from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.deconvolving_expert import VersionBlend, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures

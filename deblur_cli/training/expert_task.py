@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.networks.experts import build_expert
-from deblur_cli.networks.maxim import Maxim
+from deblur_cli.networks.experts import EXPERTS, build_expert
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
@@ -37,14 +36,14 @@ class ExpertTask:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data = data
         torch.manual_seed(recipe.seed)
-        self.network: nn.Module = build_expert(recipe.architecture, recipe.network)
-        self._config: Any = self.network.config
-        if recipe.checkpointing:
-            self.network.checkpointing = True
-        if isinstance(self.network, Maxim) and init is not None:
-            self.network.load_state_dict(read_network(init, recipe.architecture, recipe.network).state_dict())
-        elif init is not None:
+        network = build_expert(recipe.architecture, recipe.network)
+        network.checkpointing = recipe.checkpointing
+        self.network: nn.Module = network
+        self._config = network.config
+        if init is not None and EXPERTS[recipe.architecture].reshape is None:
             load_strict(self.network, init)
+        elif init is not None:  # which may hold more than is trained
+            self.network.load_state_dict(read_network(init, recipe.architecture, recipe.network).state_dict())
         self._validation: ValidationSets = build_validation(data, recipe.synthesis)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
-from deblur_cli.networks.deconvolving_expert import BlendConfig
+from deblur_cli.networks.blended_expert import BlendConfig
 from deblur_cli.networks.experts import EXPERTS, read_expert_config
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
 from deblur_cli.training.blur_synthesis import SynthesisConfig

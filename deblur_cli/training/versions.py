@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from deblur_cli.networks.blended_expert import stack_versions
 from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.deconvolving_expert import stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 

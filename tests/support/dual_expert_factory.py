@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
-from deblur_cli.backends.passes import Passes
+from deblur_cli.backends.pixel_progress import PixelProgress
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.contract import Watch
 from deblur_cli.restoration.tiling import Tiling
@@ -98,5 +98,5 @@ def levels_apart(first: np.ndarray, second: np.ndarray) -> int:
     return int(np.abs(first.astype(int) - second.astype(int)).max())
 
 
-def quiet(pixels: int) -> Passes:
-    return Passes(Watch(), pixels, 1)
+def quiet(pixels: int) -> PixelProgress:
+    return PixelProgress(Watch(), pixels, 1)

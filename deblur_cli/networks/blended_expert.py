@@ -1,4 +1,4 @@
-"""A fidelity expert that also deconvolves: a small network says, pixel by pixel, which version of the photo to believe.
+"""A fidelity expert with its blend, a small network that says, pixel by pixel, which version of the photo to believe.
 
 Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, and
 blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can ring more than the worst of them,
@@ -7,14 +7,14 @@ and where no deconvolution is right the estimate stays.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
-from deblur_cli.networks.needs import FEATHER, Needs
+from deblur_cli.networks.needs import FEATHER, Expert, Needs
 
 _ESTIMATE = 1  # its place among the versions
 _TRUST = 3.0  # in the estimate before any training, as a logit
@@ -108,38 +108,23 @@ class VersionBlend(nn.Module):
         return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
 
 
-class ResidualPredictor(Protocol):
-    """A network that predicts what is missing in a blurred photo; `config.multiple_of` is the grid of its photos."""
-
-    config: Any
-
-    def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3, H, W)."""
-
-
-class DeconvolvingExpert(nn.Module):
-    """Blurry photo to its sharp estimate: `estimate = blurry + residual`.
-
-    Input and output are (B, 3, H, W), float32, sRGB-encoded, [0, 1]; H and W are multiples of `config.multiple_of`, the
-    stride of the windows.
+class BlendedExpert(Expert):
+    """See `Expert`; photos are float32 in and in [0, 1] out.
 
     Raises:
-        ValueError: the stride is no multiple of what `expert` wants.
+        ValueError: the stride of the windows is no multiple of what `expert` wants.
     """
 
-    def __init__(self, expert: ResidualPredictor, blend: VersionBlend) -> None:
-        super().__init__()
-        if blend.config.multiple_of % expert.config.multiple_of:
-            raise ValueError(f"a stride of {blend.config.multiple_of} does not fit {expert.config.multiple_of}")
-        self.config, self.expert, self.blend = blend.config, expert, blend
+    def __init__(self, expert: Expert, blend: VersionBlend) -> None:
+        super().__init__(blend.config)
+        stride, grid = blend.config.multiple_of, expert.config.needs.multiple_of
+        if stride % grid:
+            raise ValueError(f"a stride of {stride} does not fit {grid}")
+        self.expert, self.blend = expert, blend
         self.deconvolver = Deconvolver(blend.config.deconvolution)
 
-    def forward(self, blurry: Tensor) -> Tensor:
-        """The estimate."""
-        return blurry + self.predict_residual(blurry)
-
     def predict_residual(self, blurry: Tensor) -> Tensor:
-        """(B, 3, H, W): what is missing in `blurry`."""
+        """See `Expert`."""
         estimate = (blurry + self.expert.predict_residual(blurry).float()).clamp(0, 1)
         mixed: Tensor = self.blend(stack_versions(blurry, estimate, self.deconvolver.deconvolve(blurry)))
         return mixed - blurry

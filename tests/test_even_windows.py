@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from deblur_cli.restoration.fixed_windows import Windows, cover
+from deblur_cli.restoration.tiling import EvenWindows, Windows
 
 OVERLAP = 4
 
@@ -13,7 +13,7 @@ OVERLAP = 4
 @pytest.mark.parametrize("side", [6, 8, 32])
 @pytest.mark.parametrize("length", [*range(32, 110, 2), 512])
 def test_windows_are_even_overlap_and_their_weights_sum_to_one_everywhere(side: int, length: int) -> None:
-    windows = cover(side, length, side, 2, OVERLAP)
+    windows = EvenWindows(side, OVERLAP, 2).lay(side, length)
     starts = [window.columns.start for window in windows]
     assert (starts[0], starts[-1] + side) == (0, length)
     assert all(start % 2 == 0 for start in starts)
@@ -28,12 +28,12 @@ def test_windows_are_even_overlap_and_their_weights_sum_to_one_everywhere(side: 
 
 
 def test_one_window_on_a_canvas_of_its_size_counts_as_it_is() -> None:
-    [window] = cover(16, 16, 16, 2, OVERLAP)
+    [window] = EvenWindows(16, OVERLAP, 2).lay(16, 16)
     assert torch.equal(window.rows.weights, torch.ones(16))
 
 
 def test_between_two_neighbours_one_fades_into_the_other_on_a_straight_ramp() -> None:
-    first, second = cover(16, 28, 16, 2, OVERLAP)
+    first, second = EvenWindows(16, OVERLAP, 2).lay(16, 28)
     assert torch.allclose(first.columns.weights[-4:], torch.tensor([0.875, 0.625, 0.375, 0.125]))
     assert torch.allclose(second.columns.weights[:4], torch.tensor([0.125, 0.375, 0.625, 0.875]))
 
@@ -41,7 +41,7 @@ def test_between_two_neighbours_one_fades_into_the_other_on_a_straight_ramp() ->
 @pytest.mark.parametrize(("height", "side", "grid"), [(14, 16, 2), (17, 16, 2), (16, 15, 2), (16, 4, 2)])
 def test_a_canvas_that_windows_cannot_cover_is_refused(height: int, side: int, grid: int) -> None:
     with pytest.raises(ValueError, match="do not cover"):
-        cover(height, 64, side, grid, OVERLAP)
+        EvenWindows(side, OVERLAP, grid).lay(height, 64)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (15, 40), (32, 32), (33, 32), (100, 77)])

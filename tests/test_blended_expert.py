@@ -13,7 +13,7 @@ from deblur_cli import weights
 from deblur_cli.backends.expert import load_expert
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import WeightsError
-from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
+from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.hashing import hash_file
@@ -63,13 +63,13 @@ def test_a_whole_that_trusts_the_estimate_alone_is_the_expert() -> None:
     expert, blend = lively(DenseUNet(UNET)), VersionBlend(TINY)
     with torch.no_grad():
         blend.head.bias[1] = 100.0  # type: ignore[index]
-        whole = DeconvolvingExpert(expert, blend).eval()
+        whole = BlendedExpert(expert, blend).eval()
         blurry = photo(64, 128)
         assert torch.allclose(whole(blurry), expert(blurry).clamp(0, 1), atol=1e-6)
 
 
 def test_in_bfloat16_only_the_networks_round() -> None:
-    whole = lively(DeconvolvingExpert(DenseUNet(UNET), VersionBlend(TINY)))
+    whole = lively(BlendedExpert(DenseUNet(UNET), VersionBlend(TINY)))
     blocks = torch.nn.functional.interpolate(photo(8, 8), scale_factor=8)
     blurry = torch.nn.functional.avg_pool2d(blocks, (1, 9), 1, (0, 4))  # moved: of noise no deconvolution is offered
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_in_bfloat16_only_the_networks_round() -> None:
 def test_an_expert_whose_grid_does_not_fit_is_refused() -> None:
     coarse = DenseUNet(DenseUNetConfig(4, (8,) * 6, (1,) * 6, (1,) * 5))  # multiples of 128
     with pytest.raises(ValueError, match="stride of 64 does not fit 128"):
-        DeconvolvingExpert(coarse, VersionBlend(TINY))
+        BlendedExpert(coarse, VersionBlend(TINY))
 
 
 def test_a_config_survives_json() -> None:

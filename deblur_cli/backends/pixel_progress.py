@@ -8,11 +8,11 @@ from deblur_cli.restoration.contract import Stopped, Watch
 Portion = TypeVar("Portion")
 
 
-class Passes:
+class PixelProgress:
     """Counts so many passes over a photo as its pixels once."""
 
-    def __init__(self, watch: Watch, pixels: int, count: int) -> None:
-        self._watch, self._pixels, self._count = watch, pixels, count
+    def __init__(self, watch: Watch, pixels: int, passes: int) -> None:
+        self._watch, self._pixels, self._passes = watch, pixels, passes
         self._done, self._told = 0, 0
 
     def over(self, portions: Sequence[Portion]) -> Iterator[Portion]:
@@ -25,7 +25,7 @@ class Passes:
             if self._watch.stop():
                 raise Stopped
             yield portion
-            self._tell(self._pixels * (self._done * len(portions) + index + 1) // (self._count * len(portions)))
+            self._tell(self._pixels * (self._done * len(portions) + index + 1) // (self._passes * len(portions)))
         self._done += 1
 
     def finish(self) -> None:

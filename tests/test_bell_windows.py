@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deblur_cli.restoration.windows import blend_windows, lay_windows, place_windows, stack_windows
+from deblur_cli.restoration.tiling import BellWindows, blend_pieces, lay_pieces, stack_pieces
 
 SIZES = [(64, 64), (96, 160), (90, 161), (40, 200), (7, 5)]
 
@@ -35,62 +35,62 @@ def draw(*shape: int) -> Tensor:
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_a_pointwise_network_leaves_no_seam(height: int, width: int) -> None:
     canvas = draw(3, height, width)
-    windows = place_windows(height, width, 64, 32)
+    windows = BellWindows(64, 32).lay(height, width)
     blended = torch.zeros_like(canvas)
-    blend_windows(blended, windows, stack_windows(canvas, windows).tanh())
+    blend_pieces(blended, windows, stack_pieces(canvas, windows).tanh())
     torch.testing.assert_close(blended, canvas.tanh(), rtol=1e-5, atol=1e-6)
 
 
 def test_windows_and_weights_are_the_published_ones() -> None:
     canvas = draw(2, 96, 168)
-    windows = place_windows(96, 168, 64, 32)
-    pieces = stack_windows(canvas, windows) + torch.arange(len(windows))[:, None, None, None]  # each says who it is
+    windows = BellWindows(64, 32).lay(96, 168)
+    pieces = stack_pieces(canvas, windows) + torch.arange(len(windows))[:, None, None, None]  # each says who it is
     blended = torch.zeros_like(canvas)
-    blend_windows(blended, windows, pieces)
+    blend_pieces(blended, windows, pieces)
     torch.testing.assert_close(blended.double(), blend_published(canvas, 64, 32), rtol=1e-5, atol=1e-5)
 
 
 def test_a_1280x720_photo_has_the_published_windows() -> None:
-    windows = place_windows(768, 1280, 512, 256)
+    windows = BellWindows(512, 256).lay(768, 1280)
     assert [(w.rows.start, w.columns.start) for w in windows] == [(y, x) for y in (0, 256) for x in (0, 256, 512, 768)]
     assert {(w.rows.length, w.columns.length) for w in windows} == {(512, 512)}
 
 
 def test_the_last_window_ends_with_the_canvas() -> None:
-    assert [w.rows.start for w in place_windows(704, 100, 512, 256)] == [0, 192]
+    assert [w.rows.start for w in BellWindows(512, 256).lay(704, 100)] == [0, 192]
 
 
 def test_a_canvas_no_larger_than_a_window_is_one_piece_unchanged() -> None:
     canvas = draw(3, 48, 64)
-    windows = place_windows(48, 64, 64, 32)
+    windows = BellWindows(64, 32).lay(48, 64)
     blended = torch.zeros_like(canvas)
-    blend_windows(blended, windows, stack_windows(canvas, windows))
+    blend_pieces(blended, windows, stack_pieces(canvas, windows))
     assert len(windows) == 1
     assert torch.equal(blended, canvas)
 
 
 def test_what_reaches_beyond_the_canvas_is_dropped() -> None:
     canvas = draw(3, 96, 96)
-    windows = place_windows(96, 96, 64, 32)
+    windows = BellWindows(64, 32).lay(96, 96)
     cropped = torch.zeros(3, 90, 83)
-    blend_windows(cropped, windows, stack_windows(canvas, windows))
+    blend_pieces(cropped, windows, stack_pieces(canvas, windows))
     torch.testing.assert_close(cropped, canvas[:, :90, :83])
 
 
 def test_laid_windows_cover_each_other_in_their_order() -> None:
-    windows = place_windows(96, 64, 64, 32)
+    windows = BellWindows(64, 32).lay(96, 64)
     canvas = torch.zeros(1, 96, 64)
-    lay_windows(canvas, windows, torch.stack([torch.full((1, 64, 64), value) for value in (1.0, 2.0)]))
+    lay_pieces(canvas, windows, torch.stack([torch.full((1, 64, 64), value) for value in (1.0, 2.0)]))
     assert canvas[0, :32].eq(1).all()
     assert canvas[0, 32:].eq(2).all()
 
 
 def test_how_many_windows_are_blended_at_once_changes_nothing() -> None:
     canvas = draw(2, 96, 128)
-    windows = place_windows(96, 128, 64, 32)
-    pieces = stack_windows(canvas, windows) * draw(len(windows), 1, 1, 1)
+    windows = BellWindows(64, 32).lay(96, 128)
+    pieces = stack_pieces(canvas, windows) * draw(len(windows), 1, 1, 1)
     whole, parts = torch.zeros_like(canvas), torch.zeros_like(canvas)
-    blend_windows(whole, windows, pieces)
+    blend_pieces(whole, windows, pieces)
     for index, window in enumerate(windows):
-        blend_windows(parts, [window], pieces[index : index + 1])
+        blend_pieces(parts, [window], pieces[index : index + 1])
     assert torch.equal(whole, parts)
