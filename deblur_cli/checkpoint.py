@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 )
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.files import whole_file
 
 PICKLED = (".pth", ".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)

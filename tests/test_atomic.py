@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from deblur_cli.system import atomic
-from deblur_cli.system.atomic import (
+from deblur_cli.system import files as atomic
+from deblur_cli.system.files import (
     find_leftovers,
     host,
     is_leftover_of,
@@ -25,7 +25,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind t
 _WRITER = """
 import sys, time
 from pathlib import Path
-from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.files import whole_file
 
 with whole_file(Path(sys.argv[1])) as path:
     path.write_bytes(b"half")

@@ -12,7 +12,7 @@ from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import read_metadata, save_network
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.maxim import Maxim, MaximConfig
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 ONE, TWO = (MaximConfig(stages=stages, width=8, side=4, window=32) for stages in (1, 2))
 

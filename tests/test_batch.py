@@ -16,8 +16,8 @@ from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp
 from deblur_cli.restoration.watch import Watch
-from deblur_cli.system import atomic
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system import files as atomic
+from deblur_cli.system.files import hash_file
 
 ORDER = WriteOrder(Stamp(model="fake", weights={}, options={}))
 

@@ -16,7 +16,7 @@ from deblur_cli.errors import WeightsError
 from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.restoration.pipeline import restore_image
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 TINY = BlendConfig(width=6, unshuffle=2, deconvolution=DECONVOLUTION)
 UNET = DenseUNetConfig(4, (8, 12), (1, 1), (1,))

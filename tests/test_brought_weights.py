@@ -17,7 +17,7 @@ from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.checkpoint import limited_by, read_metadata
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights.manifest import user_manifest_path
 from deblur_cli.weights.user_manifest import to_toml
 

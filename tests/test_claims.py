@@ -15,7 +15,7 @@ from deblur_cli.batch.local import run_batch
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.system import claims
-from deblur_cli.system.atomic import host
+from deblur_cli.system.files import host
 
 posix = pytest.mark.skipif(os.name == "nt", reason="no file locks of this kind there")
 

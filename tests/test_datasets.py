@@ -8,7 +8,7 @@ from PIL import Image
 
 from deblur_cli.benchmark.datasets import PairSearch, check_sizes, find_dataset, find_datasets
 from deblur_cli.errors import InputError
-from deblur_cli.system.folders import natural_key
+from deblur_cli.system.files import natural_key
 
 
 def put(root: Path, *names: str, size: tuple[int, int] = (20, 16)) -> None:

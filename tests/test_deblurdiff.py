@@ -25,7 +25,7 @@ from deblur_cli.restoration.contract import Enhancing, Order, Stopped, Watch
 from deblur_cli.restoration.pipeline import quantize, restore_image
 from deblur_cli.restoration.tiling import BellWindows
 from deblur_cli.sampling.ddpm import sample_ddpm
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 CPU = torch.device("cpu")
 TINY = DeblurDiffConfig(

@@ -17,7 +17,7 @@ from deblur_cli.app import run_app
 from deblur_cli.backends.diffusion import convert_once
 from deblur_cli.conversion.deblurdiff_file import DEBLURDIFF, STABLE_DIFFUSION, plan_conversion
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.training.diffusion_base import DiffusionBase, load_diffusion_base
 from deblur_cli.training.recipe import DeblurDiffRecipe, DiffusionConfig
 from deblur_cli.weights.manifest import find_files, find_model

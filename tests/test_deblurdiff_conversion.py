@@ -21,7 +21,7 @@ from deblur_cli.conversion.deblurdiff_file import (
 )
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff, DeblurDiffConfig
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 SMALL = DeblurDiffConfig(
     widths=(32, 64, 64, 96),

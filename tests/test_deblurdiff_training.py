@@ -25,7 +25,7 @@ from deblur_cli.checkpoint import read_metadata
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff
 from deblur_cli.restoration.contract import Order
 from deblur_cli.sampling.ddpm import TIMESTEPS, build_scheduler, diffuse
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.training.deblurdiff_task import DeblurDiffTask, to_signed
 from deblur_cli.training.diffusion_base import DiffusionBase
 from deblur_cli.training.folder import TrainingData

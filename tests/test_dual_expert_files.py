@@ -28,7 +28,7 @@ from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
 from deblur_cli.restoration.pipeline import restore_image
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_spec import ModelSpec

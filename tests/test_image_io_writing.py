@@ -14,7 +14,7 @@ from support import photo_factory as factory
 from deblur_cli import image_io
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import pixels
-from deblur_cli.system.atomic import find_leftovers
+from deblur_cli.system.files import find_leftovers
 
 
 def _write(photo: image_io.Photo, path: Path, file_format: str = "png", **options: object) -> None:

@@ -34,7 +34,7 @@ from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.sampling.rectified_flow import interpolate, velocity_target
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.training import bases
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.manifest import user_manifest_path

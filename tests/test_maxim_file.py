@@ -24,7 +24,7 @@ from deblur_cli.conversion.maxim_file import convert_once, read_published
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.restoration.pipeline import restore_image
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights import find_model
 from deblur_cli.weights.manifest import find_files
 from deblur_cli.weights.store import imported_path

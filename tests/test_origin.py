@@ -17,7 +17,7 @@ from deblur_cli.batch.stamp import Stamp, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import read_photo, read_stamp, write_photo
 from deblur_cli.image_io.seal import BLANK, is_unbroken
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 STAMP = Stamp(model="expert", weights={}, options={"seed": 0})
 OTHER = Stamp(model="expert", weights={}, options={"seed": 1})

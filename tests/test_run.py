@@ -22,8 +22,7 @@ from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.restoration.watch import Watch
-from deblur_cli.system.atomic import host
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file, host
 from deblur_cli.weights.model_spec import resolve
 
 

@@ -14,8 +14,7 @@ from test_run import broken
 from deblur_cli.batch.stamp import stamped
 from deblur_cli.image_io import read_stamp
 from deblur_cli.system import claims
-from deblur_cli.system.atomic import host
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file, host
 
 deblur, _inverting_network = test_run.deblur, test_run._inverting_network
 

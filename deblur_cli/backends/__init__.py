@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from deblur_cli.backends.any_expert import load_any_expert
+from deblur_cli.backends.expert import load_any_expert
 from deblur_cli.errors import WeightsError
 from deblur_cli.restoration.contract import Backend
 from deblur_cli.restoration.pipeline import restore_image

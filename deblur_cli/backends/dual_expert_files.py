@@ -7,15 +7,15 @@ from typing import Any
 import torch
 
 from deblur_cli import weights
-from deblur_cli.backends.any_expert import load_any_expert
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
 from deblur_cli.backends.engines import choose_dtype
+from deblur_cli.backends.expert import load_any_expert
 from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
 from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_spec import ResolvedModel
 from deblur_cli.weights.store import expected_sha256

@@ -1,4 +1,4 @@
-"""The fidelity expert alone: one network that predicts what is missing in a photo, one pass."""
+"""The fidelity expert alone: one network that predicts what is missing, from the manifest, a file of ours or spandrel."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from deblur_cli import weights
 from deblur_cli.backends.engines import Float32Fallback, choose_dtype
+from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_once
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
 from deblur_cli.networks.experts import EXPERTS, build_expert
 from deblur_cli.networks.needs import FEATHER, Expert
-from deblur_cli.restoration.contract import Cut
+from deblur_cli.restoration.contract import Backend, Cut
 from deblur_cli.restoration.tiling import Tiling, Windows
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights.store import expected_sha256
 
 
@@ -116,3 +117,31 @@ def _adjust(tiling: Cut, entry: weights.ModelEntry) -> Cut:
         return adjusted.with_size(adjusted.size)
     except TypeError as fault:
         raise WeightsError(f"{entry.name}: its tiling is none ({fault})") from fault
+
+
+_FIRST = "dense_unet"  # the network of our files from before they named it
+
+
+def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> Backend:
+    """The backend of an expert.
+
+    Args:
+        entry: without a `network` it is a file that somebody brought: its metadata says whether it is ours.
+    Raises:
+        WeightsError: a file is missing or damaged, could run code, or holds no network that we or spandrel know.
+        BackendError: the network does not work in the asked number format, or spandrel is missing or broken.
+    """
+    if entry.network:
+        return load_expert(entry, device, dtype)
+    path = weights.fetch(entry.files["expert"])
+    if is_ours(path):
+        return load_expert(replace(entry, network=_FIRST), device, dtype)
+    return load_foreign(path, device, dtype)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file says what this project's trainings say of theirs; a damaged one does not."""
+    try:
+        return path.suffix == ".safetensors" and isinstance(read_metadata(path).get("config"), dict)
+    except WeightsError:
+        return False

@@ -18,7 +18,7 @@ from deblur_cli.checkpoint import check_tensors, limited_by, read_content, read_
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.networks.residual_codec import STRIDE
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 PROMPT_HINT = "deblur train prompt --pipeline FOLDER --out prompt.safetensors makes one"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from deblur_cli.errors import InputError
-from deblur_cli.system.folders import is_no_place_for_photos
+from deblur_cli.system.files import is_no_place_for_photos
 
 
 def expand_glob(pattern: str, tell: Callable[[Path, OSError], None]) -> tuple[Path, list[Path]]:

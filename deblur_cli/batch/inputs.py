@@ -12,7 +12,7 @@ from pathlib import Path
 from deblur_cli.batch.globs import expand_glob
 from deblur_cli.errors import InputError
 from deblur_cli.image_io import find_format
-from deblur_cli.system.folders import is_no_place_for_photos
+from deblur_cli.system.files import is_no_place_for_photos
 
 # The mark with which a list begins, and what it is then written in; that of UTF-32 begins like that of UTF-16.
 _MARKS = (

@@ -18,7 +18,7 @@ from deblur_cli.batch.stages import Piece, Restore, WriteOrder, read, restore, w
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import claims
-from deblur_cli.system.atomic import find_leftovers, is_leftover_of, remove_leftovers, remove_own_files
+from deblur_cli.system.files import find_leftovers, is_leftover_of, remove_leftovers, remove_own_files
 
 _POLL = 0.1  # seconds between two looks at the stop flag while there is nothing to take or to do
 

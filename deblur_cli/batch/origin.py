@@ -28,7 +28,7 @@ from deblur_cli.batch.stamp import Stamp, describe_same_work, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import Photo, read_photo, read_stamp
 from deblur_cli.image_io.seal import BLANK, is_unbroken
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 _CLOCK = 2.0  # seconds that a file system may round the time of a file by: FAT's
 _SAMPLES = 32  # of each half of an axis

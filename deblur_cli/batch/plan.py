@@ -19,7 +19,7 @@ from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError, PhotoError
 from deblur_cli.image_io import find_misfit, read_header
 from deblur_cli.image_io.formats import writer_of
-from deblur_cli.system.folders import check_writable, nearest_existing
+from deblur_cli.system.files import check_writable, nearest_existing
 
 _LISTED = 3  # pairs named in one message
 

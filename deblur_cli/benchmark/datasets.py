@@ -10,7 +10,7 @@ from pathlib import Path
 from deblur_cli.benchmark.catalogue import explain_missing
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import find_format, probe_size
-from deblur_cli.system.folders import natural_key
+from deblur_cli.system.files import natural_key
 
 _BLURRY_FOLDERS = ("blurry", "blur", "input")
 _SHARP_FOLDERS = ("sharp", "gt", "target")

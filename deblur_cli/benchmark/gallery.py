@@ -22,7 +22,7 @@ from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
 from deblur_cli.benchmark.statistics import spread_over
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.metrics.sample import Rgb, to_8bit
-from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.files import whole_file
 
 _INDEX = "images/kept.json"  # picture -> key of the score it belongs to
 Keys = Mapping[tuple[str, str, str], str]  # (data set, model, image) -> key in the journal

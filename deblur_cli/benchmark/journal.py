@@ -13,7 +13,7 @@ from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_row
 from deblur_cli.errors import InputError
 from deblur_cli.system.devices import find_device, find_dtype
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.system.version import __version__
 
 FILE_NAME = "records.jsonl"

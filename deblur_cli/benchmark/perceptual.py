@@ -10,7 +10,7 @@ from deblur_cli.checkpoint import read_content
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics.sample import Pixels8, Sample, to_float
 from deblur_cli.networks.lpips import Backbone, Lpips
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights.manifest import read_shipped_manifest
 
 _VGG = "vgg16-397923af.pth"  # 528 MB, too big to ship

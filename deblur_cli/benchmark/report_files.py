@@ -14,9 +14,7 @@ from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.tables import to_csv, to_markdown
 from deblur_cli.errors import InputError
 from deblur_cli.system import claims
-from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
-from deblur_cli.system.folders import check_writable
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import check_writable, find_leftovers, hash_file, remove_leftovers, whole_file
 
 _FILES = ("report.json", "report.csv", "report.md", "report.html")
 _INDEX = ".deblur-report.json"  # file -> the sha256 that it has, and the one that it had when writing was cut off

@@ -1,9 +1,13 @@
 """The working half of `deblur run`: a plan becomes a batch that is shown, reported and ended properly."""
 
 import os
+import signal
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
@@ -12,7 +16,6 @@ from deblur_cli.commands import report
 from deblur_cli.commands.progress import Display, Meter, choose_display, format_duration
 from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.run_task import RunTask
-from deblur_cli.commands.signals import stop_on_signals
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.system.memory import tune_malloc
@@ -166,3 +169,39 @@ def _raise_failures(task: RunTask, outcome: Outcome) -> None:
 def count(number: int, thing: str) -> str:
     """`1 photo`, `2 photos`."""
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether to stop; at the end a signal that came is delivered after all.
+
+    A second signal goes straight to the handler of before (KeyboardInterrupt, or exit 143).
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            handler = previous[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+        received.append(number)
+
+    previous = {number: signal.getsignal(number) for number in _listened()}
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
+
+
+def _listened() -> list[signal.Signals]:
+    """The signals that are not ignored already, as SIGHUP is under nohup."""
+    known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]

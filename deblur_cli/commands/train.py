@@ -12,7 +12,7 @@ from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
 from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
-from deblur_cli.system.folders import check_writable
+from deblur_cli.system.files import check_writable
 
 app = typer.Typer(no_args_is_help=True)
 

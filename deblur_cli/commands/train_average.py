@@ -8,7 +8,7 @@ import typer
 from deblur_cli.commands.options import check_range, option
 from deblur_cli.commands.streams import write_result
 from deblur_cli.errors import InputError
-from deblur_cli.system.folders import check_writable
+from deblur_cli.system.files import check_writable
 
 
 def average(

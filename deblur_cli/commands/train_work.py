@@ -8,7 +8,7 @@ from deblur_cli.commands.options import check_device
 from deblur_cli.commands.progress import Gauge, choose_display
 from deblur_cli.commands.streams import write_result
 from deblur_cli.errors import InputError
-from deblur_cli.system.folders import check_writable
+from deblur_cli.system.files import check_writable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -20,8 +20,7 @@ from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.conversion.prompt_encoder import check_names, embed_empty_prompt
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
-from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import find_leftovers, hash_file, remove_leftovers, whole_file
 from deblur_cli.weights.store import disk_fault, recall_hash
 
 T = TypeVar("T")

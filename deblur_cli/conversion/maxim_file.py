@@ -26,7 +26,7 @@ from torch import Tensor
 from deblur_cli.checkpoint import write_whole
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_name_fault, published_shapes
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights.store import disk_fault, recall_hash
 
 ArrayShape = tuple[int, ...]

@@ -11,7 +11,7 @@ from deblur_cli.image_io import fitting, formats
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.metadata import xmp
 from deblur_cli.image_io.seal import seal
-from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.files import whole_file
 
 if TYPE_CHECKING:
     import os

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from deblur_cli.networks.fused_dense import dense
 from deblur_cli.networks.maxim_blocks import (
     AttendedConvolutions,
     AttendedMlp,
@@ -25,6 +24,7 @@ from deblur_cli.networks.maxim_blocks import (
     MultiAxisMixing,
     ResizedDense,
     convolve,
+    dense,
 )
 from deblur_cli.networks.needs import Expert, Needs, Shape
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deblur_cli.system.atomic import CAREFUL, host, own_files, try_lock
+from deblur_cli.system.files import CAREFUL, host, own_files, try_lock
 
 _SUFFIX = ".deblur-claim"
 _FOREIGN = 3600.0  # seconds that the marker of another machine counts, whose life cannot be seen from here

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata, save_tensors
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 
 def write_average(trained: Path, origin: Path, share: float, out: Path) -> None:

@@ -9,7 +9,7 @@ from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.system.devices import DTYPES
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from deblur_cli.checkpoint import read_metadata
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.experts import EXPERTS
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile

@@ -15,8 +15,7 @@ import numpy as np
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import find_format, read_photo, writable_formats
 from deblur_cli.image_io.pixels import round_to_8
-from deblur_cli.system.folders import natural_key
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file, natural_key
 from deblur_cli.training.recipe import DataConfig
 from deblur_cli.training.sources import FrameSource, Generators, PairSource, PhotoSource, Rgb8, Source
 from deblur_cli.training.synthesis_config import SynthesisConfig

@@ -18,7 +18,7 @@ from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import write_whole
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.system.devices import has_fast_bfloat16
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.estimates import Estimator, with_estimates
 from deblur_cli.training.folder import TrainingData, TrainingFolder

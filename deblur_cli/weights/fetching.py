@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file
 from deblur_cli.weights import hub
 from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.hub import OnBytes

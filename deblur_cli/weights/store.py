@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import find_leftovers, hash_file, remove_leftovers, whole_file
 from deblur_cli.weights.entries import WeightsFile
 
 State = Literal["bundled", "cached", "imported", "local", "absent", "damaged"]

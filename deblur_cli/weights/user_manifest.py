@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.atomic import whole_file
-from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.files import hash_file, whole_file
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
     build_user_manifest,

@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, and what a killed writer leaves goes away. Knows nothing about photos.
+"""Files appear whole or not at all, what a killed writer leaves goes away; hashes and folders. Knows no photos.
 
 Every file of this tool is first written beside its target as `.NAME.deblur-HOST-RANDOM.tmp`: a name that no two writers
 share, be it on two machines or in two containers with one process number. The writer holds a lock on it. The system
@@ -11,11 +11,14 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from deblur_cli.errors import InputError
 
 _TEMPORARY = re.compile(r"\..+\.deblur-([0-9a-f]{8})-[0-9a-f]{16}\.tmp")
 _OLD = 60.0  # seconds
@@ -135,3 +138,64 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_CHUNK = 1 << 20
+
+
+def hash_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+# Thumbnails, snapshots and deleted files of Synology, QNAP, Windows, macOS, netatalk and unpackers, in lower case.
+_OF_OTHER_PROGRAMS = frozenset(
+    {"@eadir", "@tmp", "@__thumb", "@recycle", "@recently-snapshot", "@snapshot", "@sharesnap", "@sharebin"}
+    | {"#recycle", "#snapshot", "$recycle.bin", "recycler", "recycled", "system volume information", "__macosx"}
+    | {"network trash folder", "temporary items"}
+)
+
+
+def is_no_place_for_photos(name: str) -> bool:
+    """Whether a folder is hidden, or holds what other programs made of photos; it is only entered when named."""
+    return name.startswith(".") or name.casefold() in _OF_OTHER_PROGRAMS
+
+
+def check_writable(folders: Iterable[Path]) -> None:
+    """Try to write where each folder is, or will be made; nothing stays.
+
+    Raises:
+        InputError: a file is in the way, or the system refuses.
+    """
+    for folder in sorted({nearest_existing(folder) for folder in folders}):
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as fault:
+            raise InputError(f"{folder}: cannot write here ({fault.strerror})") from fault
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder itself or the closest one above it that is already there.
+
+    Raises:
+        InputError: a file is in the way, or the system does not let us look.
+    """
+    try:
+        while not folder.is_dir():
+            if folder.exists() or folder.is_symlink():
+                raise InputError(f"{folder}: is a file, so no folder can be made there")
+            folder = folder.parent
+    except OSError as fault:
+        raise InputError(f"{folder}: cannot write here ({fault.strerror})") from fault
+    return folder
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Sort key under which blur_2 stands before blur_10."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
