@@ -1,4 +1,4 @@
-"""The fidelity expert alone: one network that predicts what is missing, from the manifest, a file of ours or spandrel."""
+"""The fidelity expert alone, one network in one pass: of a model, from a file of ours, or one that spandrel knows."""
 
 from collections.abc import Mapping
 from dataclasses import replace
