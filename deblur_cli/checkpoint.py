@@ -6,7 +6,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,8 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
 def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, Any]) -> None:
     """The same for a part of a network."""
     tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file that then takes the place of `path`; until then nothing changes."""
     with whole_file(path) as temporary:
-        write(temporary)
+        save_file(tensors, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_array_fault, name_layers, published_shapes
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.maxim_blocks import CrossGating, ResizedDense, enlarge, mix_tokens, shrink
+from deblur_cli.system.tables import read_table
 
 SHIPPED = Path(deblur_cli.__file__).parent / "bundled" / "maxim.safetensors"
 TINY = MaximConfig(stages=3, width=8, side=4, window=32)
@@ -197,7 +198,7 @@ def test_activations_computed_again_give_the_same_gradients() -> None:
 @pytest.mark.parametrize("values", [{"stages": 0}, {"stages": 4}, {"side": 5}, {"window": 100}, {"window": 0}], ids=str)
 def test_a_shape_that_cannot_be_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        MaximConfig.from_json(values)
+        read_table(MaximConfig, values)
 
 
 def test_the_published_names_are_as_many_as_the_published_tensors() -> None:

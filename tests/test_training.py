@@ -17,6 +17,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.system.tables import read_table
 from deblur_cli.training import loop
 from deblur_cli.training.folder import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
@@ -24,12 +25,12 @@ from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import (
     RECIPES,
+    BaseRecipe,
     BlendRecipe,
     CodecRecipe,
     DeblurDiffRecipe,
     ExpertRecipe,
     FlowRecipe,
-    PriorRecipe,
     read_common_recipe,
     read_recipe,
 )
@@ -185,7 +186,7 @@ def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path
     arguments = ["--recipe", str(path), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
     assert run_app(["train", "blend", *arguments]) == 0
     told = read_metadata(out / "blend.safetensors")
-    network = VersionBlend(BlendConfig.from_json(told["config"]))
+    network = VersionBlend(read_table(BlendConfig, told["config"]))
     load_strict(network, out / "blend.safetensors")
     assert network.config.deconvolution.of_long == ((2.2, 0.1),)
     assert told["trained_on"] == {"expert": find_model("bundled-expert").files["expert"].sha256}
@@ -289,7 +290,7 @@ def test_every_shipped_recipe_reads() -> None:
         "maxim": ExpertRecipe,
         "blend": BlendRecipe,
         "codec": CodecRecipe,
-        "prior": PriorRecipe,
+        "base": BaseRecipe,
         "flow": FlowRecipe,
         "flow-large": FlowRecipe,
         "deblurdiff": DeblurDiffRecipe,
@@ -360,7 +361,7 @@ def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path)
     network = DenseUNet(config)
     path = tmp_path / "w.safetensors"
     save_network(network, path, {"config": dataclasses.asdict(config)})
-    assert DenseUNetConfig.from_json(read_metadata(path)["config"]) == config
+    assert read_table(DenseUNetConfig, read_metadata(path)["config"]) == config
     again = DenseUNet(config)
     load_strict(again, path)
     for key, value in network.state_dict().items():

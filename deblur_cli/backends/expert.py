@@ -11,19 +11,18 @@ from torch import Tensor
 
 from deblur_cli import weights
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
-from deblur_cli.conversion.maxim_file import convert_once
+from deblur_cli.conversion.maxim_file import convert_maxim_once
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExpert, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet
-from deblur_cli.networks.experts import EXPERTS, build_expert
+from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.nafnet import NAFNet
 from deblur_cli.networks.needs import FEATHER
 from deblur_cli.restoration.fixed_windows import Windows
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.system.devices import find_dtype
-from deblur_cli.system.hashing import hash_file
-from deblur_cli.weights.store import expected_sha256
+from deblur_cli.system.tables import read_table
 
 ResidualNetwork = DenseUNet | NAFNet | Maxim | DeconvolvingExpert
 
@@ -75,14 +74,12 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
             trained on another expert.
         BackendError: the network does not work in the asked number format.
     """
-    path = weights.fetch(entry.files["expert"])
-    if entry.takes_published_maxim:
-        path = convert_once(path)
+    fetched = weights.fetch(entry.files["expert"])
+    path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     alone = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     network: ResidualNetwork = alone
     if "blend" in entry.files:
-        sha256 = expected_sha256(entry.files["expert"]) or hash_file(path)
-        network = _add_blend(alone, weights.fetch(entry.files["blend"]), sha256)
+        network = _add_blend(alone, weights.fetch(entry.files["blend"]).path, fetched.sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     return ExpertBackend(entry.name, network, device, choose_dtype(dtype, device, entry.dtypes), tiling)
 
@@ -124,14 +121,16 @@ def read_network(
     """
     metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
     kind, told = metadata.get("network", kind), metadata.get("config", {})
-    if kind not in EXPERTS:
-        raise WeightsError(f"{path}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
+    try:
+        found = find_expert(kind)
+    except ValueError as fault:
+        raise WeightsError(f"{path}: {fault}") from fault
     try:
         with limited_by(path):
-            network: DenseUNet | NAFNet | Maxim = build_expert(kind, told or config)
+            network: Any = found.network(read_table(found.config, told or config))
         load_strict(network, path, checkpoint_key)
         if isinstance(network, Maxim):
-            return network.reshaped(MaximConfig.from_json({**told, **config}))
+            return network.reshaped(read_table(MaximConfig, {**told, **config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {kind} ({fault})") from fault
     return network
@@ -145,7 +144,7 @@ def _add_blend(network: DenseUNet | NAFNet | Maxim, path: Path, expert: str) -> 
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
         with limited_by(path):
-            whole = DeconvolvingExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+            whole = DeconvolvingExpert(network, VersionBlend(read_table(BlendConfig, told.get("config", {}))))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
     load_strict(whole.blend, path)

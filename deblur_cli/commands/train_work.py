@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from deblur_cli.training.latents import WindowSource
     from deblur_cli.training.loop import Figures, Progress, RunPaths, Task
-    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe, Recipe
+    from deblur_cli.training.recipe import BaseRecipe, FlowRecipe, Recipe
 
 R = TypeVar("R", bound="Recipe")
 
 
-def describe(progress: "Progress") -> str:
+def describe_progress(progress: "Progress") -> str:
     """Where a training stands, in one line."""
     figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
     left = format_duration(max(0.0, progress.budget - progress.elapsed))
@@ -51,7 +51,7 @@ class Run:
         elif sys.stderr.isatty():
             _run_live(training.run)
         else:
-            training.run(lambda progress: write_note(describe(progress)))
+            training.run(lambda progress: write_note(describe_progress(progress)))
         if self.accelerator.is_main_process:
             write_log_page(self.paths.folder)
             write_result(str(self.paths.folder / task.weights))
@@ -84,7 +84,7 @@ def choose_recipe(
 
 
 def open_windows(
-    recipe: "PriorRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
+    recipe: "BaseRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
 ) -> "WindowSource":
     """Everything that windows of latents are made from; the pictures are read only if they must be made."""
     from deblur_cli.training.estimates import load_estimator

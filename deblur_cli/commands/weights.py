@@ -101,7 +101,7 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
       HF_ENDPOINT=https://mirror.example deblur weights pull nafnet-32 nafnet-64
     """
     from deblur_cli.commands.weights_tables import choose_pull_display
-    from deblur_cli.weights.fetching import pull as pull_files
+    from deblur_cli.weights.fetching import pull_files
 
     files = _find_all(names, to_run=True)
     with choose_pull_display(quiet=quiet) as display:
@@ -146,7 +146,7 @@ def path(name: NameArgument) -> None:
 
     Example: deblur weights path nafnet-64
     """
-    from deblur_cli.weights.fetching import pull as pull_files
+    from deblur_cli.weights.fetching import pull_files
     from deblur_cli.weights.manifest import find_files
 
     present, faults = pull_files(find_files(name), offline=True)

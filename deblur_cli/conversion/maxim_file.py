@@ -23,9 +23,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from deblur_cli.checkpoint import write_whole
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_name_fault, published_shapes
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.atomic import write_whole
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.store import disk_fault, recall_hash
 
@@ -52,7 +52,7 @@ def converted_path(source: Path) -> Path:
     return source.parent / "converted" / f"{sha256[:32]}.safetensors"
 
 
-def convert_once(source: Path) -> Path:
+def convert_maxim_once(source: Path) -> Path:
     """The converted weights of a verified file of published ones, made if they are not there or not as they were made.
 
     Beside them lies their sha256, in the form of `sha256sum`. What was made of another file is removed.
@@ -66,8 +66,8 @@ def convert_once(source: Path) -> Path:
         return target
     content = to_safetensors(read_published(source))
     try:
-        write_whole(target, lambda path: _write(path, content))
-        write_whole(note, lambda path: _write(path, f"{hash_file(target)}  {target.name}\n".encode()))
+        write_whole(target, content)
+        write_whole(note, f"{hash_file(target)}  {target.name}\n".encode())
     except OSError as fault:
         raise disk_fault(fault, target) from fault
     for other in target.parent.glob("*.s*"):
@@ -192,10 +192,6 @@ def _check_names(names: Mapping[str, object]) -> Iterator[tuple[str, ArrayShape]
     fault = find_name_fault(names.keys(), wanted)
     _require(fault is None, str(fault))
     yield from wanted.items()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _shorten(fault: BaseException) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deblur_cli.errors import PhotoError
+from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.image_io import fitting, xmp
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.formats import WRITABLE_FORMATS
-from deblur_cli.image_io.replacing import write_atomically
 from deblur_cli.image_io.seal import seal
+from deblur_cli.system.atomic import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -51,7 +52,13 @@ def write_photo(
         content = encode.encode(replace(photo, metadata=replace(photo.metadata, xmp=packet)), file_format, quality)
     except BrokenPhotoError as fault:
         raise PhotoError(f"{path}: {fault}") from fault
-    write_atomically(path, seal(content), times_of)
+    try:
+        write_whole(path, seal(content), times_of)
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BackendError(f"disk full: {path} was not written; free some space and run again") from fault
+        reason = fault.strerror or fault
+        raise PhotoError(f"{path}: cannot be written ({reason}); check the folder and its permissions") from fault
 
 
 def check_fit(photo: Photo, source: Path, *, file_format: str) -> None:

@@ -4,7 +4,6 @@ Knows tensors of one window; no files, no photos, no schedule.
 Source: arXiv 2502.03810 (kkkls/DeblurDiff, MIT); the classes are diffusers' (Apache-2.0).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +38,6 @@ class DeblurDiffConfig:
     prompt_width: int = 1024
     prompt_length: int = 77
     groups: int = 32
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DeblurDiffConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     @property
     def lkpn(self) -> LKPNConfig:

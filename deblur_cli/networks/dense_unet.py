@@ -4,10 +4,8 @@ Knows tensors only: no files, no colour profiles, no tiles. Dense convolutions b
 cores) run them in bfloat16 and channels_last 50-100x faster per multiplication than depthwise ones.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +28,6 @@ class DenseUNetConfig:
     widths: tuple[int, ...] = (96, 192, 320)
     encoder_blocks: tuple[int, ...] = (2, 2, 4)
     decoder_blocks: tuple[int, ...] = (2, 2)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DenseUNetConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     @property
     def multiple_of(self) -> int:

@@ -8,9 +8,7 @@ half-quadratic splitting); Cho and Lee 2009, "Fast Motion Deblurring" (kernels f
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,12 +41,6 @@ class KernelSearch:
     slack: float = 0.1
     floor: float = 0.1
     splitting: tuple[float, float, float] = (2.0, 4e4, 2.5)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "KernelSearch":
-        """The settings as JSON keeps them, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
 
 def find_kernels(luma: Tensor, search: KernelSearch) -> Tensor:

@@ -7,7 +7,7 @@ windows of one size only, and another size is another network.
 Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201.02973), variant S-3.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +60,6 @@ class MaximConfig:
             raise ValueError(f"side must be even, not {self.side}")
         if self.window < self.multiple_of or self.window % self.multiple_of:
             raise ValueError(f"window must be a multiple of {self.multiple_of}, not {self.window}")
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "MaximConfig":
-        """The config as JSON keeps it; raises TypeError for an unknown key."""
-        return cls(**values)
 
     @property
     def multiple_of(self) -> int:

@@ -6,9 +6,7 @@ MIT). The means over a window come from Chu et al. 2022, "Improving Image Restor
 Aggregation", sec. 3.2.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +35,6 @@ class NAFNetConfig:
     middle_blocks: int = 1
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     train_size: int | None = 256
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "NAFNetConfig":
-        """The config as JSON or TOML keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
     @property
     def multiple_of(self) -> int:

@@ -6,9 +6,7 @@ Source of the idea: Kim and Shin 2026, "Restoration-Aligned Generative Flow Mode
 (arXiv 2605.08854); its architecture is not public, this one is this project's own.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +29,6 @@ class ResidualCodecConfig:
     widths: tuple[int, int] = (64, 128)
     encoder_blocks: tuple[int, int] = (2, 2)
     decoder_blocks: tuple[int, int] = (2, 2)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ResidualCodecConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
 
 
 class ResidualCodec(nn.Module):

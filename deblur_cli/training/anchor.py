@@ -1,4 +1,4 @@
-"""The autoencoder of a large base, as an anchor for the codec: near its latents the base's own prior still applies."""
+"""The autoencoder of a large base, as an anchor for the codec: near its latents what it has learned holds."""
 
 import json
 from pathlib import Path

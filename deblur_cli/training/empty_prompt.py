@@ -36,7 +36,7 @@ def write_empty_prompt(pipeline: Path, path: Path) -> None:
     """
     name, embed = _find_kind(pipeline)
     try:
-        with torch.inference_mode(), _hushed():
+        with torch.inference_mode(), _silence_transformers():
             tensors = embed(pipeline)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as fault:
         text = " ".join(str(fault).split())[:200]
@@ -141,7 +141,7 @@ def _load(kind: Any, folder: Path) -> Any:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """Without the bars and reports that transformers writes while it reads weights."""
     from transformers.utils import logging
 

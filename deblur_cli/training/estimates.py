@@ -12,8 +12,7 @@ from deblur_cli.backends import Backend, load_model
 from deblur_cli.backends.expert import load_expert
 from deblur_cli.errors import InputError
 from deblur_cli.training.sources import Source
-from deblur_cli.weights import ModelEntry, find_model
-from deblur_cli.weights.store import expected_sha256
+from deblur_cli.weights import ModelEntry, fetch, find_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ def load_estimator(model: str, device: torch.device) -> Estimator:
 
 
 def _hash_files(entry: ModelEntry) -> dict[str, str]:
-    """Role -> sha256 of the files that were just loaded: the published one, or the one that loading has pinned."""
-    return {role: expected_sha256(file) or file.identity for role, file in entry.files.items()}
+    """Role -> sha256 of the files that were just loaded."""
+    return {role: fetch(file).sha256 for role, file in entry.files.items()}
 
 
 class EstimatedSource:

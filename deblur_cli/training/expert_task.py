@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.networks.experts import build_expert
+from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.maxim import Maxim
+from deblur_cli.system.tables import read_table
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
@@ -37,7 +38,8 @@ class ExpertTask:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data = data
         torch.manual_seed(recipe.seed)
-        self.network: nn.Module = build_expert(recipe.architecture, recipe.network)
+        kind = find_expert(recipe.architecture)
+        self.network: nn.Module = kind.network(read_table(kind.config, recipe.network))
         self._config: Any = self.network.config
         if recipe.checkpointing:
             self.network.checkpointing = True

@@ -20,6 +20,14 @@ _PATIENCE = 1.0  # seconds for downloads to notice that they are not wanted any 
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """A verified file and what it is known by."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
     """A file that is there now.
 
@@ -37,8 +45,8 @@ class Pulled:
 FetchOutcome = Pulled | WeightsError
 
 
-def fetch(file: WeightsFile) -> Path:
-    """Local path of a weights file, verified against the manifest's size and sha256; a Hub file is fetched if need be.
+def fetch(file: WeightsFile) -> Fetched:
+    """A weights file, verified against the manifest's size and sha256; one of the Hub is downloaded if need be.
 
     A file that has not changed since it was verified is not read again. A bundled one is small and always is.
 
@@ -48,10 +56,10 @@ def fetch(file: WeightsFile) -> Path:
     pulled = _ensure(file, None, offline=hub.is_offline(), announce=True)
     if pulled.pinned:
         _LOG.warning("deblur: %s: nobody has published its sha256; pinned to %s", file.key, pulled.pinned)
-    return pulled.path
+    return Fetched(pulled.path, pulled.pinned or str(expected_sha256(file)))
 
 
-def pull(
+def pull_files(
     files: Sequence[WeightsFile], on_bytes: OnBytes | None = None, *, offline: bool = False
 ) -> tuple[list[Pulled], list[WeightsError]]:
     """Make the files be there, verified, several downloads side by side; one that fails does not stop the others."""

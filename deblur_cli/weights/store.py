@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file
+from deblur_cli.system.atomic import find_leftovers, remove_leftovers, whole_file, write_whole
 from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights.entries import WeightsFile
 
@@ -240,5 +240,5 @@ def _read_note(kind: str, subject: str) -> dict[str, Any]:
 
 def _write_note(kind: str, subject: str, content: dict[str, Any]) -> None:
     """A folder that cannot be written costs only the memory: the next start reads the file again."""
-    with contextlib.suppress(OSError), whole_file(_note_path(kind, subject)) as temporary:
-        temporary.write_text(json.dumps({"subject": subject, **content}), encoding="utf-8")
+    with contextlib.suppress(OSError):
+        write_whole(_note_path(kind, subject), json.dumps({"subject": subject, **content}).encode())

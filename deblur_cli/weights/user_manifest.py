@@ -4,12 +4,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.atomic import whole_file
+from deblur_cli.system.atomic import write_whole
 from deblur_cli.system.hashing import hash_file
+from deblur_cli.system.tables import to_table
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
     build_user_manifest,
@@ -20,7 +22,7 @@ from deblur_cli.weights.manifest import (
 )
 from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, read_folder
 from deblur_cli.weights.repository import read_small_file
-from deblur_cli.weights.schema import is_inside, is_name, is_repository, is_revision, is_sha256
+from deblur_cli.weights.rules import is_inside, is_name, is_repository, is_revision, is_sha256
 from deblur_cli.weights.store import remove_imported
 
 Tables = dict[str, Any]
@@ -110,10 +112,16 @@ def _describe_folder(name: str, source: str, like: str | None, details: Mapping[
     else:
         home = Path(source).expanduser().resolve()
         folder = read_folder(home)
-    files, model = folder.to_tables(name, home)
-    if "licence" in details:
-        files = {key: {**table, "licence": details["licence"]} for key, table in files.items()}
-    return files, {**model, "summary": details.get("summary") or folder.summary}
+    entry = folder.place(name, home)
+    licence = {"licence": details["licence"]} if "licence" in details else {}
+    files = {file.key: _without({**to_table(file), **licence}, "key") for file in entry.files.values()}
+    model = to_table(replace(entry, summary=details.get("summary") or entry.summary))
+    return files, {**_without(model, "name"), "files": {role: file.key for role, file in entry.files.items()}}
+
+
+def _without(table: Tables, name: str) -> Tables:
+    """A table as it stands in the manifest, where the name is in its heading."""
+    return {key: value for key, value in table.items() if key != name}
 
 
 def _describe_one(name: str, source: str, like: str, details: Mapping[str, str]) -> tuple[Tables, Tables]:
@@ -169,8 +177,7 @@ def _write(tables: Tables) -> None:
     """Replace the user's manifest at once, so that a fault leaves the old one."""
     path = user_manifest_path()
     try:
-        with whole_file(path) as temporary:
-            temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
+        write_whole(path, (_HEADING + to_toml(tables)).encode())
     except OSError as fault:
         reason = fault.strerror or fault
         raise WeightsError(f"{path}: cannot be written ({reason}); set DEBLUR_CONFIG_HOME to another folder") from fault
