@@ -14,7 +14,7 @@ from deblur_cli.metrics import Sample
 from deblur_cli.metrics.detail import detail
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.pipeline import restore_image
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import fetch, find_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

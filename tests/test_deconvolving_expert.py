@@ -17,7 +17,7 @@ from deblur_cli.networks.deconvolving_expert import BlendConfig, DeconvolvingExp
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 TINY = BlendConfig(width=6, unshuffle=2, deconvolution=DECONVOLUTION)
 UNET = DenseUNetConfig(4, (8, 12), (1, 1), (1,))

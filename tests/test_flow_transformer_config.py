@@ -6,7 +6,7 @@ import pytest
 from support.small_bases import NAMES, SMALL, SMALL_SD3, small
 
 from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformerConfig, LoraSettings
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 
 @pytest.mark.parametrize("config", [*KNOWN_BASES.values(), *map(small, NAMES)])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels, fit_kernels, keep_edges
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 FAST = KernelSearch(reach=8, turns=3, splitting=(2.0, 2e3, 4.0))
 

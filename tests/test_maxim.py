@@ -14,7 +14,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_array_fault, name_layers, published_shapes
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.maxim_blocks import CrossGating, ResizedDense, enlarge, mix_tokens, shrink
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 SHIPPED = Path(deblur_cli.__file__).parent / "bundled" / "maxim.safetensors"
 TINY = MaximConfig(stages=3, width=8, side=4, window=32)

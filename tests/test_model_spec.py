@@ -4,7 +4,7 @@ import pytest
 from support.deblur_process import run_python
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import ModelEntry
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_spec import ModelSpec

@@ -17,7 +17,7 @@ from torch.nn import functional
 from deblur_cli.backends.expert import ExpertBackend, choose_tiling
 from deblur_cli.networks.nafnet import ChannelNorm, NAFNet, NAFNetConfig, SimplifiedChannelAttention, slide_mean
 from deblur_cli.restoration.pipeline import restore_image
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 CPU = torch.device("cpu")
 GLOBAL = dataclasses.replace(TINY, train_size=None)

@@ -1,6 +1,7 @@
 """The straight path, held against fields whose solutions are known in closed form."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 # The autoencoder of SD3 by its published configuration.
 SD3_VAE = {

@@ -17,7 +17,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deconvolving_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training import loop
 from deblur_cli.training.folder import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss

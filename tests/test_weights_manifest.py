@@ -12,7 +12,7 @@ from support.hub_user import stay_offline
 from deblur_cli import weights
 from deblur_cli.commands.options import DEFAULT_MODEL
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.tables import TableFault
+from deblur_cli.system.typed_tables import TableFault
 from deblur_cli.weights import store
 from deblur_cli.weights.entries import Manifest
 from deblur_cli.weights.manifest import find_files

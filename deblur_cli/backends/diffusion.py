@@ -29,7 +29,7 @@ from deblur_cli.restoration.contract import Order, Pixels, Stopped
 from deblur_cli.restoration.tiling import Tile, Tiling
 from deblur_cli.restoration.windows import blend_windows, lay_windows, place_windows, stack_windows
 from deblur_cli.sampling.ddpm import check_steps, sample_ddpm
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights.store import imported_path
 
 DEFAULT_STEPS = 50

@@ -16,7 +16,7 @@ from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.restoration.contract import Backend
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import Fetched
 from deblur_cli.weights.flow_settings import FlowSettings
 

@@ -22,7 +22,7 @@ from deblur_cli.networks.needs import FEATHER
 from deblur_cli.restoration.fixed_windows import Windows
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.system.devices import find_dtype
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 ResidualNetwork = DenseUNet | NAFNet | Maxim | DeconvolvingExpert
 

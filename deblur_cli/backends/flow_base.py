@@ -19,7 +19,7 @@ from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.networks.residual_codec import STRIDE
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 PROMPT_HINT = "deblur train prompt --pipeline FOLDER --out prompt.safetensors makes one"
 

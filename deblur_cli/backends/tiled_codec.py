@@ -14,7 +14,7 @@ from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.contract import Pixels
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 
 _SMALLEST = 8  # latents: a tile that cannot be smaller than its context still moves forward by so many
 

@@ -14,7 +14,7 @@ from deblur_cli.benchmark.records import SCHEMA, ImageScore
 from deblur_cli.errors import InputError
 from deblur_cli.system.devices import find_device, find_dtype
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.system.version import __version__
 
 FILE_NAME = "records.jsonl"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deblur_cli.errors import InputError
-from deblur_cli.system.tables import TableFault, read_table
+from deblur_cli.system.typed_tables import TableFault, read_table
 
 SCHEMA = 1
 BLURRY = "blurry"  # the row of doing nothing; no model may take this name

@@ -13,7 +13,7 @@ from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.sampling.rectified_flow import draw_times, interpolate, velocity_target
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.latents import WindowSource, latent_side
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.recipe import BaseRecipe

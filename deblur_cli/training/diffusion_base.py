@@ -14,7 +14,7 @@ from deblur_cli.conversion.deblurdiff_file import ROLES, STABLE_DIFFUSION, find_
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
 from deblur_cli.system.devices import DTYPES
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.recipe import DeblurDiffRecipe
 
 _FROZEN = STABLE_DIFFUSION.roles

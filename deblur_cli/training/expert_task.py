@@ -13,7 +13,7 @@ from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.maxim import Maxim
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss

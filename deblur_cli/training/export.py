@@ -23,7 +23,7 @@ from deblur_cli.networks.experts import EXPERTS
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.system.atomic import whole_folder
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.system.tables import TableFault, read_table
+from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile

@@ -11,7 +11,7 @@ from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolving_expert import BlendConfig
 from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
-from deblur_cli.system.tables import read_table
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.synthesis_config import SynthesisConfig
 
 RECIPES = Path(__file__).parent / "recipes"

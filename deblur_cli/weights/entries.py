@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.tables import Rule
+from deblur_cli.system.typed_tables import Rule
 from deblur_cli.weights import rules
 
 Text = Annotated[str, Rule("a text", rules.is_text)]

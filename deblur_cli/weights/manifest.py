@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.tables import TableFault
+from deblur_cli.system.typed_tables import TableFault
 from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 from deblur_cli.weights.schema import build_manifest
 from deblur_cli.weights.store import with_pin

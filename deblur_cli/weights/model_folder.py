@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.tables import TableFault, to_table
+from deblur_cli.system.typed_tables import TableFault, to_table
 from deblur_cli.weights.entries import ModelEntry, WeightsFile
 from deblur_cli.weights.repository import SMALL
 from deblur_cli.weights.rules import is_inside, is_sha256

@@ -11,7 +11,7 @@ from typing import Any
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.system.atomic import write_whole
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.system.tables import to_table
+from deblur_cli.system.typed_tables import to_table
 from deblur_cli.weights.entries import ModelEntry
 from deblur_cli.weights.manifest import (
     build_user_manifest,
