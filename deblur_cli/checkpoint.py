@@ -93,7 +93,7 @@ def limited_by(*files: Path) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):  # torch warns of layers without width, which then fit no file
             yield
     except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, IndexError) as fault:
-        raise ValueError(_shorten(fault)) from fault
+        raise ValueError(shorten(fault)) from fault
     finally:
         for handle in handles:
             handle.remove()
@@ -112,7 +112,7 @@ def load_strict(network: nn.Module, path: Path, key: str | None = None) -> None:
     try:
         network.load_state_dict(check_tensors(table, path), strict=True)
     except RuntimeError as fault:
-        raise WeightsError(f"{path}: weights do not fit the network: {_shorten(fault)}") from fault
+        raise WeightsError(f"{path}: weights do not fit the network: {shorten(fault)}") from fault
 
 
 def find_weights(content: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
@@ -215,8 +215,9 @@ def _explain(path: Path, fault: BaseException) -> str:
         if found is None:
             return f"{path}: damaged weights file (no pickle of tensors)"
         return f"{path}: refused, it holds {found[1]} and could run code when loaded; ask its author for .safetensors"
-    return f"{path}: damaged weights file ({_shorten(fault)})"
+    return f"{path}: damaged weights file ({shorten(fault)})"
 
 
-def _shorten(fault: BaseException) -> str:
+def shorten(fault: BaseException) -> str:
+    """What a library says, in one line that is not too long."""
     return " ".join(str(fault).split())[:300] or type(fault).__name__

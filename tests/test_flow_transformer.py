@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from support.flow_transformer_factory import BOTH, build, normal, points, velocity
-from support.small_bases import NAMES, small
+from support.small_bases import KNOWN_BASES, NAMES, small
 from torch import Tensor, nn
 
-from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformer, LoraSettings
+from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 
 KINDS = ["sd3.5-medium", "flux2-klein-4b"]
 

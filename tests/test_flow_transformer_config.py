@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from support.small_bases import NAMES, SMALL, SMALL_SD3, small
+from support.small_bases import KNOWN_BASES, NAMES, SMALL, SMALL_SD3, small
 
-from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformerConfig, LoraSettings
+from deblur_cli.networks.flow_transformer import FlowTransformerConfig, LoraSettings
 from deblur_cli.system.typed_tables import read_table
 
 

@@ -33,17 +33,6 @@ DataOption = Annotated[
 RecipeOption = Annotated[
     str, option("Training", "--recipe", "Name of a shipped recipe, or a TOML file.", metavar="NAME|FILE")
 ]
-ChangesOption = Annotated[
-    list[str] | None,
-    option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
-]
-OutOption = Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
-MinutesOption = Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")]
-TrainingSeedOption = Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")]
-InitOption = Annotated[
-    Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
-]
-ResumeOption = Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")]
 FrozenCodecOption = Annotated[
     Path, option("Training", "--codec", "The frozen codec, a result of `deblur train codec`.", metavar="FILE")
 ]
@@ -61,13 +50,18 @@ class TrainingOptions:
     """What every training is told; `_register` gives each command these options."""
 
     data: DataOption
-    out: OutOption
+    out: Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
     recipe: RecipeOption
-    changes: ChangesOption = None
-    minutes: MinutesOption = None
-    seed: TrainingSeedOption = None
-    init: InitOption = None
-    resume: ResumeOption = False
+    changes: Annotated[
+        list[str] | None,
+        option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
+    ] = None
+    minutes: Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")] = None
+    seed: Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")] = None
+    init: Annotated[
+        Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
+    ] = None
+    resume: Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")] = False
     device: DeviceOption = "auto"
     quiet: QuietOption = False
 

@@ -16,9 +16,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.networks.flow_transformer_config import CLASSES, KNOWN_BASES, FlowTransformerConfig, LoraSettings
+from deblur_cli.networks.flow_transformer_config import CLASSES, FlowTransformerConfig, LoraSettings
 
-__all__ = ["KNOWN_BASES", "FlowTransformer", "FlowTransformerConfig", "LoraSettings", "WidenedEmbedding"]
+__all__ = ["FlowTransformer", "FlowTransformerConfig", "LoraSettings", "WidenedEmbedding"]
 
 _EMBEDDINGS = {"sd3": "pos_embed.proj", "flux2": "x_embedder"}
 _ADAPTER = "default"  # peft's name for an adapter without one

@@ -55,14 +55,20 @@ def read_table(kind: type[T], table: Any, check: Check | None = None, **given: A
     return kind(**given, **{key: _read_value(key, value, hints[key], check) for key, value in table.items()})
 
 
-def to_table(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not the default, as TOML and JSON have them."""
+def to_table(value: Any, *without: str) -> dict[str, Any]:
+    """The fields of a dataclass that are not the default, as TOML and JSON have them, but for some."""
     told = {}
-    for field in dataclasses.fields(value):
+    for field in (field for field in dataclasses.fields(value) if field.name not in without):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if (found := getattr(value, field.name)) != default:
             told[field.name] = list(found) if isinstance(found, tuple) else found
     return told
+
+
+def require(condition: object, fault: str) -> None:
+    """Raise TableFault with this text unless the condition holds."""
+    if not condition:
+        raise TableFault(fault)
 
 
 @cache

@@ -19,11 +19,11 @@ from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.system.atomic import whole_file
 from deblur_cli.system.devices import has_fast_bfloat16
 from deblur_cli.system.hashing import hash_file
-from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.estimates import Estimator, with_estimates
 from deblur_cli.training.folder import TrainingData, TrainingFolder
 from deblur_cli.training.recipe import DataConfig, LatentConfig
 from deblur_cli.training.sources import Generators, Mix
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
 _BATCH = 8
 _HELD_OUT_SEED = 30_000

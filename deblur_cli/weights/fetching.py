@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.hashing import hash_file
 from deblur_cli.weights import hub
 from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.hub import OnBytes
-from deblur_cli.weights.store import PACKAGE, discard, expected_sha256, find_fault, locate, pin, recall_hash
+from deblur_cli.weights.store import PACKAGE, discard, expected_sha256, find_fault, known_hash, locate, pin
 
 _LOG = logging.getLogger("deblur_cli")
 _SIDE_BY_SIDE = 4
@@ -175,7 +174,7 @@ def _pin_first_use(file: WeightsFile, path: Path) -> str | None:
     """The hash that was pinned just now, if nobody knew it before."""
     if expected_sha256(file) is not None:
         return None
-    found = recall_hash(path) or hash_file(path)
+    found = known_hash(path)
     pin(file, found)
     return found
 

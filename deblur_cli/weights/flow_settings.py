@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from deblur_cli.system.typed_tables import require
+
 MOST_STEPS = 1000
 
 
@@ -27,12 +29,7 @@ class FlowSettings:
     guard: bool = True
 
     def __post_init__(self) -> None:
-        _require(1 <= self.steps <= MOST_STEPS, f"steps must be 1 to {MOST_STEPS}, whole")
-        _require(0 <= self.strength <= 1, "strength must be a number from 0 to 1")
-        _require(0 <= self.start_noise <= 1, "start_noise must be from 0 to 1")
-        _require(self.generic_noise is None or 0 < self.generic_noise <= 1, "generic_noise must be above 0, up to 1")
-
-
-def _require(condition: bool, fault: str) -> None:
-    if not condition:
-        raise ValueError(fault)
+        require(1 <= self.steps <= MOST_STEPS, f"steps must be 1 to {MOST_STEPS}, whole")
+        require(0 <= self.strength <= 1, "strength must be a number from 0 to 1")
+        require(0 <= self.start_noise <= 1, "start_noise must be from 0 to 1")
+        require(self.generic_noise is None or 0 < self.generic_noise <= 1, "generic_noise must be above 0, up to 1")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.typed_tables import TableFault, to_table
+from deblur_cli.system.typed_tables import TableFault, require, to_table
 from deblur_cli.weights.entries import ModelEntry, WeightsFile
 from deblur_cli.weights.repository import SMALL
 from deblur_cli.weights.rules import is_inside, is_sha256
@@ -134,17 +134,17 @@ def _read_number(text: str) -> float:
 
 
 def _build_folder(content: Any) -> ModelFolder:
-    _require(isinstance(content, dict) and "format" in content, "is no model.json of this tool")
+    require(isinstance(content, dict) and "format" in content, "is no model.json of this tool")
     found = content["format"]
-    _require(found == FORMAT and not isinstance(found, bool), f"has the format {found!r}, this version knows {FORMAT}")
+    require(found == FORMAT and not isinstance(found, bool), f"has the format {found!r}, this version knows {FORMAT}")
     for key in ("name", "summary", "backend"):
-        _require(isinstance(content.get(key), str), f"{key} must be a text")
-    _require(isinstance(content.get("files"), dict), "files must be a table role -> file")
+        require(isinstance(content.get(key), str), f"{key} must be a text")
+    require(isinstance(content.get("files"), dict), "files must be a table role -> file")
     tables = content["files"]
     files = {role: _build_part(role, table) for role, table in tables.items()}
     needed, allowed = _ROLES.get(content["backend"], (set[str](), set[str]()))
-    _require(needed, f"its backend {content['backend']!r} is none of {', '.join(_ROLES)}")
-    _require(needed <= set(files) <= needed | allowed, f"files must be {', '.join(sorted(needed))}")
+    require(needed, f"its backend {content['backend']!r} is none of {', '.join(_ROLES)}")
+    require(needed <= set(files) <= needed | allowed, f"files must be {', '.join(sorted(needed))}")
     told = {key: content[key] for key in ("summary", "backend", *SETTINGS) if key in content}
     entry = build_model("model", {**told, "files": {role: role for role in files}}, files)
     lineage = {role: table.get("trained_on", {}) for role, table in tables.items()}
@@ -152,13 +152,13 @@ def _build_folder(content: Any) -> ModelFolder:
 
 
 def _build_part(role: str, table: Any) -> WeightsFile:
-    _require(isinstance(table, dict), f"the {role} must be a table")
+    require(isinstance(table, dict), f"the {role} must be a table")
     place = next((keys for keys in _PLACES if set(keys) <= set(table)), ())
-    _require(place, f"the {role} has neither a path nor repository, revision and name")
-    _require("path" not in place or is_inside(table["path"]), f"the {role}'s path leaves the folder")
-    _require(is_sha256(table.get("sha256")), f"the {role} lacks its sha256")
-    _require(isinstance(table.get("bytes"), int), f"the {role} lacks its size in bytes")
-    _require(isinstance(table.get("trained_on", {}), dict), f"the {role}'s trained_on must be a table")
+    require(place, f"the {role} has neither a path nor repository, revision and name")
+    require("path" not in place or is_inside(table["path"]), f"the {role}'s path leaves the folder")
+    require(is_sha256(table.get("sha256")), f"the {role} lacks its sha256")
+    require(isinstance(table.get("bytes"), int), f"the {role} lacks its size in bytes")
+    require(isinstance(table.get("trained_on", {}), dict), f"the {role}'s trained_on must be a table")
     told = {key: table[key] for key in (*place, *_FACTS) if key in table}
     return build_file(role, {"licence": "not stated", **told, "source": "its model.json"})
 
@@ -179,8 +179,3 @@ def _check_present(folder: Path, file: WeightsFile) -> None:
         raise WeightsError(f"{path}: is not there, but model.json names it; copy the whole folder again")
     if path.stat().st_size != file.bytes:
         raise WeightsError(f"{path}: has {path.stat().st_size} bytes, model.json says {file.bytes}; copy it again")
-
-
-def _require(condition: object, fault: str) -> None:
-    if not condition:
-        raise TableFault(fault)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from deblur_cli.system.typed_tables import TableFault, read_table
+from deblur_cli.system.typed_tables import TableFault, read_table, require
 from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.rules import is_name
@@ -31,9 +31,9 @@ def build_manifest(tables: Mapping[str, Any], known: Manifest) -> Manifest:
         TableFault: the first thing that is wrong.
     """
     strange = sorted(set(tables) - {"files", "models"})
-    _require(not strange, f"the manifest has an unknown key: {', '.join(strange)}")
+    require(not strange, f"the manifest has an unknown key: {', '.join(strange)}")
     for section in ("files", "models"):
-        _require(isinstance(tables.get(section, {}), dict), f"{section} must be a table")
+        require(isinstance(tables.get(section, {}), dict), f"{section} must be a table")
     files = {key: build_file(key, table) for key, table in tables.get("files", {}).items()}
     usable = {**known.files, **files}
     models = {name: build_model(name, table, usable) for name, table in tables.get("models", {}).items()}
@@ -44,15 +44,15 @@ def build_manifest(tables: Mapping[str, Any], known: Manifest) -> Manifest:
 def build_file(key: str, table: Any) -> WeightsFile:
     """An entry of `[files]`; raises TableFault."""
     entry = f"[files.{key}]"
-    _require(is_name(key), f"{entry} is no usable name; letters, digits and . _ + - only")
+    require(is_name(key), f"{entry} is no usable name; letters, digits and . _ + - only")
     file = _read(entry, WeightsFile, table, key=key)
     places = [place for place in _PLACES if place in table]
-    _require(len(places) == 1, f"{entry} must have exactly one of {', '.join(_PLACES)}")
+    require(len(places) == 1, f"{entry} must have exactly one of {', '.join(_PLACES)}")
     needed = _PLACES[places[0]]
     strange = sorted(set(table) - {*_ANYWHERE, *needed, *_OPTIONAL.get(places[0], ())})
-    _require(not strange, f"{entry} has a misplaced key: {', '.join(strange)}")
+    require(not strange, f"{entry} has a misplaced key: {', '.join(strange)}")
     missing = [key for key in needed if key not in table]
-    _require(not missing, f"{entry} lacks {', '.join(missing)}")
+    require(not missing, f"{entry} lacks {', '.join(missing)}")
     return file
 
 
@@ -63,13 +63,13 @@ def build_model(name: str, table: Any, files: Mapping[str, WeightsFile]) -> Mode
         files: those that it may use.
     """
     entry = f"[models.{name}]"
-    _require(is_name(name), f"{entry} is no usable name; letters, digits and . _ + - only")
-    _require(isinstance(table, dict), f"{entry} must be a table")
+    require(is_name(name), f"{entry} is no usable name; letters, digits and . _ + - only")
+    require(isinstance(table, dict), f"{entry} must be a table")
     keys, rest = table.get("files"), {key: value for key, value in table.items() if key != "files"}
     usable = isinstance(keys, dict) and (keys or "untrained" in table)
-    _require(usable, f'{entry} files must be a table role = "file", with at least one role')
+    require(usable, f'{entry} files must be a table role = "file", with at least one role')
     for role, key in table["files"].items():
-        _require(isinstance(key, str) and key in files, f"{entry} role {role}: there is no [files.{key}]")
+        require(isinstance(key, str) and key in files, f"{entry} role {role}: there is no [files.{key}]")
     roles = {role: files[key] for role, key in table["files"].items()}
     model = _read(entry, ModelEntry, rest, name=name, files=roles, user=False)
     _read(f"{entry} flow:", FlowSettings, dict(model.flow))
@@ -88,10 +88,5 @@ def _check_aliases(models: Mapping[str, ModelEntry]) -> None:
     taken = dict.fromkeys(models, "the name")
     for name, entry in models.items():
         for alias in entry.aliases:
-            _require(alias not in taken, f"[models.{name}] alias {alias} is {taken.get(alias)} of another model")
+            require(alias not in taken, f"[models.{name}] alias {alias} is {taken.get(alias)} of another model")
             taken[alias] = "an alias"
-
-
-def _require(condition: object, fault: str) -> None:
-    if not condition:
-        raise TableFault(fault)

@@ -114,6 +114,11 @@ def recall_hash(path: Path) -> str | None:
     return found if isinstance(found, str) and note.get("stamp") == _stamp(path) else None
 
 
+def known_hash(path: Path) -> str:
+    """The sha256 of a file, which is read only if it has changed since it was read before."""
+    return recall_hash(path) or hash_file(path)
+
+
 def import_file(file: WeightsFile, source: Path) -> Path:
     """Take a file that was fetched by hand: check it, and copy it to the tool's own store.
 
