@@ -115,7 +115,7 @@ def train_all(work: Path) -> tuple[Path, Path, Path]:
     return codec, base, lora
 
 
-def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
+def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
     codec, base, lora = train_all(work)
     expert = work / "expert.safetensors"
     assert read_metadata(codec)["trained_on"] == {"expert": hash_of(expert)}

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from support.hub_server import REPOSITORY, REVISION, Hub, serve_hub
 from support.hub_user import use_empty_home, use_server
 from support.pipeline_factory import write_pipeline
+from support.small_bases import KNOWN_BASES
 from support.training_factory import texture, write_pictures
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, Qwen3ForCausalLM, T5EncoderModel
 
@@ -30,7 +31,7 @@ from deblur_cli.backends.flow_base import BaseFiles, find_base, load_base, read_
 from deblur_cli.checkpoint import read_content, read_metadata, save_network, save_tensors
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
-from deblur_cli.networks.flow_transformer import KNOWN_BASES, FlowTransformer, LoraSettings
+from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.sampling.rectified_flow import interpolate, velocity_target
 from deblur_cli.system.hashing import hash_file

@@ -73,9 +73,9 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def train(recipe: Path, data: Path, out: Path, *more: str) -> int:
-    fixed = ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
-    return run_app(["train", "expert", *fixed, *more])
+def train(recipe: Path, data: Path, out: Path, *more: str, quiet: bool = True) -> int:
+    fixed = ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--device", "cpu"]
+    return run_app(["train", "expert", *fixed, *more, *(["--quiet"] if quiet else [])])
 
 
 def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
@@ -83,12 +83,14 @@ def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
 ) -> None:
     out = tmp_path / "run"
     assert train(recipe, data, out) == 0
-    assert capsys.readouterr().out.strip() == str(out / "expert.safetensors")
+    streams = capsys.readouterr()
+    assert (streams.out, streams.err) == (f"{out / 'expert.safetensors'}\n", "")
     first = read_metadata(out / "expert.safetensors")["training"]
     assert first["steps"] > 0
     assert train(recipe, data, out) == 2  # a training is there already
     assert "--resume" in capsys.readouterr().err
-    assert train(recipe, data, out, "--resume", "--minutes", "0.1") == 0
+    assert train(recipe, data, out, "--resume", "--minutes", "0.1", quiet=False) == 0
+    assert capsys.readouterr().err.endswith(f"deblur weights add NAME {out / 'expert.safetensors'}\n")
     second = read_metadata(out / "expert.safetensors")["training"]
     assert second["steps"] > first["steps"]
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -298,6 +300,14 @@ def test_every_shipped_recipe_reads() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()
     for name, kind in kinds.items():
         assert isinstance(read_recipe(name, kind), kind)
+
+
+def test_the_base_is_found_by_its_old_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert read_recipe("prior", BaseRecipe) == read_recipe("base", BaseRecipe)
+    assert run_app(["train", "prior", "--data", "nowhere", "--out", "run", "--codec", "no.safetensors"]) == 1
+    assert "no.safetensors: not a weights file" in capsys.readouterr().err
+    assert run_app(["train", "--help"]) == 0
+    assert "prior" not in capsys.readouterr().out
 
 
 def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path, data: Path) -> None:

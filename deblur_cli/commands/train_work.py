@@ -1,5 +1,6 @@
 """The working half of `deblur train`: a run is opened, watched and ended properly."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from deblur_cli.training.recipe import BaseRecipe, FlowRecipe, Recipe
 
 R = TypeVar("R", bound="Recipe")
+
+# What to do with the result, by its name.
+_NEXT_STEPS = {
+    "expert.safetensors": "run it with: deblur run --expert {0}; or keep it as a model: deblur weights add NAME {0}",
+    "blend.safetensors": "make a model of it with: deblur train export --expert NAME --blend {0} --out FOLDER",
+    "codec.safetensors": "train a base on it with: deblur train base --codec {0}",
+    "transformer.safetensors": "adapt it with: deblur train flow --codec FILE --base {0}",
+    "lora.safetensors": "make a model of it with: deblur train export --codec FILE --base FILE --lora {0} --out FOLDER",
+    "deblurdiff.safetensors": "keep it as a model: deblur weights add NAME {0} --like deblurdiff",
+}
 
 
 def describe_progress(progress: "Progress") -> str:
@@ -54,7 +65,10 @@ class Run:
             training.run(lambda progress: write_note(describe_progress(progress)))
         if self.accelerator.is_main_process:
             write_log_page(self.paths.folder)
-            write_result(str(self.paths.folder / task.weights))
+            weights = str(self.paths.folder / task.weights)
+            write_result(weights)
+            if not self.quiet:
+                write_note(_NEXT_STEPS[task.weights].format(shlex.quote(weights)))
 
 
 def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> Run:
