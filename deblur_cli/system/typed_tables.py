@@ -48,10 +48,11 @@ def read_table(kind: type[T], table: Any, check: Check | None = None, **given: A
         raise TableFault(f"must be a table, not {_show(table)}")
     hints, fields = _read_fields(kind)
     known = [name for name in fields if name not in given]
-    if strange := sorted(str(key) for key in table if key not in known):
-        raise TableFault(f"unknown key {', '.join(map(repr, strange))}; {kind.__name__} has {', '.join(known)}")
-    if missing := [name for name in known if fields[name] and name not in table]:
-        raise TableFault(f"lacks {', '.join(missing)}")
+    strange = next((key for key in table if key not in known), None)
+    if strange is not None:
+        raise TableFault(f"unknown key {strange!r}; {kind.__name__} has {', '.join(known)}")
+    missing = [name for name in known if fields[name] and name not in table]
+    require(not missing, f"lacks {', '.join(missing)}")
     return kind(**given, **{key: _read_value(key, value, hints[key], check) for key, value in table.items()})
 
 
