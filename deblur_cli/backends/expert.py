@@ -123,11 +123,12 @@ def read_network(
     kind, told = metadata.get("network", kind), metadata.get("config", {})
     try:
         found = find_expert(kind)
-    except ValueError as fault:
+    except (TypeError, ValueError) as fault:
         raise WeightsError(f"{path}: {fault}") from fault
     try:
         with limited_by(path):
-            network: Any = found.network(read_table(found.config, told or config))
+            shape = read_table(found.config, told or config)
+            network: DenseUNet | NAFNet | Maxim = found.network(shape)  # type: ignore[assignment]
         load_strict(network, path, checkpoint_key)
         if isinstance(network, Maxim):
             return network.reshaped(read_table(MaximConfig, {**told, **config}))

@@ -35,7 +35,7 @@ _NEXT_STEPS = {
 }
 
 
-def describe_progress(progress: "Progress") -> str:
+def describe_step(progress: "Progress") -> str:
     """Where a training stands, in one line."""
     figures = ", ".join(f"{name} {_show(value)}" for name, value in _flatten(progress.figures))
     left = format_duration(max(0.0, progress.budget - progress.elapsed))
@@ -62,7 +62,7 @@ class Run:
         elif sys.stderr.isatty():
             _run_live(training.run)
         else:
-            training.run(lambda progress: write_note(describe_progress(progress)))
+            training.run(lambda progress: write_note(describe_step(progress)))
         if self.accelerator.is_main_process:
             write_log_page(self.paths.folder)
             weights = str(self.paths.folder / task.weights)

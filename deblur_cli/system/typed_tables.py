@@ -46,7 +46,7 @@ def read_table(kind: type[T], table: Any, check: Check | None = None, **given: A
     """
     if not isinstance(table, Mapping):
         raise TableFault(f"must be a table, not {_show(table)}")
-    hints, fields = _read_fields(kind)
+    hints, fields = _read_fields(kind)  # type: ignore[arg-type]  # every class can be hashed
     known = [name for name in fields if name not in given]
     strange = next((key for key in table if key not in known), None)
     if strange is not None:
