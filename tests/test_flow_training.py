@@ -148,8 +148,11 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
     file = WeightsFile("net", "none", "somebody", repository="me/net", revision="1" * 40, name="net.pth")
     entry = dataclasses.replace(find_model("bundled-expert"), files={"expert": file})
     monkeypatch.setattr(estimates, "find_model", lambda name: entry)
-    monkeypatch.setattr(estimates, "load_model", lambda name, device: store.pin(file, "ab" * 32))
-    assert load_estimator("mine", torch.device("cpu")).hashes == {"expert": "ab" * 32}
+    monkeypatch.setattr(estimates, "load_model", lambda name, device: None)
+    store.cached_path(file).parent.mkdir(parents=True)
+    store.cached_path(file).write_bytes(b"weights")
+    assert load_estimator("mine", torch.device("cpu")).hashes == {"expert": hash_of(store.cached_path(file))}
+    assert store.expected_sha256(file) == hash_of(store.cached_path(file))
 
 
 class Given:
