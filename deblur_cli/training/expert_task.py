@@ -39,10 +39,11 @@ class ExpertTask:
         self._data = data
         torch.manual_seed(recipe.seed)
         kind = find_expert(recipe.architecture)
-        self.network: nn.Module = kind.network(read_table(kind.config, recipe.network))
+        network: Any = kind.network(read_table(kind.config, recipe.network))
+        self.network: nn.Module = network
         self._config: Any = self.network.config
         if recipe.checkpointing:
-            self.network.checkpointing = True
+            network.checkpointing = True
         if isinstance(self.network, Maxim) and init is not None:
             self.network.load_state_dict(read_network(init, recipe.architecture, recipe.network).state_dict())
         elif init is not None:

@@ -33,7 +33,7 @@ from deblur_cli.weights.rules import is_name
 from deblur_cli.weights.store import expected_sha256, locate
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
-_NOWHERE = dict.fromkeys(("repository", "revision", "name", "local", "page"), "")
+_NOWHERE: dict[str, Any] = dict.fromkeys(("repository", "revision", "name", "local", "page"), "")
 _PATHS = {
     "expert": f"expert/{_WEIGHTS}",
     "blend": f"blend/{_WEIGHTS}",
