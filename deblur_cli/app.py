@@ -128,6 +128,8 @@ def _explain(fault: Exception, status: int) -> int:
         traceback.print_exc()
     format_message = getattr(fault, "format_message", fault.__str__)  # usage faults name their option there
     message = " ".join(format_message().splitlines())
+    if getattr(fault, "option_name", None) == "--suffix":
+        message += "; names are made by --name, as in --name '{stem}_sharp{ext}'"
     if message:  # a group that was called without a command has shown its help instead
         write_note(f"error: {message}")
     return status

@@ -6,7 +6,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,8 @@ def save_network(network: nn.Module, path: Path, metadata: Mapping[str, Any]) ->
 def save_tensors(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, Any]) -> None:
     """The same for a part of a network."""
     tensors = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in state.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, metadata={key: json.dumps(value) for key, value in metadata.items()})
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file that then takes the place of `path`; until then nothing changes."""
     with whole_file(path) as temporary:
-        write(temporary)
+        save_file(tensors, temporary, metadata={key: json.dumps(value) for key, value in metadata.items()})
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -99,7 +93,7 @@ def limited_by(*files: Path) -> Iterator[None]:
         with warnings.catch_warnings(action="ignore"):  # torch warns of layers without width, which then fit no file
             yield
     except (TypeError, ValueError, RuntimeError, MemoryError, ArithmeticError, IndexError) as fault:
-        raise ValueError(_shorten(fault)) from fault
+        raise ValueError(shorten(fault)) from fault
     finally:
         for handle in handles:
             handle.remove()
@@ -118,7 +112,7 @@ def load_strict(network: nn.Module, path: Path, key: str | None = None) -> None:
     try:
         network.load_state_dict(check_tensors(table, path), strict=True)
     except RuntimeError as fault:
-        raise WeightsError(f"{path}: weights do not fit the network: {_shorten(fault)}") from fault
+        raise WeightsError(f"{path}: weights do not fit the network: {shorten(fault)}") from fault
 
 
 def find_weights(content: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
@@ -221,8 +215,9 @@ def _explain(path: Path, fault: BaseException) -> str:
         if found is None:
             return f"{path}: damaged weights file (no pickle of tensors)"
         return f"{path}: refused, it holds {found[1]} and could run code when loaded; ask its author for .safetensors"
-    return f"{path}: damaged weights file ({_shorten(fault)})"
+    return f"{path}: damaged weights file ({shorten(fault)})"
 
 
-def _shorten(fault: BaseException) -> str:
+def shorten(fault: BaseException) -> str:
+    """What a library says, in one line that is not too long."""
     return " ".join(str(fault).split())[:300] or type(fault).__name__

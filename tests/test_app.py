@@ -72,7 +72,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
     options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 22
+    assert len(options) == 21
     for line in options:
         name = line.split()[1].removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line
@@ -108,8 +108,8 @@ USAGE = [
     (["run", "a.jpg", "-o", "out", "--dtype", "float16"], "--dtype float16: unknown; use one of auto,"),
     (["run", "a.jpg", "-o", "out", "--format", "gif"], "--format gif: unknown; use one of same, jpg,"),
     (["run", "a.jpg", "-o", "out", "--name", "{date}"], "unknown field {date}; known are {stem}, {type},"),
-    (["run", "a.jpg", "-o", "out", "--suffix", "a/b"], "--suffix a/b"),
-    (["run", "a.jpg", "-o", "out", "--name", "{stem}{ext}", "--suffix", "x"], "exclude each other"),
+    (["run", "a.jpg", "-o", "out", "--name", "a/b{ext}"], "--name a/b{ext}: a name has no folders"),
+    (["run", "a.jpg", "-o", "out", "--suffix", "_a"], "No such option: --suffix; names are made by --name, as in"),
     (["run", "a.jpg", "-o", "out", "--json", "--jsonl"], "exclude each other"),
     (["run", "a.jpg", "-o", "out", "-q", "-v"], "exclude each other"),
 ]

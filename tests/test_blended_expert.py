@@ -17,6 +17,7 @@ from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, Versi
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.files import hash_file
+from deblur_cli.system.typed_tables import read_table
 
 TINY = BlendConfig(width=6, unshuffle=2, deconvolution=DECONVOLUTION)
 UNET = DenseUNetConfig(4, (8, 12), (1, 1), (1,))
@@ -86,7 +87,7 @@ def test_an_expert_whose_grid_does_not_fit_is_refused() -> None:
 
 
 def test_a_config_survives_json() -> None:
-    assert BlendConfig.from_json(dataclasses.asdict(TINY)) == TINY
+    assert read_table(BlendConfig, dataclasses.asdict(TINY)) == TINY
 
 
 @pytest.fixture

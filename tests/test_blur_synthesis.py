@@ -10,8 +10,6 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.training.blur_synthesis import (
-    Dice,
-    SynthesisConfig,
     blur_by_motion,
     blur_by_shake,
     draw_blobs,
@@ -19,7 +17,9 @@ from deblur_cli.training.blur_synthesis import (
     margin,
     synthesise,
 )
+from deblur_cli.training.dice import Dice
 from deblur_cli.training.jpeg_noise import compress_as_jpeg
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
 PLAIN = SynthesisConfig(max_length=12.0, noise_share=0.0, jpeg_share=0.0, highlight_share=0.0, unblurred_share=0.0)
 

@@ -14,6 +14,7 @@ from deblur_cli.metrics import Sample
 from deblur_cli.metrics.detail import detail
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import fetch, find_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -121,8 +122,8 @@ def test_the_flow_adds_detail_and_hardly_costs_fidelity(alone: str, both: str) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_detail_comes_back_through_r_space(name: str) -> None:
-    path = fetch(find_model("bundled").files["codec"])
-    codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path)["config"]))
+    path = fetch(find_model("bundled").files["codec"]).path
+    codec = ResidualCodec(read_table(ResidualCodecConfig, read_metadata(path)["config"]))
     load_strict(codec, path)
     sharp, source = (
         torch.from_numpy(photo(kind, name)[:296, :448]).permute(2, 0, 1)[None] / 255 for kind in ("sharp", "blurry")

@@ -14,7 +14,7 @@ from support.training_factory import texture
 from test_deblurdiff_conversion import SMALL, build_reference
 
 from deblur_cli.app import run_app
-from deblur_cli.backends.diffusion import convert_once
+from deblur_cli.backends.diffusion import convert_checkpoint_once
 from deblur_cli.conversion.deblurdiff_file import DEBLURDIFF, STABLE_DIFFUSION, plan_conversion
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.system.files import hash_file
@@ -210,8 +210,8 @@ def test_stable_diffusion_alone_is_a_base_for_a_start_anew_whose_result_runs_on_
 ) -> None:
     assert deblur(capfd, "weights", "import", "small", checkpoint)[0] == 0
     enter_stable_diffusion(checkpoint)
-    whole = convert_once(find_model("small").files["checkpoint"], SMALL, DEBLURDIFF)
-    parts = convert_once(find_model("sd").files["base"], SMALL, STABLE_DIFFUSION)
+    whole = convert_checkpoint_once(find_model("small").files["checkpoint"], SMALL, DEBLURDIFF)
+    parts = convert_checkpoint_once(find_model("sd").files["base"], SMALL, STABLE_DIFFUSION)
     assert parts.keys() == {"unet", "vae", "prompt"}
     for role, path in parts.items():
         torch.testing.assert_close(load_file(path), load_file(whole[role]), rtol=0, atol=0)

@@ -47,7 +47,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         )
         found = dataclasses.replace(entry or plain, **{"checkpoint_key": "params", **changes})
         monkeypatch.setattr(weights, "find_model", lambda name: found)
-        monkeypatch.setattr(weights, "fetch", lambda file: path)
+        monkeypatch.setattr(weights, "fetch", lambda file: weights.Fetched(path, "ab" * 32))
 
     return install
 

@@ -1,4 +1,4 @@
-"""Codec, prior and flow trained for seconds, by the commands, one on the other."""
+"""Codec, base and flow trained for seconds, by the commands, one on the other."""
 
 import dataclasses
 import hashlib
@@ -55,7 +55,7 @@ side = 64
 held_out = 8
 """
 CODEC = "[network]\nchannels = 4\nwidths = [8, 16]\n" + PICTURES + SCHEDULE
-PRIOR = (
+BASE = (
     """
 [network]
 kind = "sd3"
@@ -85,7 +85,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures, recipes, and a tiny expert in the user's manifest."""
     monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
     write_pictures(tmp_path / "data")
-    for name, text in {"codec": CODEC, "prior": PRIOR, "flow": FLOW}.items():
+    for name, text in {"codec": CODEC, "base": BASE, "flow": FLOW}.items():
         (tmp_path / f"{name}.toml").write_text(text)
     config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
     torch.manual_seed(0)
@@ -106,17 +106,17 @@ def hash_of(path: Path) -> str:
 def train_all(work: Path) -> tuple[Path, Path, Path]:
     codec, base, lora = (
         work / "run-codec/codec.safetensors",
-        work / "run-prior/transformer.safetensors",
+        work / "run-base/transformer.safetensors",
         work / "run-flow/lora.safetensors",
     )
     shared = ["--codec", str(codec), "--latents", str(work / "latents")]
     assert train(work, "codec") == 0
-    assert train(work, "prior", *shared) == 0
+    assert train(work, "base", *shared) == 0
     assert train(work, "flow", *shared, "--base", str(base)) == 0
     return codec, base, lora
 
 
-def test_codec_prior_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
+def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
     codec, base, lora = train_all(work)
     expert = work / "expert.safetensors"
     assert read_metadata(codec)["trained_on"] == {"expert": hash_of(expert)}
@@ -149,8 +149,11 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
     file = WeightsFile("net", "none", "somebody", repository="me/net", revision="1" * 40, name="net.pth")
     entry = dataclasses.replace(find_model("bundled-expert"), files={"expert": file})
     monkeypatch.setattr(weights, "find_model", lambda name: entry)
-    monkeypatch.setattr(estimates, "load_model", lambda model, device: store.pin(file, "ab" * 32))
-    assert load_estimator("quick", torch.device("cpu")).hashes == {"expert": "ab" * 32}
+    monkeypatch.setattr(estimates, "load_model", lambda model, device: None)
+    store.cached_path(file).parent.mkdir(parents=True)
+    store.cached_path(file).write_bytes(b"weights")
+    assert load_estimator("quick", torch.device("cpu")).hashes == {"expert": hash_of(store.cached_path(file))}
+    assert store.expected_sha256(file) == hash_of(store.cached_path(file))
 
 
 def test_an_expert_that_was_trained_here_may_be_named_by_its_file(work: Path) -> None:
@@ -218,7 +221,7 @@ def test_a_training_does_not_go_on_upon_another_codec_than_it_began_with(
     capsys.readouterr()
     for minutes in ("0.02", "0.04"):  # over already, and not yet
         shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--minutes", minutes]
-        assert train(work, "prior", *shared, "--resume") == 2
+        assert train(work, "base", *shared, "--resume") == 2
         assert "was trained on another codec" in capsys.readouterr().err
     assert base.read_bytes() == before
 
@@ -234,8 +237,8 @@ def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
 @pytest.mark.parametrize(
     ("what", "more", "text"),
     [
-        ("prior", ["--codec", "nowhere.safetensors"], "not a weights file"),
-        ("prior", ["--codec", "{work}/expert.safetensors"], "no r-space codec"),
+        ("base", ["--codec", "nowhere.safetensors"], "not a weights file"),
+        ("base", ["--codec", "{work}/expert.safetensors"], "no r-space codec"),
         ("flow", ["--codec", "{codec}", "--base", "nowhere"], "no such file or folder"),
         ("flow", ["--codec", "{codec}", "--base", "{work}/data"], "no .safetensors"),
         ("flow", ["--codec", "{codec}", "--base", "{codec}"], "no flow transformer"),
@@ -284,7 +287,7 @@ def test_latents_are_made_in_float32_where_bfloat16_is_slow(work: Path, monkeypa
     monkeypatch.setattr("deblur_cli.training.latents.has_fast_bfloat16", lambda device: False)
     codec = work / "run-codec/codec.safetensors"
     assert train(work, "codec") == 0
-    assert train(work, "prior", "--codec", str(codec), "--latents", str(work / "latents")) == 0
+    assert train(work, "base", "--codec", str(codec), "--latents", str(work / "latents")) == 0
     (made,) = (load_file(path) for path in (work / "latents").iterdir())
     with torch.no_grad():
         exact = load_frozen_codec(codec).network.encode(made["held_out_pixels"].flatten(0, 1))

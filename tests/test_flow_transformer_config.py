@@ -6,11 +6,12 @@ import pytest
 from support.small_bases import KNOWN_BASES, NAMES, SMALL, SMALL_SD3, small
 
 from deblur_cli.networks.flow_transformer import FlowTransformerConfig, LoraSettings
+from deblur_cli.system.typed_tables import read_table
 
 
 @pytest.mark.parametrize("config", [*KNOWN_BASES.values(), *map(small, NAMES)])
 def test_a_config_survives_json(config: FlowTransformerConfig) -> None:
-    assert FlowTransformerConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert read_table(FlowTransformerConfig, json.loads(json.dumps(config.to_json()))) == config
 
 
 def test_the_config_knows_the_latents_that_the_codec_must_make() -> None:
@@ -18,7 +19,7 @@ def test_the_config_knows_the_latents_that_the_codec_must_make() -> None:
         "sd3-medium": 16, "sd3.5-medium": 16, "flux2-klein-4b": 32,
     }  # fmt: skip
     assert {config.multiple_of for config in KNOWN_BASES.values()} == {2}
-    assert LoraSettings.from_json({"rank": 8, "targets": ["mlp"]}) == LoraSettings(8, ("mlp",))
+    assert read_table(LoraSettings, {"rank": 8, "targets": ["mlp"]}) == LoraSettings(8, ("mlp",))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_the_config_knows_the_latents_that_the_codec_must_make() -> None:
 )
 def test_a_config_that_is_none_is_refused(change: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        FlowTransformerConfig.from_json({"kind": "sd3", "transformer": SMALL_SD3, "window": 8, **change})
+        read_table(FlowTransformerConfig, {"kind": "sd3", "transformer": SMALL_SD3, "window": 8, **change})
 
 
 @pytest.mark.parametrize(
@@ -66,4 +67,4 @@ def test_a_config_that_is_none_is_refused(change: dict[str, object]) -> None:
 )
 def test_lora_settings_that_are_none_are_refused(values: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        LoraSettings.from_json(values)
+        read_table(LoraSettings, values)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels, fit_kernels, keep_edges
+from deblur_cli.system.typed_tables import read_table
 
 FAST = KernelSearch(reach=8, turns=3, splitting=(2.0, 2e3, 4.0))
 
@@ -98,4 +99,4 @@ def test_the_penalty_leaves_the_strong_edges_only() -> None:
 
 
 def test_the_settings_survive_json() -> None:
-    assert KernelSearch.from_json({"reach": 3, "splitting": [1.0, 2.0, 3.0]}).splitting == (1.0, 2.0, 3.0)
+    assert read_table(KernelSearch, {"reach": 3, "splitting": [1.0, 2.0, 3.0]}).splitting == (1.0, 2.0, 3.0)

@@ -20,7 +20,7 @@ from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.checkpoint import save_network
 from deblur_cli.conversion import maxim_file
-from deblur_cli.conversion.maxim_file import convert_once, read_published
+from deblur_cli.conversion.maxim_file import convert_maxim_once, read_published
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.restoration.pipeline import restore_image
@@ -130,11 +130,11 @@ def test_a_conversion_that_the_disk_cannot_take_is_one_line_and_leaves_nothing(a
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(maxim_file, "_write", fail)
+    monkeypatch.setattr("os.fsync", fail)
     source = Path("checkpoint.npz")
     source.symlink_to(archive)
     with pytest.raises(WeightsError, match="disk full"):
-        convert_once(source)
+        convert_maxim_once(source)
     assert not list(Path("converted").iterdir())
 
 

@@ -10,6 +10,7 @@ from support.export_factory import write_expert
 from deblur_cli import weights
 from deblur_cli.backends import load_model
 from deblur_cli.errors import InputError, WeightsError
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import ModelEntry
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_spec import ModelSpec, resolve
@@ -95,19 +96,19 @@ def test_deblurdiff_takes_steps_only_and_its_default_is_the_backends() -> None:
     ("values", "text"),
     [
         ({"steps": 0}, "steps must be 1 to 1000"),
-        ({"steps": True}, "steps must be"),
-        ({"steps": 4.0}, "steps must be"),
+        ({"steps": True}, "steps = True must be"),
+        ({"steps": 4.0}, "steps = 4.0 must be"),
         ({"strength": 1.1}, "strength must be"),
-        ({"strength": float("nan")}, "strength must be"),
+        ({"strength": float("nan")}, "strength = nan must be a number"),
         ({"start_noise": -0.1}, "start_noise must be"),
         ({"generic_noise": 0}, "generic_noise must be"),
-        ({"guard": 1}, "guard must be true or false"),
-        ({"step": 4}, "has no step; known are steps, strength"),
+        ({"guard": 1}, "guard = 1 must be true or false"),
+        ({"step": 4}, "unknown key 'step'; FlowSettings has steps, strength"),
     ],
 )
 def test_a_setting_outside_of_its_range_is_refused(values: dict[str, object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        FlowSettings.from_table(values)
+        read_table(FlowSettings, values)
 
 
 def test_a_model_is_looked_up_once_and_then_travels_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from deblur_cli.backends.expert import ExpertBackend, choose_tiling
 from deblur_cli.networks.nafnet import ChannelNorm, NAFNet, NAFNetConfig, SimplifiedChannelAttention, slide_mean
 from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.system.typed_tables import read_table
 
 CPU = torch.device("cpu")
 GLOBAL = dataclasses.replace(TINY, train_size=None)
@@ -197,4 +198,4 @@ def test_an_untrained_network_starts_with_blocks_that_change_nothing_and_can_lea
 @pytest.mark.parametrize("values", [{"widths": 3}, {"width": 8, "encoder_blocks": [1], "decoder_blocks": [1, 1]}])
 def test_a_config_that_is_none_is_refused(values: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        NAFNet(NAFNetConfig.from_json(values))
+        NAFNet(read_table(NAFNetConfig, values))

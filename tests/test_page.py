@@ -97,7 +97,7 @@ def test_scores_without_a_value_become_null_and_infinity_a_word(tmp_path: Path) 
 
 
 def test_a_report_without_models_or_images_is_still_a_page(tmp_path: Path) -> None:
-    report = BenchmarkReport(SCHEMA, "deblur bench", "yesterday", {})
+    report = BenchmarkReport(SCHEMA, "deblur bench", "yesterday", {}, [], [], [], [])
     page = render_page(report, tmp_path)
     assert "yesterday" in page
     assert page_json(page, "pictures-json")["photos"] == []

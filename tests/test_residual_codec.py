@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.system.typed_tables import read_table
 
 # The autoencoder of SD3 by its published configuration.
 SD3_VAE = {
@@ -88,9 +89,9 @@ def test_latents_shift_with_the_photo() -> None:
 
 def test_the_config_survives_json() -> None:
     config = ResidualCodecConfig(channels=32, widths=(48, 96))
-    assert ResidualCodecConfig.from_json({"channels": 32, "widths": [48, 96]}) == config
+    assert read_table(ResidualCodecConfig, {"channels": 32, "widths": [48, 96]}) == config
     with pytest.raises(TypeError):
-        ResidualCodecConfig.from_json({"chanels": 32})
+        read_table(ResidualCodecConfig, {"chanels": 32})
 
 
 def test_encoding_and_decoding_need_forty_times_fewer_operations_than_the_autoencoder_of_sd3() -> None:

@@ -83,7 +83,9 @@ def test_globs_lists_names_and_formats_work_together(deblur, monkeypatch):
     for name in ("in/a.png", "in/b.png", "in/sub/c.jpg"):
         photo(name)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"in/sub/c.jpg\0")))
-    status, out, _ = deblur("in/*.png", "--files-from", "-", "-o", "out", "--suffix", "_sharp", "--format", "jpg")
+    status, out, _ = deblur(
+        "in/*.png", "--files-from", "-", "-o", "out", "--name", "{stem}_sharp{ext}", "--format", "jpg"
+    )
     assert (status, out) == (0, ["out/a_sharp.jpg", "out/b_sharp.jpg", "out/in/sub/c_sharp.jpg"])
     assert deblur("in/a.png", "-o", "out", "--name", "{stem}_{model}{ext}")[1] == ["out/a_standard.png"]
 

@@ -59,12 +59,12 @@ def test_a_rated_photo_is_done_again_and_its_result_carries_the_rating(deblur):
 
 def test_own_results_in_the_input_folder_are_told_and_left_out(deblur):
     photo("in/p.jpg")
-    deblur("in", "-o", "in", "--suffix", "_a")
-    status, out, err = deblur("in", "-o", "in", "--suffix", "_b")
+    deblur("in", "-o", "in", "--name", "{stem}_a{ext}")
+    status, out, err = deblur("in", "-o", "in", "--name", "{stem}_b{ext}")
     assert (status, out) == (0, ["in/p_b.jpg"])
     assert "deblur: 1 result of this tool left out; name a file to restore it again" in err
-    assert deblur("in/p_a.jpg", "-o", "in", "--suffix", "_c")[1] == ["in/p_a_c.jpg"]
-    summary = json.loads("\n".join(deblur("in", "-o", "in", "--suffix", "_b", "--json")[1]))["summary"]
+    assert deblur("in/p_a.jpg", "-o", "in", "--name", "{stem}_c{ext}")[1] == ["in/p_a_c.jpg"]
+    summary = json.loads("\n".join(deblur("in", "-o", "in", "--name", "{stem}_b{ext}", "--json")[1]))["summary"]
     assert (summary["skipped"], summary["results_left_out"]) == (1, 3)
 
 

@@ -17,6 +17,7 @@ from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.blended_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training import loop
 from deblur_cli.training.folder import read_training_data
 from deblur_cli.training.objectives import fidelity_loss, frequency_loss, mean_psnr, psnr_loss
@@ -24,12 +25,12 @@ from deblur_cli.training.optimizer import build_optimizers, orthogonalise
 from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import (
     RECIPES,
+    BaseRecipe,
     BlendRecipe,
     CodecRecipe,
     DeblurDiffRecipe,
     ExpertRecipe,
     FlowRecipe,
-    PriorRecipe,
     read_common_recipe,
     read_recipe,
 )
@@ -72,9 +73,9 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def train(recipe: Path, data: Path, out: Path, *more: str) -> int:
-    fixed = ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
-    return run_app(["train", "expert", *fixed, *more])
+def train(recipe: Path, data: Path, out: Path, *more: str, quiet: bool = True) -> int:
+    fixed = ["--recipe", str(recipe), "--data", str(data), "--out", str(out), "--device", "cpu"]
+    return run_app(["train", "expert", *fixed, *more, *(["--quiet"] if quiet else [])])
 
 
 def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
@@ -82,12 +83,14 @@ def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
 ) -> None:
     out = tmp_path / "run"
     assert train(recipe, data, out) == 0
-    assert capsys.readouterr().out.strip() == str(out / "expert.safetensors")
+    streams = capsys.readouterr()
+    assert (streams.out, streams.err) == (f"{out / 'expert.safetensors'}\n", "")
     first = read_metadata(out / "expert.safetensors")["training"]
     assert first["steps"] > 0
     assert train(recipe, data, out) == 2  # a training is there already
     assert "--resume" in capsys.readouterr().err
-    assert train(recipe, data, out, "--resume", "--minutes", "0.1") == 0
+    assert train(recipe, data, out, "--resume", "--minutes", "0.1", quiet=False) == 0
+    assert capsys.readouterr().err.endswith(f"deblur weights add NAME {out / 'expert.safetensors'}\n")
     second = read_metadata(out / "expert.safetensors")["training"]
     assert second["steps"] > first["steps"]
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -185,7 +188,7 @@ def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path
     arguments = ["--recipe", str(path), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
     assert run_app(["train", "blend", *arguments]) == 0
     told = read_metadata(out / "blend.safetensors")
-    network = VersionBlend(BlendConfig.from_json(told["config"]))
+    network = VersionBlend(read_table(BlendConfig, told["config"]))
     load_strict(network, out / "blend.safetensors")
     assert network.config.deconvolution.of_long == ((2.2, 0.1),)
     assert told["trained_on"] == {"expert": find_model("bundled-expert").files["expert"].sha256}
@@ -289,7 +292,7 @@ def test_every_shipped_recipe_reads() -> None:
         "maxim": ExpertRecipe,
         "blend": BlendRecipe,
         "codec": CodecRecipe,
-        "prior": PriorRecipe,
+        "base": BaseRecipe,
         "flow": FlowRecipe,
         "flow-large": FlowRecipe,
         "deblurdiff": DeblurDiffRecipe,
@@ -297,6 +300,14 @@ def test_every_shipped_recipe_reads() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()
     for name, kind in kinds.items():
         assert isinstance(read_recipe(name, kind), kind)
+
+
+def test_the_base_is_found_by_its_old_name_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert read_recipe("prior", BaseRecipe) == read_recipe("base", BaseRecipe)
+    assert run_app(["train", "prior", "--data", "nowhere", "--out", "run", "--codec", "no.safetensors"]) == 1
+    assert "no.safetensors: not a weights file" in capsys.readouterr().err
+    assert run_app(["train", "--help"]) == 0
+    assert "prior" not in capsys.readouterr().out
 
 
 def test_the_pool_gives_batches_in_range_and_repeats_with_its_seed(recipe: Path, data: Path) -> None:
@@ -360,7 +371,7 @@ def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path)
     network = DenseUNet(config)
     path = tmp_path / "w.safetensors"
     save_network(network, path, {"config": dataclasses.asdict(config)})
-    assert DenseUNetConfig.from_json(read_metadata(path)["config"]) == config
+    assert read_table(DenseUNetConfig, read_metadata(path)["config"]) == config
     again = DenseUNet(config)
     load_strict(again, path)
     for key, value in network.state_dict().items():

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from deblur_cli.errors import InputError
-from deblur_cli.training.blur_synthesis import SynthesisConfig
 from deblur_cli.training.folder import TrainingData, read_training_data
 from deblur_cli.training.recipe import DataConfig
 from deblur_cli.training.sources import Generators
+from deblur_cli.training.synthesis_config import SynthesisConfig
 from deblur_cli.training.validation import build_validation
 
 CONFIG = DataConfig(held_out_pairs=2, held_out_photos=4, max_frames=3, soft_share=0.0)

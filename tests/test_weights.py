@@ -62,7 +62,7 @@ def test_add_by_path_runs_like_another_model(deblur, mine):
     assert (entry.backend, entry.network, entry.config) == (like.backend, like.network, like.config)
     assert entry.checkpoint_key is None  # wherever the tensors lie in this file
     assert (entry.user, entry.files["expert"].licence) == (True, 'my "own"')
-    assert weights.fetch(entry.files["expert"]) == mine
+    assert weights.fetch(entry.files["expert"]).path == mine
     assert deblur("path", "my-net")[1] == [str(mine)]
     assert deblur("list")[1][-1].split()[:2] == ["my-net", "local"]
 
@@ -138,7 +138,7 @@ FOLDER_FAULTS = [
     ({**FOLDER, "format": 2}, "has the format 2, this version knows 1"),
     ({**FOLDER, "backend": "magic"}, "its backend 'magic' is none of expert, dual_expert"),
     ({**FOLDER, "backend": ["expert"]}, "backend must be a text"),
-    ({**FOLDER, "summary": "a\nb"}, "summary must be a text"),
+    ({**FOLDER, "summary": "a\nb"}, "summary = 'a\\nb' must be a text"),
     ({**FOLDER, "files": {}}, "files must be expert"),
     ({**FOLDER, "files": []}, "files must be a table"),
     ({**FOLDER, "files": {"expert": PART, "codec": PART}}, "files must be expert"),
@@ -149,16 +149,16 @@ FOLDER_FAULTS = [
     ({**FOLDER, "files": {"expert": {**PART, "path": "/etc/passwd"}}}, "the expert's path leaves the folder"),
     ({**FOLDER, "files": {"expert": {**PART, "sha256": None}}}, "the expert lacks its sha256"),
     ({**FOLDER, "files": {"expert": {**PART, "bytes": "7"}}}, "the expert lacks its size"),
-    ({**FOLDER, "files": {"expert": {**PART, "bytes": -7}}}, "bytes must be a whole number above 0"),
-    ({**FOLDER, "files": {"expert": {**PART, "gated": "perhaps"}}}, "gated must be true or false"),
-    ({**FOLDER, "files": {"expert": {**PART, "licence": 3}}}, "licence must be a text"),
+    ({**FOLDER, "files": {"expert": {**PART, "bytes": -7}}}, "bytes = -7 must be a whole number above 0"),
+    ({**FOLDER, "files": {"expert": {**PART, "gated": "perhaps"}}}, "gated = 'perhaps' must be true or false"),
+    ({**FOLDER, "files": {"expert": {**PART, "licence": 3}}}, "licence = 3 must be a text"),
     ({**FOLDER, "files": {"expert": {**PART, "trained_on": []}}}, "trained_on must be a table"),
-    ({**FOLDER, "files": {"expert": {**HUB_PART, "revision": "main"}}}, "revision must be a full commit"),
-    ({**FOLDER, "files": {"expert": {**HUB_PART, "repository": "a"}}}, "repository must be OWNER/NAME"),
-    ({**FOLDER, "config": {"a": None}}, "config must be a table of plain values"),
-    ({**FOLDER, "tiling": {"size": "all"}}, "tiling must be a table"),
+    ({**FOLDER, "files": {"expert": {**HUB_PART, "revision": "main"}}}, "revision = 'main' must be a full commit"),
+    ({**FOLDER, "files": {"expert": {**HUB_PART, "repository": "a"}}}, "repository = 'a' must be OWNER/NAME"),
+    ({**FOLDER, "config": {"a": None}}, "config = {'a': None} must be a table of plain values"),
+    ({**FOLDER, "tiling": {"size": "all"}}, "tiling = {'size': 'all'} must be a table"),
     ({**DUAL, "flow": {"steps": 0}}, "steps must be 1 to 1000"),
-    ({**DUAL, "flow": {"speed": 3}}, "flow: has no speed"),
+    ({**DUAL, "flow": {"speed": 3}}, "flow: unknown key 'speed'"),
     (
         {**DUAL, "files": {**DUAL["files"], "lora": {**PART, "trained_on": {"codec": "f" * 64}}}},
         "the lora was trained on another codec (ffffffffffff…, not ",
@@ -208,7 +208,7 @@ def test_a_broken_user_manifest_is_named_and_shipped_models_still_run(deblur, te
     status, _, err = deblur("list")
     assert (status, len(err)) == (1, 1)
     assert str(user_manifest_path()) in err[0]
-    assert weights.fetch(weights.find_model("bundled").files["expert"]).is_file()
+    assert weights.fetch(weights.find_model("bundled").files["expert"]).path.is_file()
 
 
 def test_import_checks_the_bytes_and_keeps_a_copy(deblur, mine):
@@ -222,7 +222,7 @@ def test_import_checks_the_bytes_and_keeps_a_copy(deblur, mine):
     assert (status, err) == (0, [])
     mine.unlink()
     assert Path(out[0]).read_bytes() == BYTES
-    assert weights.fetch(find_files("theirs")[0]) == Path(out[0])
+    assert weights.fetch(find_files("theirs")[0]).path == Path(out[0])
     assert deblur("list")[1][-1].split()[:2] == ["theirs", "imported"]
 
 

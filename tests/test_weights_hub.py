@@ -99,7 +99,7 @@ def test_a_verified_file_is_not_read_again_until_it_changes(hub, deblur, monkeyp
     deblur("pull", "net")
     (file,) = find_files("net")
     monkeypatch.setattr(store, "hash_file", lambda path: pytest.fail("read for nothing"))
-    path = weights.fetch(file)
+    path = weights.fetch(file).path
     monkeypatch.undo()
     path.resolve().write_bytes(CONTENT[:-1] + b"!")
     os.utime(path.resolve(), (1, 1))
@@ -210,7 +210,7 @@ def test_offline_with_a_cache_works(hub, deblur, monkeypatch):
     hub.requests.clear()
     monkeypatch.setenv("DEBLUR_OFFLINE", "1")
     assert deblur("pull", "net")[0] == 0
-    assert weights.fetch(find_files("net")[0]).is_file()
+    assert weights.fetch(find_files("net")[0]).path.is_file()
     assert hub.requests == []
 
 
@@ -265,7 +265,7 @@ def test_a_file_without_a_published_hash_is_pinned_and_the_user_is_told(hub, deb
 
 def test_run_fetches_by_itself_and_tells_the_size(hub, caplog):
     with caplog.at_level(logging.WARNING, logger="deblur_cli"):
-        path = weights.fetch(find_files("net")[0])
+        path = weights.fetch(find_files("net")[0]).path
     assert path.read_bytes() == CONTENT
     assert caplog.messages == [f"deblur: downloading net, from {hub.url}/{REPOSITORY}"]
 

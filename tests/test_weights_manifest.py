@@ -12,10 +12,11 @@ from support.hub_user import stay_offline
 from deblur_cli import weights
 from deblur_cli.commands.options import DEFAULT_MODEL
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.typed_tables import TableFault
 from deblur_cli.weights import store
 from deblur_cli.weights.entries import Manifest
 from deblur_cli.weights.manifest import find_files
-from deblur_cli.weights.schema import SchemaFault, build_manifest
+from deblur_cli.weights.schema import build_manifest
 from deblur_cli.weights.user_manifest import to_toml
 
 BYTES = b"weights" * 100
@@ -58,8 +59,11 @@ def test_the_networks_of_one_shape_from_one_repository_differ_in_their_weights_o
 def test_a_model_may_say_how_its_flow_runs_and_a_wrong_value_is_named():
     entry = build({"f": HUB}, {"m": {**MODEL, "flow": {"steps": 8, "strength": 0.5}}}).models["m"]
     assert entry.flow == {"steps": 8, "strength": 0.5}
-    for table, text in (({"steps": 0}, "steps must be 1 to 1000"), ({"step": 4}, "has no step; known are steps,")):
-        with pytest.raises(SchemaFault) as caught:
+    for table, text in (
+        ({"steps": 0}, "steps must be 1 to 1000"),
+        ({"step": 4}, "unknown key 'step'; FlowSettings has steps,"),
+    ):
+        with pytest.raises(TableFault) as caught:
             build({"f": HUB}, {"m": {**MODEL, "flow": table}})
         assert str(caught.value).startswith(f"[models.m] flow: {text}")
 
@@ -115,29 +119,29 @@ def test_an_unknown_model_is_refused_with_the_known_ones():
 
 
 FAULTS = [
-    ({**HUB, "licenc": "x"}, "[files.f] has an unknown or misplaced key: licenc"),
+    ({**HUB, "licenc": "x"}, "[files.f] unknown key 'licenc'"),
     ({**HUB, "path": "a"}, "must have exactly one of path, repository, local, page"),
     ({"licence": "MIT", "source": "s"}, "must have exactly one of"),
     ({key: HUB[key] for key in HUB if key != "licence"}, "[files.f] lacks licence"),
     ({key: HUB[key] for key in HUB if key != "revision"}, "[files.f] lacks revision"),
-    ({**HUB, "revision": "main"}, "revision must be a full commit of 40 hex digits"),
-    ({**HUB, "sha256": "ABC"}, "sha256 must be 64 hex digits"),
-    ({**HUB, "bytes": "12"}, "bytes must be a whole number above 0"),
-    ({**HUB, "bytes": True}, "bytes must be a whole number above 0"),
-    ({**HUB, "gated": "no"}, "gated must be true or false"),
-    ({**HUB, "repository": "a/b/c"}, "repository must be OWNER/NAME"),
-    ({**HUB, "name": "../c"}, "name must be a path inside the repository"),
-    ({**HUB, "licence": "a\nb"}, "licence must be a text"),
+    ({**HUB, "revision": "main"}, "revision = 'main' must be a full commit of 40 hex digits"),
+    ({**HUB, "sha256": "ABC"}, "sha256 = 'ABC' must be 64 hex digits"),
+    ({**HUB, "bytes": "12"}, "bytes = '12' must be a whole number above 0"),
+    ({**HUB, "bytes": True}, "bytes = True must be a whole number above 0"),
+    ({**HUB, "gated": "no"}, "gated = 'no' must be true or false"),
+    ({**HUB, "repository": "a/b/c"}, "repository = 'a/b/c' must be OWNER/NAME"),
+    ({**HUB, "name": "../c"}, "name = '../c' must be a path inside the repository"),
+    ({**HUB, "licence": "a\nb"}, "licence = 'a\\nb' must be a text"),
     ({"path": "/etc/passwd", "bytes": 1, "sha256": SHA256, "licence": "x", "source": "x"}, "relative path inside"),
     ({"path": "a", "bytes": 1, "licence": "x", "source": "x"}, "[files.f] lacks sha256"),
-    ({"page": "http://x", "licence": "x", "source": "x"}, "page must be an https:// address"),
-    ("text", "[files.f] must be a table"),
+    ({"page": "http://x", "licence": "x", "source": "x"}, "page = 'http://x' must be an https:// address"),
+    ("text", "[files.f] must be a table, not 'text'"),
 ]
 
 
 @pytest.mark.parametrize(("table", "text"), FAULTS, ids=[row[1] for row in FAULTS])
 def test_a_fault_in_a_file_is_one_line_that_names_it(table, text):
-    with pytest.raises(SchemaFault) as caught:
+    with pytest.raises(TableFault) as caught:
         build({"f": table})
     assert text in str(caught.value)
     assert "[files.f]" in str(caught.value)
@@ -147,24 +151,24 @@ def test_a_fault_in_a_file_is_one_line_that_names_it(table, text):
 MODEL_FAULTS = [
     ({**MODEL, "files": {"expert": "g"}}, "role expert: there is no [files.g]"),
     ({**MODEL, "files": {}}, "files must be a table"),
-    ({**MODEL, "speed": 3}, "unknown or misplaced key: speed"),
+    ({**MODEL, "speed": 3}, "unknown key 'speed'"),
     ({"summary": "s", "files": {"expert": "f"}}, "lacks backend"),
-    ({**MODEL, "tiling": {"size": "big"}}, "tiling must be a table of size, context, feather"),
-    ({**MODEL, "config": []}, "config must be a table"),
-    ({**MODEL, "dtypes": ["int4"]}, "dtypes must be a list of"),
-    ({**MODEL, "scores": [{"data": "GoPro"}]}, "scores lacks psnr, ssim, source"),
-    ({**MODEL, "aliases": "old"}, "aliases must be a list of names"),
-    ({**MODEL, "aliases": ["a b"]}, "aliases must be a list of names"),
+    ({**MODEL, "tiling": {"size": "big"}}, "tiling = {'size': 'big'} must be a table of size, context, feather"),
+    ({**MODEL, "config": []}, "config = [] must be a table"),
+    ({**MODEL, "dtypes": ["int4"]}, "dtypes = ['int4'] must be a list of"),
+    ({**MODEL, "scores": [{"data": "GoPro"}]}, "lacks psnr, ssim, source"),
+    ({**MODEL, "aliases": "old"}, "aliases = 'old' must be a list of names"),
+    ({**MODEL, "aliases": ["a b"]}, "aliases = ['a b'] must be a list of names"),
     ({**MODEL, "aliases": ["m"]}, "alias m is the name of another model"),
     ({**MODEL, "aliases": ["o", "o"]}, "alias o is an alias of another model"),
-    ({**MODEL, "listed": 1}, "listed must be true or false"),
-    ({**MODEL, "seconds_24mp": 0}, "seconds_24mp must be a number above 0"),
+    ({**MODEL, "listed": 1}, "listed = 1 must be true or false"),
+    ({**MODEL, "seconds_24mp": 0}, "seconds_24mp = 0 must be a number above 0"),
 ]
 
 
 @pytest.mark.parametrize(("table", "text"), MODEL_FAULTS, ids=[row[1] for row in MODEL_FAULTS])
 def test_a_fault_in_a_model_is_one_line_that_names_it(table, text):
-    with pytest.raises(SchemaFault) as caught:
+    with pytest.raises(TableFault) as caught:
         build({"f": HUB}, {"m": table})
     assert text in str(caught.value)
     assert str(caught.value).startswith("[models.m]")
@@ -172,7 +176,7 @@ def test_a_fault_in_a_model_is_one_line_that_names_it(table, text):
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "a/b", "x" * 65])
 def test_a_name_must_be_safe_everywhere(name):
-    with pytest.raises(SchemaFault, match="no usable name"):
+    with pytest.raises(TableFault, match="no usable name"):
         build({name: HUB})
 
 

@@ -28,6 +28,7 @@ from deblur_cli.restoration.colour_match import match_colours
 from deblur_cli.restoration.contract import Order, Pixels
 from deblur_cli.restoration.tiling import BellWindows, Tile, Tiling, blend_pieces, lay_pieces, stack_pieces
 from deblur_cli.sampling.ddpm import check_steps, sample_ddpm
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights.store import imported_path
 
 DEFAULT_STEPS = 50
@@ -140,8 +141,8 @@ def load_deblurdiff(
 def read_pipeline_config(entry: weights.ModelEntry) -> DeblurDiffConfig:
     """The shape of an entry's networks; raises WeightsError where it is none."""
     try:
-        return DeblurDiffConfig.from_json(entry.config)
-    except TypeError as fault:
+        return read_table(DeblurDiffConfig, entry.config)
+    except ValueError as fault:
         raise WeightsError(f"{entry.name}: its config is none of DeblurDiff ({fault})") from fault
 
 
@@ -152,11 +153,11 @@ def find_parts(entry: weights.ModelEntry, config: DeblurDiffConfig) -> dict[str,
         WeightsError: a file is missing or damaged, or was trained on another base.
     """
     if _CHECKPOINT in entry.files:
-        parts = convert_once(entry.files[_CHECKPOINT], config, DEBLURDIFF)
+        parts = convert_checkpoint_once(entry.files[_CHECKPOINT], config, DEBLURDIFF)
     elif _BASE in entry.files:
-        parts = convert_once(entry.files[_BASE], config, STABLE_DIFFUSION)
+        parts = convert_checkpoint_once(entry.files[_BASE], config, STABLE_DIFFUSION)
     else:
-        parts = {role: weights.fetch(entry.files[role]) for role in ROLES if role in entry.files}
+        parts = {role: weights.fetch(entry.files[role]).path for role in ROLES if role in entry.files}
     if TRAINED not in entry.files:
         return parts
     frozen = {role: path for role, path in parts.items() if role not in _ALSO_TRAINED}
@@ -172,13 +173,13 @@ def _check_roles(entry: weights.ModelEntry) -> None:
         raise WeightsError(f"{entry.name}: has no file {', '.join(missing)}; it needs those, or {_CHECKPOINT} alone")
 
 
-def convert_once(file: weights.WeightsFile, config: DeblurDiffConfig, layout: PartLayout) -> dict[str, Path]:
+def convert_checkpoint_once(file: weights.WeightsFile, config: DeblurDiffConfig, layout: PartLayout) -> dict[str, Path]:
     """Role -> file: a checkpoint's parts in the tool's own store, made when they are first asked for.
 
     Raises:
         WeightsError: the checkpoint is absent, damaged or of something else, or the disk is full.
     """
-    source, folder = weights.fetch(file), imported_path(file).parent / "parts"
+    source, folder = weights.fetch(file).path, imported_path(file).parent / "parts"
     if not is_converted(source, folder, layout):
         _LOG.warning("deblur: converting %s to %s, once", source, folder)
         convert_deblurdiff(source, folder, config, layout)
@@ -192,7 +193,7 @@ def load_parts(network: DeblurDiff, paths: Mapping[str, Path]) -> None:
 
 
 def _find_trained(entry: weights.ModelEntry, unet: Path) -> Path:
-    path = weights.fetch(entry.files[TRAINED])
+    path = weights.fetch(entry.files[TRAINED]).path
     base = read_metadata(path).get("trained_on", {}).get("base")
     if base not in (None, origin := find_origin(unet)):
         raise WeightsError(f"{path}: was trained on another base ({base[:12]}…, not {origin[:12]}…)")

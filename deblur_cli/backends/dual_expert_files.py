@@ -10,15 +10,22 @@ from deblur_cli import weights
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
 from deblur_cli.backends.engines import choose_dtype
 from deblur_cli.backends.expert import load_any_expert
-from deblur_cli.backends.flow_base import PROMPT_HINT, BaseFiles, blaming, find_base, load_base, load_prompt
+from deblur_cli.backends.flow_base import (
+    PROMPT_HINT,
+    BaseFiles,
+    error_context,
+    find_base,
+    load_base,
+    load_prompt,
+)
 from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
-from deblur_cli.system.files import hash_file
+from deblur_cli.system.typed_tables import read_table
+from deblur_cli.weights import Fetched
 from deblur_cli.weights.flow_settings import FlowSettings
 from deblur_cli.weights.model_spec import ResolvedModel
-from deblur_cli.weights.store import expected_sha256
 
 _ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
 _PARENTS = ("codec", "base")  # an expert may be another one: the flow is trained to forgive it
@@ -33,9 +40,10 @@ def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> 
         BackendError: a network does not work in the asked number format, or spandrel is missing.
     """
     entry, settings = model.entry, model.settings
-    paths = {role: weights.fetch(entry.files[role]) for role in _ROLES if role in entry.files}
+    fetched = {role: weights.fetch(entry.files[role]) for role in _ROLES if role in entry.files}
+    paths = {role: file.path for role, file in fetched.items()}
     _check_roles(entry, settings)
-    _check_kinship(entry, paths)
+    _check_kinship(fetched)
     chosen = choose_dtype(dtype, device, entry.dtypes)
     codec = load_codec(paths["codec"])
     flow = _load_flow(paths, device, chosen)
@@ -58,38 +66,34 @@ def _check_roles(entry: weights.ModelEntry, settings: Mapping[str, Any]) -> None
         raise WeightsError(f"{entry.name}: {needs}")
 
 
-def _check_kinship(entry: weights.ModelEntry, paths: Mapping[str, Path]) -> None:
+def _check_kinship(fetched: Mapping[str, Fetched]) -> None:
     for child in ("base", "lora"):
-        told = _read_parents(paths[child]) if child in paths else {}
+        told = _read_parents(fetched[child].path) if child in fetched else {}
         for parent in _PARENTS:
-            if child == "lora" and child in paths and parent not in told:
-                raise WeightsError(f"{paths[child]}: does not say which {parent} it was trained on; train it again")
-            found = _hash(entry.files[parent], paths[parent])
+            if child == "lora" and child in fetched and parent not in told:
+                path = fetched[child].path
+                raise WeightsError(f"{path}: does not say which {parent} it was trained on; train it again")
+            found = fetched[parent].sha256
             if told.get(parent, found) != found:
-                wanted = f"use the one with sha256 {str(told[parent])[:12]}…"
-                raise WeightsError(f"{paths[child]}: was trained on another {parent} than {paths[parent]}; {wanted}")
-    if "lora" in paths:
-        _check_prompt(entry, paths)
+                pair = f"{fetched[child].path}: was trained on another {parent} than {fetched[parent].path}"
+                raise WeightsError(f"{pair}; use the one with sha256 {str(told[parent])[:12]}…")
+    if "lora" in fetched:
+        _check_prompt(fetched["lora"].path, fetched.get("prompt"))
 
 
-def _check_prompt(entry: weights.ModelEntry, paths: Mapping[str, Path]) -> None:
+def _check_prompt(lora: Path, prompt: Fetched | None) -> None:
     """A prompt is an input of every layer: an adapter works with its own, or with none where it had none."""
-    wanted = _read_parents(paths["lora"]).get("prompt")
-    found = _hash(entry.files["prompt"], paths["prompt"]) if "prompt" in paths else None
-    if wanted == found:
+    wanted = _read_parents(lora).get("prompt")
+    if wanted == (prompt and prompt.sha256):
         return
-    place = paths.get("prompt", "none")
+    place = prompt.path if prompt else "none"
     needed = "without any" if wanted is None else f"with the one of sha256 {str(wanted)[:12]}…"
-    raise WeightsError(f"{paths['lora']}: was trained with another prompt than {place}; use it {needed}")
+    raise WeightsError(f"{lora}: was trained with another prompt than {place}; use it {needed}")
 
 
 def _read_parents(path: Path) -> Mapping[str, Any]:
     told: Mapping[str, Any] = read_metadata(path).get("trained_on", {})
     return told
-
-
-def _hash(file: weights.WeightsFile, path: Path) -> str:
-    return expected_sha256(file) or hash_file(path)
 
 
 def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dtype) -> FlowTransformer:
@@ -103,7 +107,7 @@ def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dty
     if "prompt" in paths:
         load_prompt(flow, paths["prompt"])
     if dtype == torch.bfloat16:
-        flow.quicken()
+        flow.use_exact_gelu()
     return flow
 
 
@@ -114,7 +118,7 @@ def _read_window(files: BaseFiles, paths: Mapping[str, Path]) -> int | None:
     config = _read_lora_config(paths["lora"])
     if "window" not in config and not files.is_foreign:
         return None
-    with blaming(paths["lora"]):
+    with error_context(paths["lora"]):
         window = config["window"]
         if not isinstance(window, int) or isinstance(window, bool) or window < 1:
             raise ValueError(f"window must be a whole number above 0, not {window!r}")
@@ -125,11 +129,11 @@ def _load_adapter(flow: FlowTransformer, path: Path) -> None:
     tensors = check_tensors(read_content(path), path)
     columns = {key: value for key, value in tensors.items() if ".condition." in key}
     shape = {key: value for key, value in _read_lora_config(path).items() if key not in _NOT_OF_THE_LORA}
-    with blaming(path):
+    with error_context(path):
         if columns:
             flow.widen()
         if any(".lora_" in key for key in tensors):
-            flow.attach_lora(LoraSettings.from_json(shape))
+            flow.attach_lora(read_table(LoraSettings, shape))
             flow.load_adapter(tensors)
             flow.fuse()
         else:  # a training of every weight, which LoRA is compared with
@@ -140,9 +144,9 @@ def _load_adapter(flow: FlowTransformer, path: Path) -> None:
 def _read_settings(paths: Mapping[str, Path], settings: Mapping[str, Any]) -> FlowSettings:
     """As asked; the start noise is the one of the training where nobody asks for another."""
     if "lora" not in paths:
-        return FlowSettings.from_table(settings)
-    with blaming(paths["lora"]):
-        return FlowSettings.from_table({"start_noise": _read_lora_config(paths["lora"])["start_noise"], **settings})
+        return read_table(FlowSettings, settings)
+    with error_context(paths["lora"]):
+        return read_table(FlowSettings, {"start_noise": _read_lora_config(paths["lora"])["start_noise"], **settings})
 
 
 def _read_lora_config(path: Path) -> Mapping[str, Any]:

@@ -12,15 +12,14 @@ from deblur_cli import weights
 from deblur_cli.backends.engines import Float32Fallback, choose_dtype
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
-from deblur_cli.conversion.maxim_file import convert_once
+from deblur_cli.conversion.maxim_file import convert_maxim_once
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
-from deblur_cli.networks.experts import EXPERTS, build_expert
+from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.needs import FEATHER, Expert
 from deblur_cli.restoration.contract import Backend, Cut
 from deblur_cli.restoration.tiling import Tiling, Windows
-from deblur_cli.system.files import hash_file
-from deblur_cli.weights.store import expected_sha256
+from deblur_cli.system.typed_tables import read_table
 
 
 class ExpertBackend:
@@ -52,13 +51,11 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
             trained on another expert.
         BackendError: the network does not work in the asked number format.
     """
-    path = weights.fetch(entry.files["expert"])
-    if entry.takes_published_maxim:
-        path = convert_once(path)
+    fetched = weights.fetch(entry.files["expert"])
+    path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     if "blend" in entry.files:
-        sha256 = expected_sha256(entry.files["expert"]) or hash_file(path)
-        network = _add_blend(network, weights.fetch(entry.files["blend"]), sha256)
+        network = _add_blend(network, weights.fetch(entry.files["blend"]).path, fetched.sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
     return ExpertBackend(entry.name, network, device, chosen, tiling)
@@ -83,14 +80,16 @@ def read_network(path: Path, kind: str, config: Mapping[str, Any], checkpoint_ke
     """
     metadata = read_metadata(path) if path.suffix == ".safetensors" else {}
     kind, told = metadata.get("network", kind), metadata.get("config", {})
-    if kind not in EXPERTS:
-        raise WeightsError(f"{path}: unknown network {kind!r}; known are {', '.join(EXPERTS)}")
+    try:
+        found = find_expert(kind)
+    except (TypeError, ValueError) as fault:
+        raise WeightsError(f"{path}: {fault}") from fault
     try:
         with limited_by(path):
-            network = build_expert(kind, told or config)
+            network = found.network(read_table(found.config, told or config))
         load_strict(network, path, checkpoint_key)
-        if (reshape := EXPERTS[kind].reshape) is not None:
-            return reshape(network, EXPERTS[kind].config.from_json({**told, **config}))
+        if found.reshape is not None:
+            return found.reshape(network, read_table(found.config, {**told, **config}))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: its config is none of the network {kind} ({fault})") from fault
     return network
@@ -104,7 +103,7 @@ def _add_blend(network: Expert, path: Path, expert: str) -> BlendedExpert:
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
         with limited_by(path):
-            whole = BlendedExpert(network, VersionBlend(BlendConfig.from_json(told.get("config", {}))))
+            whole = BlendedExpert(network, VersionBlend(read_table(BlendConfig, told.get("config", {}))))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
     load_strict(whole.blend, path)
@@ -133,7 +132,7 @@ def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str)
     """
     if entry.network:
         return load_expert(entry, device, dtype)
-    path = weights.fetch(entry.files["expert"])
+    path = weights.fetch(entry.files["expert"]).path
     if is_ours(path):
         return load_expert(replace(entry, network=_FIRST), device, dtype)
     return load_foreign(path, device, dtype)

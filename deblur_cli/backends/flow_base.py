@@ -19,6 +19,7 @@ from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.networks.residual_codec import STRIDE
 from deblur_cli.system.files import hash_file
+from deblur_cli.system.typed_tables import read_table
 
 PROMPT_HINT = "deblur train prompt --pipeline FOLDER --out prompt.safetensors makes one"
 
@@ -89,11 +90,11 @@ def load_base(
         WeightsError: the weights are missing, damaged or do not fit, or the base does not work in this window.
     """
     config = read_base_config(files, window)
-    with blaming(files.place), limited_by(*files.weights), torch.device("meta"):
+    with error_context(files.place), limited_by(*files.weights), torch.device("meta"):
         network = FlowTransformer(config)
     network.to(dtype).to_empty(device=device)
     tensors = {key: value for file in files.weights for key, value in check_tensors(read_content(file), file).items()}
-    with blaming(files.place):
+    with error_context(files.place):
         network.load_base(tensors)
     return network
 
@@ -105,7 +106,7 @@ def load_prompt(network: FlowTransformer, path: Path) -> None:
         WeightsError: the file is missing or damaged, or is of another base.
     """
     tensors = check_tensors(read_content(path), path)
-    with blaming(path):
+    with error_context(path):
         network.set_prompt(tensors["prompt"], tensors.get("pooled"))
 
 
@@ -121,7 +122,7 @@ def read_base_config(files: BaseFiles, window: int | None = None) -> FlowTransfo
         return _read_foreign_config(files.config, window)
     path = files.weights[0]
     try:
-        config = FlowTransformerConfig.from_json(read_metadata(path)["config"])
+        config = read_table(FlowTransformerConfig, read_metadata(path)["config"])
     except (TypeError, ValueError) as fault:
         raise WeightsError(f"{path}: its metadata is of no flow transformer ({fault})") from fault
     if window not in (None, config.window):
@@ -131,7 +132,7 @@ def read_base_config(files: BaseFiles, window: int | None = None) -> FlowTransfo
 
 
 @contextmanager
-def blaming(path: Path) -> Iterator[None]:
+def error_context(path: Path) -> Iterator[None]:
     """What a config or a state dict is refused for becomes one line that names its file."""
     try:
         yield
@@ -174,7 +175,7 @@ def _read_foreign_config(path: Path, window: int | None) -> FlowTransformerConfi
         kind = _CLASSES.get(table["_class_name"], "")
         settings = {key: value for key, value in table.items() if key[0] != "_" and value is not None}
         chosen = window or settings.get("sample_size", _WINDOW)
-        return FlowTransformerConfig.from_json({"kind": kind, "transformer": settings, "window": chosen})
+        return FlowTransformerConfig(kind, settings, chosen)
     except FileNotFoundError as fault:
         raise WeightsError(f"{path}: is not there, and the weights do not tell their shape; get it too") from fault
     except (OSError, ValueError, KeyError, TypeError) as fault:

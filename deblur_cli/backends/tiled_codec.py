@@ -14,6 +14,7 @@ from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.contract import Pixels
 from deblur_cli.restoration.tiling import Blocks, Tile, lay_pieces
+from deblur_cli.system.typed_tables import read_table
 
 _SMALLEST = 8  # latents: a tile that cannot be smaller than its context still moves forward by so many
 
@@ -43,7 +44,7 @@ def load_codec(path: Path) -> ResidualCodec:
     """
     try:
         with limited_by(path):
-            codec = ResidualCodec(ResidualCodecConfig.from_json(read_metadata(path).get("config", {})))
+            codec = ResidualCodec(read_table(ResidualCodecConfig, read_metadata(path).get("config", {})))
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
     load_strict(codec, path)

@@ -133,7 +133,7 @@ def _check_inputs_are_safe(jobs: Sequence[Job]) -> None:
     clashes = [job for job in jobs if _identity(job.output) in inputs]
     if clashes:
         names = _listing([str(job.output) for job in clashes])
-        raise InputError(f"an output would replace an input: {names}; choose another --output, --name or --suffix")
+        raise InputError(f"an output would replace an input: {names}; choose another --output or --name")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

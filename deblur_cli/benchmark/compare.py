@@ -12,7 +12,7 @@ from deblur_cli.benchmark.statistics import PairedDifference, paired_bootstrap
 from deblur_cli.errors import InputError
 
 Limits = Mapping[str, float]  # metric -> smallest allowed improvement
-_FEWEST = 5  # fewer photos that agree by generators are no rare thing, and an interval of so few does not tell
+_FEWEST = 5  # fewer photos that agree by chance are no rare thing, and an interval of so few does not tell
 
 
 @dataclass(frozen=True, slots=True)

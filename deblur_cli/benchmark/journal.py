@@ -10,10 +10,11 @@ from typing import Any
 
 from deblur_cli.benchmark.bench_plan import BenchPlan, protocol_of
 from deblur_cli.benchmark.datasets import Dataset, Pair
-from deblur_cli.benchmark.records import SCHEMA, ImageScore, to_row
+from deblur_cli.benchmark.records import SCHEMA, ImageScore
 from deblur_cli.errors import InputError
 from deblur_cli.system.devices import find_device, find_dtype
 from deblur_cli.system.files import hash_file
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.system.version import __version__
 
 FILE_NAME = "records.jsonl"
@@ -112,7 +113,7 @@ def _read(path: Path) -> dict[str, Record]:
 def _to_record(line: bytes) -> Record | None:
     try:
         table: Mapping[str, Any] = json.loads(line)
-        score, cost = to_row(ImageScore, table["score"]), to_row(Cost, table["cost"])
+        score, cost = read_table(ImageScore, table["score"]), read_table(Cost, table["cost"])
         is_sound = isinstance(table["key"], str) and score.width > 0 and score.height > 0
         is_sound = is_sound and bool(_DEVICE.fullmatch(cost.device))
     except (ValueError, KeyError, TypeError, RecursionError):

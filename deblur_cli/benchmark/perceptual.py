@@ -50,7 +50,7 @@ def load_lpips(network: Backbone, device: torch.device | str = "cpu") -> LpipsMe
 
 
 def _fetch_shipped(key: str) -> Path:
-    return weights.fetch(read_shipped_manifest().files[key])
+    return weights.fetch(read_shipped_manifest().files[key]).path
 
 
 def _find_vgg() -> Path:

@@ -7,19 +7,17 @@ two equal images); JSON has no infinity, so `to_dict` writes it as the string "I
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from deblur_cli.errors import InputError
+from deblur_cli.system.typed_tables import TableFault, read_table
 
 SCHEMA = 1
 BLURRY = "blurry"  # the row of doing nothing; no model may take this name
 SHARP = "sharp"  # where `picture_path` keeps the truth
 
 Scores = dict[str, float | None]
-_Row = TypeVar("_Row")
-_LARGEST = 2**63  # of a whole number
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +78,10 @@ class BenchmarkReport:
     command: str
     created: str  # ISO 8601, UTC
     environment: dict[str, Any]  # versions, device, dtype, tile, seed, machine
-    datasets: list[DatasetInfo] = field(default_factory=list)
-    metrics: list[MetricInfo] = field(default_factory=list)
-    models: list[ModelSummary] = field(default_factory=list)
-    images: list[ImageScore] = field(default_factory=list)
+    datasets: list[DatasetInfo]
+    metrics: list[MetricInfo]
+    models: list[ModelSummary]
+    images: list[ImageScore]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values at full precision; infinity becomes the string "Infinity"."""
@@ -97,19 +95,11 @@ class BenchmarkReport:
         Raises:
             InputError: a field is missing or the schema is another one.
         """
-        if not isinstance(table, dict):
-            raise InputError("benchmark report: not a report of `deblur bench` (no table)")
-        if table.get("schema") != SCHEMA:
+        if isinstance(table, dict) and table.get("schema") != SCHEMA:
             raise InputError(f"benchmark report: schema is {table.get('schema')}, this version reads {SCHEMA}")
         try:
-            rows = {
-                "datasets": [to_row(DatasetInfo, row) for row in table["datasets"]],
-                "metrics": [to_row(MetricInfo, row) for row in table["metrics"]],
-                "models": [to_row(ModelSummary, row) for row in table["models"]],
-                "images": [to_row(ImageScore, row) for row in table["images"]],
-            }
-            return to_row(cls, {**table, **rows})
-        except (KeyError, TypeError, ValueError) as fault:
+            return read_table(cls, _read_infinity(table))
+        except TableFault as fault:
             raise InputError(f"benchmark report: not a report of `deblur bench` ({fault})") from fault
 
 
@@ -127,42 +117,18 @@ def picture_path(dataset: str, model: str, image: str) -> str:
     return f"images/{dataset}/{place}/{name if name.endswith('.png') else f'{name}.png'}"
 
 
-def to_row(kind: type[_Row], table: Any) -> _Row:
-    """A record from a table that somebody may have edited: every field is there and of its type.
-
-    Raises:
-        TypeError, ValueError: it is not; the text names the field.
-    """
-    if not isinstance(table, dict):
-        raise TypeError(f"{kind.__name__} is no table")
-    values = {**table, **({"scores": _to_scores(table["scores"])} if "scores" in table else {})}
-    row = kind(**values)
-    for name, wanted in get_type_hints(kind).items():
-        if not _fits(getattr(row, name), wanted):
-            raise ValueError(f"{kind.__name__}.{name} is {str(getattr(row, name))[:40]!r}")
-    return row
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    origin, inner = get_origin(wanted), get_args(wanted)
-    if origin is UnionType:
-        return any(_fits(value, one) for one in inner)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if wanted is int or wanted is float:
-        is_number = isinstance(value, (int, float) if wanted is float else int) and not isinstance(value, bool)
-        return is_number and (isinstance(value, float) or abs(value) < _LARGEST) and not math.isnan(value)
-    return wanted is Any or isinstance(value, wanted)
-
-
-def _to_scores(table: Any) -> Any:
-    """Scores as JSON has them: numbers, "Infinity" or null; what is none of these stays for the check."""
+def _read_infinity(value: Any) -> Any:
+    """What `_to_json` was given: the numbers for their words, wherever scores are."""
+    if isinstance(value, list):
+        return [_read_infinity(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    scores = value.get("scores")
+    if not isinstance(scores, dict):
+        return {key: _read_infinity(item) for key, item in value.items()}
     words = {"Infinity": math.inf, "-Infinity": -math.inf}
-    if not isinstance(table, dict):
-        return table
-    return {name: words.get(value, value) if isinstance(value, str) else value for name, value in table.items()}
+    read = {name: words.get(score, score) if isinstance(score, str) else score for name, score in scores.items()}
+    return {**value, "scores": read}
 
 
 def _to_json(value: Any) -> Any:

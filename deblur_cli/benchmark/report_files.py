@@ -14,7 +14,7 @@ from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.tables import to_csv, to_markdown
 from deblur_cli.errors import InputError
 from deblur_cli.system import claims
-from deblur_cli.system.files import check_writable, find_leftovers, hash_file, remove_leftovers, whole_file
+from deblur_cli.system.files import check_writable, find_leftovers, hash_file, remove_leftovers, write_whole
 
 _FILES = ("report.json", "report.csv", "report.md", "report.html")
 _INDEX = ".deblur-report.json"  # file -> the sha256 that it has, and the one that it had when writing was cut off
@@ -57,8 +57,7 @@ def write_report(report: BenchmarkReport, folder: Path) -> None:
     # Both before the files change: a run that is killed between two of them leaves nothing that looks foreign.
     write_text(folder / _INDEX, json.dumps({name: [*new[name], *old.get(name, [])] for name in new}))
     for name, content in made.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_bytes(content)
+        write_whole(folder / name, content)
     write_text(folder / _INDEX, json.dumps(new))
 
 
@@ -69,8 +68,7 @@ def _encode(text: str) -> bytes:
 
 def write_text(path: Path, text: str) -> None:
     """A text file that is there in full or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_bytes(_encode(text))
+    write_whole(path, _encode(text))
 
 
 def _check_files(folder: Path) -> None:

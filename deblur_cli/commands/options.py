@@ -84,10 +84,6 @@ QualityOption = Annotated[
     int | None,
     option("Files", "--quality", f"Of {_LOSSY} results; default: fits the input.", metavar="1-100"),
 ]
-SuffixOption = Annotated[
-    str | None,
-    option("Files", "--suffix", "Added to the name: _sharp makes a_sharp.jpg of a.jpg.", metavar="TEXT"),
-]
 NameOption = Annotated[
     str | None,
     option("Files", "--name", "Name of the results, from {stem}, {type}, {model}, {ext}.", metavar="TEMPLATE"),

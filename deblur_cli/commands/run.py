@@ -29,7 +29,6 @@ from deblur_cli.commands.options import (
     SeedOption,
     StepsOption,
     StrengthOption,
-    SuffixOption,
     TileOption,
     VerboseOption,
     check_choice,
@@ -76,7 +75,6 @@ def run(
     files_from: FilesFromOption = None,
     file_format: FormatOption = "same",
     quality: QualityOption = None,
-    suffix: SuffixOption = None,
     name: NameOption = None,
     overwrite: OverwriteOption = False,
     model: ModelOption = DEFAULT_MODEL,
@@ -102,7 +100,7 @@ def run(
     Examples:
       deblur run blurred.jpg -o sharp.jpg
       deblur run holiday/ --recursive -o sharp/
-      deblur run "scans/*.tif" -o sharp/ --suffix _sharp --format png
+      deblur run "scans/*.tif" -o sharp/ --name '{stem}_sharp{ext}' --format png
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
 
@@ -115,7 +113,7 @@ def run(
       130  Ctrl-C; 143 SIGTERM; no partial file is left
     """
     sources = Sources(tuple(inputs or ()), files_from, recursive)
-    target = Target(output or "", _choose_template(name, suffix), file_format, quality, overwrite)
+    target = Target(output or "", _choose_template(name), file_format, quality, overwrite)
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
     _check(sources, target, manner)
     _check_network(device, dtype, tile, seed)
@@ -136,14 +134,10 @@ def run(
         do_run(task)
 
 
-def _choose_template(name: str | None, suffix: str | None) -> str:
+def _choose_template(name: str | None) -> str:
     from deblur_cli.batch.naming import check_template
 
-    if name is not None and suffix is not None:
-        raise InputError("--name and --suffix exclude each other; put the suffix into the name")
-    if suffix is not None and any(letter in suffix for letter in "/\\{}"):
-        raise InputError(f"--suffix {suffix}: a suffix has no folders and no fields; use --output or --name")
-    return check_template(name) if name is not None else f"{{stem}}{suffix or ''}{{ext}}"
+    return "{stem}{ext}" if name is None else check_template(name)
 
 
 def _choose_model(context: typer.Context, model: str, expert: str | None, **knobs: float | None) -> "ResolvedModel":

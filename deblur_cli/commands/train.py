@@ -1,7 +1,11 @@
 """`deblur train`: train a network, look at its training pairs, plot its log."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -10,9 +14,14 @@ from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_average import average
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
-from deblur_cli.commands.train_work import choose_recipe, open_run, open_windows
+from deblur_cli.commands.train_work import Run, choose_recipe, open_run, open_windows
 from deblur_cli.errors import InputError
-from deblur_cli.system.files import check_writable
+from deblur_cli.system.files import check_writable, whole_file
+
+if TYPE_CHECKING:
+    from deblur_cli.training.recipe import Recipe
+
+R = TypeVar("R", bound="Recipe")
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -23,17 +32,6 @@ DataOption = Annotated[
 RecipeOption = Annotated[
     str, option("Training", "--recipe", "Name of a shipped recipe, or a TOML file.", metavar="NAME|FILE")
 ]
-ChangesOption = Annotated[
-    list[str] | None,
-    option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
-]
-OutOption = Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
-MinutesOption = Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")]
-TrainingSeedOption = Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")]
-InitOption = Annotated[
-    Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
-]
-ResumeOption = Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")]
 FrozenCodecOption = Annotated[
     Path, option("Training", "--codec", "The frozen codec, a result of `deblur train codec`.", metavar="FILE")
 ]
@@ -46,192 +44,199 @@ FrozenExpertOption = Annotated[
 ]
 
 
-@app.command()
-def expert(
-    data: DataOption,
-    out: OutOption,
-    recipe: RecipeOption = "expert",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """What every training is told; `_register` gives each command these options."""
+
+    data: DataOption
+    out: Annotated[Path, option("Training", "--out -o", "Folder for weights, state and log.", metavar="RUN")]
+    recipe: RecipeOption
+    changes: Annotated[
+        list[str] | None,
+        option("Training", "--set", "Replace a value of the recipe: schedule.batch=8; repeat it.", metavar="KEY=VALUE"),
+    ] = None
+    minutes: Annotated[float | None, option("Training", "--minutes", "Instead of the recipe's.")] = None
+    seed: Annotated[int | None, option("Training", "--seed", "Instead of the recipe's.")] = None
+    init: Annotated[
+        Path | None, option("Training", "--init", "Weights to start from, with a new optimizer.", metavar="FILE")
+    ] = None
+    resume: Annotated[bool, option("Training", "--resume", "Go on where RUN stopped.")] = False
+    device: DeviceOption = "auto"
+    quiet: QuietOption = False
+
+    def open(self) -> Run:
+        """Everything that can be refused before pictures are read."""
+        return open_run(self.out, self.init, self.device, resume=self.resume, quiet=self.quiet)
+
+    def choose(self, kind: "type[R]") -> "R":
+        """The recipe with what the options change in it."""
+        return choose_recipe(kind, self.recipe, self.changes, self.minutes, self.seed)
+
+
+def _register(recipe: str, *, old_name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command that trains: the options of `TrainingOptions` stand around its own.
+
+    Args:
+        recipe: the default of `--recipe`.
+        old_name: what the command was called before; it goes on working, unseen.
+    """
+
+    def register(train: Callable[..., None]) -> Callable[..., None]:
+        shared = dict(_SHARED) | {"recipe": _SHARED["recipe"].replace(default=recipe)}
+        own = list(signature(train).parameters.values())[1:]
+        required = [part for part in own if part.default is Parameter.empty]
+        chosen = [part for part in own if part.default is not Parameter.empty]
+        data, out, *rest = shared.values()
+
+        @wraps(train)
+        def command(**values: Any) -> None:
+            train(TrainingOptions(**{name: values.pop(name) for name in shared}), **values)
+
+        together = [part.replace(kind=Parameter.KEYWORD_ONLY) for part in (data, *required, out, *chosen, *rest)]
+        command.__signature__ = Signature(together)  # type: ignore[attr-defined]
+        command.__annotations__ = {part.name: part.annotation for part in together}
+        app.command()(command)
+        if old_name is not None:
+            app.command(old_name, hidden=True)(command)
+        return command
+
+    return register
+
+
+_SHARED = signature(TrainingOptions).parameters
+
+
+@_register("expert")
+def expert(options: TrainingOptions) -> None:
     """Train the fidelity expert; the result is RUN/expert.safetensors.
 
     It saves every few minutes and on Ctrl-C. Several GPUs:
     accelerate launch --multi_gpu -m deblur_cli train expert ...
 
-    Example: deblur train expert --data photos-and-pairs/ --out runs/expert --minutes 90
+    \b
+    Example:
+      deblur train expert --data photos-and-pairs/ --out runs/expert --minutes 90
+      deblur weights add mine runs/expert/expert.safetensors
+      deblur run photos/ -o sharp/ --model mine
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    run = options.open()
     from deblur_cli.training.expert_task import ExpertTask
     from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import ExpertRecipe
 
-    chosen = choose_recipe(ExpertRecipe, recipe, changes, minutes, seed)
-    run.train(ExpertTask(chosen, read_training_data(data, chosen.data), init))
+    chosen = options.choose(ExpertRecipe)
+    run.train(ExpertTask(chosen, read_training_data(options.data, chosen.data), options.init))
 
 
-@app.command()
-def blend(
-    data: DataOption,
-    out: OutOption,
-    expert: FrozenExpertOption = "quick",
-    recipe: RecipeOption = "blend",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-) -> None:
+@_register("blend")
+def blend(options: TrainingOptions, expert: FrozenExpertOption = "quick") -> None:
     """Train what weighs an expert's estimate against blind deconvolutions; the result is RUN/blend.safetensors.
 
     A blend belongs to the expert it was trained on.
 
     Example: deblur train blend --data photos-and-pairs/ --out runs/blend
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    run = options.open()
     from deblur_cli.training.blend_task import BlendTask
     from deblur_cli.training.estimates import load_estimator
     from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import BlendRecipe
 
-    chosen = choose_recipe(BlendRecipe, recipe, changes, minutes, seed)
+    chosen = options.choose(BlendRecipe)
     frozen = load_estimator(expert, run.accelerator.device)
-    run.train(BlendTask(chosen, read_training_data(data, chosen.data), frozen, init))
+    run.train(BlendTask(chosen, read_training_data(options.data, chosen.data), frozen, options.init))
 
 
-@app.command()
+@_register("codec")
 def codec(
-    data: DataOption,
-    out: OutOption,
+    options: TrainingOptions,
     expert: FrozenExpertOption = "quick",
     anchor: Annotated[
         Path | None,
         option("Training", "--anchor", "Autoencoder of a large base, to stay near its latents.", metavar="DIR"),
     ] = None,
-    recipe: RecipeOption = "codec",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
 ) -> None:
     """Train the r-space codec, the flow's latent space; the result is RUN/codec.safetensors.
 
-    A prior and a flow belong to the codec they were trained on: a new codec means both again. For a large base the
+    A base and a flow belong to the codec they were trained on: a new codec means both again. For a large base the
     recipe needs as many channels as that has, and --anchor a folder of its autoencoder as diffusers saves it.
 
     Example: deblur train codec --data photos-and-pairs/ --out runs/codec
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    run = options.open()
     from deblur_cli.training.anchor import load_anchor
     from deblur_cli.training.codec_task import CodecTask
     from deblur_cli.training.estimates import load_estimator
     from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import CodecRecipe
 
-    chosen = choose_recipe(CodecRecipe, recipe, changes, minutes, seed)
+    chosen = options.choose(CodecRecipe)
     frozen = load_estimator(expert, run.accelerator.device)
     near = None if anchor is None else load_anchor(anchor, chosen.network.channels)
-    run.train(CodecTask(chosen, read_training_data(data, chosen.data), frozen, init, near))
+    run.train(CodecTask(chosen, read_training_data(options.data, chosen.data), frozen, options.init, near))
 
 
-@app.command()
-def prior(
-    data: DataOption,
+@_register("base", old_name="prior")
+def base(
+    options: TrainingOptions,
     codec: FrozenCodecOption,
-    out: OutOption,
     expert: FrozenExpertOption = "quick",
     latents: LatentsOption = None,
-    recipe: RecipeOption = "prior",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
 ) -> None:
     """Train a small base: a flow from noise to latents of sharp photos; the result is RUN/transformer.safetensors.
 
-    Example: deblur train prior --data photos-and-pairs/ --codec runs/codec/codec.safetensors --out runs/prior
+    Example: deblur train base --data photos-and-pairs/ --codec runs/codec/codec.safetensors --out runs/base
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
-    from deblur_cli.training.prior_task import PriorTask
-    from deblur_cli.training.recipe import PriorRecipe
+    run = options.open()
+    from deblur_cli.training.base_task import BaseTask
+    from deblur_cli.training.recipe import BaseRecipe
 
-    chosen = choose_recipe(PriorRecipe, recipe, changes, minutes, seed)
-    run.train(PriorTask(chosen, open_windows(chosen, run, data, codec, expert, latents), init))
+    chosen = options.choose(BaseRecipe)
+    run.train(BaseTask(chosen, open_windows(chosen, run, options.data, codec, expert, latents), options.init))
 
 
-@app.command()
+@_register("flow")
 def flow(
-    data: DataOption,
+    options: TrainingOptions,
     codec: FrozenCodecOption,
     base: Annotated[
         str,
         option("Training", "--base", "The frozen base: a file, a folder of diffusers or a model.", metavar="NAME|PATH"),
     ],
-    out: OutOption,
     expert: FrozenExpertOption = "quick",
     prompt: Annotated[
         Path | None,
         option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),
     ] = None,
     latents: LatentsOption = None,
-    recipe: RecipeOption = "flow",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
 ) -> None:
     """Adapt a frozen base by LoRA, so that it adds what a blurred photo lacks; the result is RUN/lora.safetensors.
 
     \b
     Example:
       deblur train flow --data photos-and-pairs/ --codec runs/codec/codec.safetensors \\
-        --base runs/prior/transformer.safetensors --out runs/flow
+        --base runs/base/transformer.safetensors --out runs/flow
       deblur train flow --recipe flow-large --data photos-and-pairs/ --codec runs/codec16/codec.safetensors \\
         --base deblurflow-sd3.5 --prompt prompt.safetensors --out runs/large
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    run = options.open()
     from deblur_cli.training.bases import load_frozen_base
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.latents import latent_side
     from deblur_cli.training.recipe import FlowRecipe
 
-    chosen = choose_recipe(FlowRecipe, recipe, changes, minutes, seed)
-    windows = open_windows(chosen, run, data, codec, expert, latents)
+    chosen = options.choose(FlowRecipe)
+    windows = open_windows(chosen, run, options.data, codec, expert, latents)
     frozen = load_frozen_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
-    run.train(FlowTask(chosen, frozen, windows, init))
+    run.train(FlowTask(chosen, frozen, windows, options.init))
 
 
-@app.command()
+@_register("deblurdiff")
 def deblurdiff(
-    data: DataOption,
-    out: OutOption,
+    options: TrainingOptions,
     base: Annotated[
         str, option("Training", "--base", "What it starts from: a model or a folder of parts.", metavar="NAME|DIR")
     ] = "deblurdiff",
-    recipe: RecipeOption = "deblurdiff",
-    changes: ChangesOption = None,
-    minutes: MinutesOption = None,
-    seed: TrainingSeedOption = None,
-    init: InitOption = None,
-    resume: ResumeOption = False,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
 ) -> None:
     """Train DeblurDiff's LKPN and ControlNet beside a frozen base; the result is RUN/deblurdiff.safetensors.
 
@@ -242,15 +247,15 @@ def deblurdiff(
         --base stable-diffusion-2-1-base
       deblur weights add mine runs/mine/deblurdiff.safetensors --like deblurdiff
     """
-    run = open_run(out, init, device, resume=resume, quiet=quiet)
+    run = options.open()
     from deblur_cli.training.deblurdiff_task import DeblurDiffTask
     from deblur_cli.training.diffusion_base import load_diffusion_base
     from deblur_cli.training.folder import read_training_data
     from deblur_cli.training.recipe import DeblurDiffRecipe
 
-    chosen = choose_recipe(DeblurDiffRecipe, recipe, changes, minutes, seed)
-    pictures = read_training_data(data, chosen.data)
-    run.train(DeblurDiffTask(chosen, load_diffusion_base(base, chosen), pictures, init))
+    chosen = options.choose(DeblurDiffRecipe)
+    pictures = read_training_data(options.data, chosen.data)
+    run.train(DeblurDiffTask(chosen, load_diffusion_base(base, chosen), pictures, options.init))
 
 
 @app.command()
@@ -274,8 +279,8 @@ def preview(
     from deblur_cli.training.recipe import read_common_recipe
 
     sheet = draw_sheet(read_common_recipe(recipe), data, count, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    with whole_file(out) as temporary:
+        sheet.save(temporary, format="png")
     write_result(str(out))
 
 

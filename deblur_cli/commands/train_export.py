@@ -54,7 +54,7 @@ def export(
     \b
     Examples:
       deblur train export --expert quick --codec runs/codec/codec.safetensors \\
-        --base runs/prior/transformer.safetensors --lora runs/flow/lora.safetensors --out exported
+        --base runs/base/transformer.safetensors --lora runs/flow/lora.safetensors --out exported
       deblur weights add mine exported
       deblur train export --expert runs/expert/expert.safetensors --out sharp --licence Apache-2.0 --push me/sharp
     """

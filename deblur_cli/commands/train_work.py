@@ -1,12 +1,13 @@
 """The working half of `deblur train`: a run is opened, watched and ended properly."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deblur_cli.commands.options import check_device
 from deblur_cli.commands.progress import Gauge, choose_display
-from deblur_cli.commands.streams import write_result
+from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import InputError
 from deblur_cli.system.files import check_writable
 
@@ -15,9 +16,19 @@ if TYPE_CHECKING:
 
     from deblur_cli.training.latents import WindowSource
     from deblur_cli.training.loop import Progress, RunPaths, Task
-    from deblur_cli.training.recipe import FlowRecipe, PriorRecipe, Recipe
+    from deblur_cli.training.recipe import BaseRecipe, FlowRecipe, Recipe
 
 R = TypeVar("R", bound="Recipe")
+
+# What to do with the result, by its name.
+_NEXT_STEPS = {
+    "expert.safetensors": "run it with: deblur run --expert {0}; or keep it as a model: deblur weights add NAME {0}",
+    "blend.safetensors": "make a model of it with: deblur train export --expert NAME --blend {0} --out FOLDER",
+    "codec.safetensors": "train a base on it with: deblur train base --codec {0}",
+    "transformer.safetensors": "adapt it with: deblur train flow --codec FILE --base {0}",
+    "lora.safetensors": "make a model of it with: deblur train export --codec FILE --base FILE --lora {0} --out FOLDER",
+    "deblurdiff.safetensors": "keep it as a model: deblur weights add NAME {0} --like deblurdiff",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,10 @@ class Run:
             training.run(lambda progress: display.show(_to_gauge(progress)))
         if self.accelerator.is_main_process:
             write_log_page(self.paths.folder)
-            write_result(str(self.paths.folder / task.weights))
+            weights = str(self.paths.folder / task.weights)
+            write_result(weights)
+            if not self.quiet:
+                write_note(_NEXT_STEPS[task.weights].format(shlex.quote(weights)))
 
 
 def open_run(out: Path, init: Path | None, device: str, *, resume: bool, quiet: bool) -> Run:
@@ -69,7 +83,7 @@ def choose_recipe(
 
 
 def open_windows(
-    recipe: "PriorRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
+    recipe: "BaseRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
 ) -> "WindowSource":
     """Everything that windows of latents are made from; the pictures are read only if they must be made."""
     from deblur_cli.training.estimates import load_estimator

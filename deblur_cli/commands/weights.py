@@ -102,7 +102,7 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
     """
     from deblur_cli.commands.progress import Gauge, choose_display
     from deblur_cli.commands.weights_tables import format_size
-    from deblur_cli.weights.fetching import pull as pull_files
+    from deblur_cli.weights.fetching import pull_files
 
     files = _find_all(names, to_run=True)
     gauges: dict[str, Gauge] = {}
@@ -155,7 +155,7 @@ def path(name: NameArgument) -> None:
 
     Example: deblur weights path nafnet-64
     """
-    from deblur_cli.weights.fetching import pull as pull_files
+    from deblur_cli.weights.fetching import pull_files
     from deblur_cli.weights.manifest import find_files
 
     present, faults = pull_files(find_files(name), offline=True)

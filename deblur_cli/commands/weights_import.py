@@ -47,10 +47,10 @@ def convert_imported(entry: ModelEntry, name: str, path: Path) -> str:
     """
     if entry.backend == "deblurdiff":
         return f"{name}: its first run converts it, once, which takes as much room on the disk again"
-    from deblur_cli.conversion.maxim_file import convert_once
+    from deblur_cli.conversion.maxim_file import convert_maxim_once
     from deblur_cli.system.files import hash_file
 
-    converted = convert_once(path)
+    converted = convert_maxim_once(path)
     return f"{name}: converted to {converted}, sha256 {hash_file(converted)}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,8 +20,8 @@ from deblur_cli.checkpoint import check_tensors, read_content, read_metadata
 from deblur_cli.conversion.prompt_encoder import check_names, embed_empty_prompt
 from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
-from deblur_cli.system.files import find_leftovers, hash_file, remove_leftovers, whole_file
-from deblur_cli.weights.store import disk_fault, recall_hash
+from deblur_cli.system.files import find_leftovers, remove_leftovers, whole_file
+from deblur_cli.weights.store import disk_fault, known_hash
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -94,7 +94,7 @@ def is_converted(source: Path, folder: Path, layout: PartLayout = DEBLURDIFF) ->
     if not all(path.is_file() for path in paths):
         return False
     try:
-        return {read_metadata(path).get(_STAMP) for path in paths} == {_find_hash(source)}
+        return {read_metadata(path).get(_STAMP) for path in paths} == {known_hash(source)}
     except WeightsError:  # cut off, as after a power failure
         return False
 
@@ -105,12 +105,8 @@ def find_origin(part: Path) -> str:
     Raises:
         WeightsError: the part is missing or damaged.
     """
-    try:
-        with safe_open(part, framework="pt") as file:
-            stamp = (file.metadata() or {}).get(_STAMP)
-    except (OSError, SafetensorError) as fault:
-        raise WeightsError(f"{part}: not a part of DeblurDiff ({fault})") from fault
-    return _find_hash(part) if stamp is None else str(json.loads(stamp))
+    stamp = read_metadata(part).get(_STAMP)
+    return known_hash(part) if stamp is None else str(stamp)
 
 
 def check_checkpoint(source: Path, config: DeblurDiffConfig, layout: PartLayout = DEBLURDIFF) -> None:
@@ -134,7 +130,7 @@ def convert_deblurdiff(
     """
     config = config or DeblurDiffConfig()
     tensors, plan = _open_checkpoint(source, config, layout)
-    stamp = {_STAMP: json.dumps(_find_hash(source)), "config": json.dumps(asdict(config))}
+    stamp = {_STAMP: json.dumps(known_hash(source)), "config": json.dumps(asdict(config))}
     remove_leftovers(find_leftovers([folder]))
     try:
         with ExitStack() as all_or_none:
@@ -245,10 +241,6 @@ def _collect(tensors: Mapping[str, Tensor], plan: Mapping[str, tuple[str | None,
 def _below(prefix: str, table: Mapping[str, T]) -> dict[str, T]:
     """What has the prefix, by the rest of its name."""
     return {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}
-
-
-def _find_hash(source: Path) -> str:
-    return recall_hash(source) or hash_file(source)
 
 
 def _require(part: str, fault: str, names: Collection[str]) -> None:

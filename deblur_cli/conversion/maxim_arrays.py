@@ -65,7 +65,7 @@ def convert(arrays: Mapping[str, Tensor], stages: int) -> dict[str, Tensor]:
     """The state of a network of the first `stages` stages.
 
     Args:
-        arrays: every tensor of the three published stages and nothing else, as `find_array_fault` asks for.
+        arrays: every tensor of the three published stages and nothing else, of the shapes in `published_shapes`.
     """
     network = _build(stages)
     layers = name_layers(stages)
@@ -75,17 +75,6 @@ def convert(arrays: Mapping[str, Tensor], stages: int) -> dict[str, Tensor]:
         state[key] = _turn(arrays[_published_name(network, layers[path], path, kind)], network.get_submodule(path))
         assert state[key].shape == wanted.shape, key
     return state
-
-
-def find_array_fault(arrays: Mapping[str, Tensor]) -> str | None:
-    """What is wrong with the names or shapes of a table of published weights, in a few words."""
-    wanted = published_shapes()
-    if fault := find_name_fault(arrays.keys(), wanted):
-        return fault
-    for name, shape in wanted.items():
-        if tuple(arrays[name].shape) != shape:
-            return f"{name} has the shape {tuple(arrays[name].shape)}, not {shape}"
-    return None
 
 
 def find_name_fault(names: Set[str], wanted: Mapping[str, object]) -> str | None:

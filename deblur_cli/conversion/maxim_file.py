@@ -23,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from deblur_cli.checkpoint import write_whole
+from deblur_cli.checkpoint import shorten
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_name_fault, published_shapes
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.files import hash_file
-from deblur_cli.weights.store import disk_fault, recall_hash
+from deblur_cli.system.files import hash_file, write_whole
+from deblur_cli.weights.store import disk_fault, known_hash
 
 ArrayShape = tuple[int, ...]
 
@@ -48,11 +48,10 @@ _FAULTS = (
 
 def converted_path(source: Path) -> Path:
     """Where the converted weights of this very file lie, beside it; reads the file if its hash is not known."""
-    sha256 = recall_hash(source) or hash_file(source)
-    return source.parent / "converted" / f"{sha256[:32]}.safetensors"
+    return source.parent / "converted" / f"{known_hash(source)[:32]}.safetensors"
 
 
-def convert_once(source: Path) -> Path:
+def convert_maxim_once(source: Path) -> Path:
     """The converted weights of a verified file of published ones, made if they are not there or not as they were made.
 
     Beside them lies their sha256, in the form of `sha256sum`. What was made of another file is removed.
@@ -66,8 +65,8 @@ def convert_once(source: Path) -> Path:
         return target
     content = to_safetensors(read_published(source))
     try:
-        write_whole(target, lambda path: _write(path, content))
-        write_whole(note, lambda path: _write(path, f"{hash_file(target)}  {target.name}\n".encode()))
+        write_whole(target, content)
+        write_whole(note, f"{hash_file(target)}  {target.name}\n".encode())
     except OSError as fault:
         raise disk_fault(fault, target) from fault
     for other in target.parent.glob("*.s*"):
@@ -121,7 +120,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         if strange is not None:
             raise ValueError(f"{strange} holds numbers that are not finite")
     except _FAULTS as fault:
-        raise WeightsError(f"{path}: not a checkpoint of MAXIM: {_shorten(fault)}") from fault
+        raise WeightsError(f"{path}: not a checkpoint of MAXIM: {shorten(fault)}") from fault
     return arrays
 
 
@@ -192,14 +191,6 @@ def _check_names(names: Mapping[str, object]) -> Iterator[tuple[str, ArrayShape]
     fault = find_name_fault(names.keys(), wanted)
     _require(fault is None, str(fault))
     yield from wanted.items()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _shorten(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:300] or type(fault).__name__
 
 
 def _require(condition: object, fault: str) -> None:

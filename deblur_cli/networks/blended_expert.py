@@ -5,9 +5,7 @@ blind deconvolutions of it. Their weights are positive and sum to 1, so nothing 
 and where no deconvolution is right the estimate stays.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +32,6 @@ class BlendConfig:
     width: int = 32
     unshuffle: int = 4
     deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "BlendConfig":
-        """The config as JSON keeps it; raises TypeError for an unknown key."""
-        plain = dict(values)
-        return cls(**plain | {"deconvolution": DeconvolutionConfig.from_json(plain["deconvolution"])})
 
     @property
     def versions(self) -> int:

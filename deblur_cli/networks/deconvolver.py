@@ -4,7 +4,7 @@ Knows tensors only; nothing here is learned. Deconvolution undoes what a convolu
 rings where it explains wrongly: which of the results is right, and where, is for others to tell.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,16 +37,6 @@ class DeconvolutionConfig:
     long: KernelSearch = field(default_factory=KernelSearch)
     of_short: tuple[tuple[float, float], ...] = ((1.0, 0.02), (1.0, 0.1), (2.2, 0.05))
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.03), (1.0, 0.1))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "DeconvolutionConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError for an unknown key."""
-        plain = dict(values)
-        for key in ("short", "long"):
-            plain[key] = KernelSearch.from_json(plain[key])
-        for key in ("of_short", "of_long"):
-            plain[key] = tuple((gamma, strength) for gamma, strength in plain[key])
-        return cls(**plain)
 
     @property
     def border(self) -> int:

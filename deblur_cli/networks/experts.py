@@ -32,18 +32,8 @@ EXPERTS: Mapping[str, ExpertKind] = {
 }
 
 
-def read_expert_config(name: str, values: Mapping[str, Any]) -> Shape:
-    """The shape of an expert of that kind from its JSON values.
-
-    Raises:
-        ValueError: no kind has that name, or the values are no shape of it.
-        TypeError: a value is unknown or of another type.
-    """
+def find_expert(name: str) -> ExpertKind:
+    """The kind of expert of that name; raises ValueError where there is none."""
     if name not in EXPERTS:
         raise ValueError(f"unknown network {name!r}; known are {', '.join(EXPERTS)}")
-    return EXPERTS[name].config.from_json(values)
-
-
-def build_expert(name: str, values: Mapping[str, Any]) -> Expert:
-    """An untrained expert; raises as `read_expert_config` does."""
-    return EXPERTS[name].network(read_expert_config(name, values))
+    return EXPERTS[name]

@@ -42,19 +42,15 @@ class FlowTransformerConfig:
         defaults = _defaults(self.kind)
         for key, value in self.transformer.items():
             _check_setting(key, value, defaults)
+        # JSON has no tuples.
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in self.transformer.items()}
+        object.__setattr__(self, "transformer", plain)
         for is_met, rule in self._rules():
             if not is_met:
                 raise ValueError(rule)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "FlowTransformerConfig":
-        """The config as JSON keeps it, lists for tuples; raises TypeError or ValueError for what is none."""
-        config = cls(**values)
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in config.transformer.items()}
-        return cls(config.kind, plain, config.window)
-
     def to_json(self) -> dict[str, Any]:
-        """Plain values only; `from_json` gives an equal config back."""
+        """Plain values only, of which `read_table` makes an equal config."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in self.transformer.items()}
         return {"kind": self.kind, "transformer": plain, "window": self.window}
 

@@ -23,7 +23,7 @@ from deblur_cli.networks.maxim_blocks import (
     CrossGating,
     MultiAxisMixing,
     ResizedDense,
-    convolve,
+    apply_convolution,
     dense,
 )
 from deblur_cli.networks.needs import Expert, Needs, Shape
@@ -179,7 +179,7 @@ class _Stage(nn.Module):
             features = run(block, features)
         skips = self._gate_skips(encoded, features, run)
         decoded = self._decode(skips, features, run)
-        residuals = [convolve(picture, decoded[level]) for level, picture in enumerate(self.pictures)]
+        residuals = [apply_convolution(picture, decoded[level]) for level, picture in enumerate(self.pictures)]
         attended = [
             attend(decoded[level], images[level] + residuals[level]) for level, attend in enumerate(self.attend)
         ]
@@ -198,7 +198,7 @@ class _Stage(nn.Module):
             if before is not None:
                 features = run(self.encoder_gates[level], features, before.at(level))[0]
             encoded.append(features)
-            features = convolve(self.downs[level], features)
+            features = apply_convolution(self.downs[level], features)
         return encoded, features
 
     def _gate_skips(self, encoded: list[Tensor], lowest: Tensor, run: _Run) -> list[Tensor]:
@@ -215,7 +215,7 @@ class _Stage(nn.Module):
         decoded: list[Tensor] = []
         for level in reversed(range(_LEVELS)):
             seen = _bring(self.decoder_resizes[level], skips[::-1])
-            features = convolve(self.ups[level], features)
+            features = apply_convolution(self.ups[level], features)
             features = run(self.decoders[level], torch.cat((features, *seen), -1))
             decoded.insert(0, features)
         return decoded
@@ -260,7 +260,7 @@ class _PictureAttention(nn.Module):
         self.look = nn.Conv2d(3, width, 3, padding=1)
 
     def forward(self, features: Tensor, picture: Tensor) -> Tensor:
-        return features + convolve(self.conv, features) * _look(self.look, picture).sigmoid()
+        return features + apply_convolution(self.conv, features) * _look(self.look, picture).sigmoid()
 
 
 def _look(layer: nn.Module, picture: Tensor) -> Tensor:

@@ -145,8 +145,8 @@ class AttendedConvolutions(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        inner = functional.leaky_relu(convolve(self.conv_1, self.norm(features)), 0.2)
-        attended: Tensor = self.attention(convolve(self.conv_2, inner))
+        inner = functional.leaky_relu(apply_convolution(self.conv_1, self.norm(features)), 0.2)
+        attended: Tensor = self.attention(apply_convolution(self.conv_2, inner))
         return attended.add_(features)
 
 
@@ -204,7 +204,7 @@ class CrossGating(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, inputs) and the second picture -> two times (B, H, W, width): x with all of it, and y alone."""
-        y = y if self.up is None else convolve(self.up, y)
+        y = y if self.up is None else apply_convolution(self.up, y)
         x, y = dense(self.enter_x, x), dense(self.enter_y, y)
         inner_x, inner_y = dense_gelu(self.spread_x, self.norm_x(x)), dense_gelu(self.spread_y, self.norm_y(y))
         y = dense_plus(self.gather_y, inner_y * self.gate_x(inner_x), y)
@@ -252,7 +252,7 @@ def mix_tokens(features: Tensor, mix: nn.Linear, side: int, *, across: bool) -> 
     return mixed.view(back).permute(undo).reshape(count, height, width, channels)
 
 
-def convolve(layer: nn.Module, features: Tensor) -> Tensor:
+def apply_convolution(layer: nn.Module, features: Tensor) -> Tensor:
     """A convolution of (B, H, W, C) -> (B, H', W', C')."""
     result: Tensor = layer(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return result

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 Field = Callable[[Tensor, float], Tensor]  # (x_t, t) -> velocity, shaped as x_t
-OnStep = Callable[[], None]
 
 
 def interpolate(x_0: Tensor, x_1: Tensor, t: Tensor) -> Tensor:
@@ -114,13 +113,12 @@ def timesteps(steps: int, begin: float = 0.0) -> tuple[float, ...]:
     return (begin, *(begin + (1 - begin) * step / steps for step in range(1, steps)), 1.0)
 
 
-def sample_euler(field: Field, x_0: Tensor, steps: int, on_step: OnStep | None = None, begin: float = 0.0) -> Tensor:
+def sample_euler(field: Field, x_0: Tensor, steps: int, begin: float = 0.0) -> Tensor:
     """Follow the field from `begin` to t = 1 in Euler steps; its error falls as 1 / steps.
 
     Args:
         field: called once a step, never at t = 1.
         x_0: where the path is at `begin`, (B, ...).
-        on_step: called after every step; what it raises ends the sampling.
     Returns:
         The point at t = 1, shaped as x_0.
     Raises:
@@ -129,23 +127,6 @@ def sample_euler(field: Field, x_0: Tensor, steps: int, on_step: OnStep | None =
     x_t = x_0
     for t, t_next in pairwise(timesteps(steps, begin)):
         x_t = x_t + (t_next - t) * field(x_t, t)
-        if on_step is not None:
-            on_step()
-    return x_t
-
-
-def sample_heun(field: Field, x_0: Tensor, steps: int, on_step: OnStep | None = None, begin: float = 0.0) -> Tensor:
-    """As `sample_euler`, with the mean of the velocities at both ends of each step; its error falls as 1 / steps².
-
-    The field is called twice a step, and at last at t = 1: it must be defined there.
-    """
-    x_t = x_0
-    for t, t_next in pairwise(timesteps(steps, begin)):
-        velocity = field(x_t, t)
-        arrival = field(x_t + (t_next - t) * velocity, t_next)
-        x_t = x_t + (t_next - t) / 2 * (velocity + arrival)
-        if on_step is not None:
-            on_step()
     return x_t
 
 

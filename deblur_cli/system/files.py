@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 import time
@@ -57,6 +58,29 @@ def whole_file(path: Path, times_of: os.stat_result | None = None) -> Iterator[P
         own_files.discard(temporary)
         if os.name != "nt":
             os.close(lock)
+
+
+def write_whole(path: Path, content: bytes, times_of: os.stat_result | None = None) -> None:
+    """Write bytes as `whole_file` does."""
+    with whole_file(path, times_of) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` at the end of the block; there is none there, or an empty one.
+
+    Whatever happens before, Ctrl-C too, removes it.
+    """
+    temporary = path.with_name(f".{path.name[:40]}.deblur-{host()}-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.is_dir():
+            path.rmdir()
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def find_leftovers(folders: Iterable[Path]) -> list[Path]:

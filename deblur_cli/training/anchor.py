@@ -1,4 +1,4 @@
-"""The autoencoder of a large base, as an anchor for the codec: near its latents the base's own prior still applies."""
+"""The autoencoder of a large base, as an anchor for the codec: near its latents what it has learned holds."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.checkpoint import shorten
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.residual_codec import STRIDE
 
@@ -68,8 +69,7 @@ def load_anchor(folder: Path, channels: int) -> Anchor:
             raise ValueError(f"{name} is none of {', '.join(_CLASSES)}")
         autoencoder = getattr(diffusers, name).from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as fault:
-        text = " ".join(str(fault).split())[:200]
-        raise WeightsError(f"--anchor {folder}: no folder of an autoencoder ({text})") from fault
+        raise WeightsError(f"--anchor {folder}: no folder of an autoencoder ({shorten(fault)})") from fault
     anchor = Anchor(autoencoder)
     latents = anchor.encode(torch.zeros(1, 3, 64, 64))
     if latents.shape != (1, channels, 64 // STRIDE, 64 // STRIDE):

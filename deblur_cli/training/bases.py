@@ -63,9 +63,9 @@ def _find(name: str, prompt: Path | None) -> tuple[BaseFiles, Path | None]:
         raise InputError(f"--base {name}: no such file or folder, and no model with a base; known: {', '.join(known)}")
     roles = weights.find_model(name).files
     if prompt is None and "prompt" in roles:
-        prompt = weights.fetch(roles["prompt"])
+        prompt = weights.fetch(roles["prompt"]).path
     _check_prompt(name, prompt, is_foreign="base_config" in roles)
-    paths = {role: weights.fetch(roles[role]) for role in ("base_config", "base") if role in roles}
+    paths = {role: weights.fetch(roles[role]).path for role in ("base_config", "base") if role in roles}
     return flow_base.find_base(paths["base"], paths.get("base_config")), prompt
 
 

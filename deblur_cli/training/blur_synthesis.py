@@ -18,18 +18,6 @@ from deblur_cli.training.hand_paths import REACH, average_along, draw_hand_path,
 from deblur_cli.training.jpeg_noise import compress_as_jpeg
 from deblur_cli.training.synthesis_config import SynthesisConfig
 
-__all__ = [
-    "Dice",
-    "SynthesisConfig",
-    "blur_by_hand",
-    "blur_by_motion",
-    "blur_by_shake",
-    "draw_blobs",
-    "draw_shake_kernels",
-    "margin",
-    "synthesise",
-]
-
 
 def synthesise(
     sharp: Tensor, generator: torch.Generator, config: SynthesisConfig, side: int | None = None

@@ -102,9 +102,9 @@ class CodecTask:
     def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """Per patch: the estimate, flat grey or the blurred photo."""
         shares, generator = self.recipe.codec, self._generators.pixels
-        generators = torch.rand(len(blurry), 1, 1, 1, generator=generator, device=blurry.device)
-        source = torch.where(generators < shares.estimate_share, estimate, blurry)
-        return torch.where(generators > 1 - shares.grey_share, torch.full_like(blurry, GREY), source)
+        drawn = torch.rand(len(blurry), 1, 1, 1, generator=generator, device=blurry.device)
+        source = torch.where(drawn < shares.estimate_share, estimate, blurry)
+        return torch.where(drawn > 1 - shares.grey_share, torch.full_like(blurry, GREY), source)
 
     def _draw_noise(self, sharp: Tensor) -> Tensor:
         count, _, height, width = sharp.shape

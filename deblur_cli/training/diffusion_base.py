@@ -14,6 +14,7 @@ from deblur_cli.conversion.deblurdiff_file import ROLES, STABLE_DIFFUSION, find_
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
 from deblur_cli.system.devices import DTYPES
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.recipe import DeblurDiffRecipe
 
 _FROZEN = STABLE_DIFFUSION.roles
@@ -62,8 +63,8 @@ def _find_folder(folder: Path) -> tuple[dict[str, Path], DeblurDiffConfig]:
     if "unet" not in paths:
         raise InputError(f"--base {folder}: no unet.safetensors there; a base is a folder of converted parts")
     try:
-        return paths, DeblurDiffConfig.from_json(read_metadata(paths["unet"]).get("config", {}))
-    except TypeError as fault:
+        return paths, read_table(DeblurDiffConfig, read_metadata(paths["unet"]).get("config", {}))
+    except ValueError as fault:
         raise WeightsError(f"{paths['unet']}: its metadata is not of DeblurDiff ({fault})") from fault
 
 

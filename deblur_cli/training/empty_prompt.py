@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.checkpoint import save_tensors
+from deblur_cli.checkpoint import save_tensors, shorten
 from deblur_cli.errors import WeightsError
 
 _CLIP_TOKENS = 77  # of SD3's first two encoders
@@ -36,11 +36,11 @@ def write_empty_prompt(pipeline: Path, path: Path) -> None:
     """
     name, embed = _find_kind(pipeline)
     try:
-        with torch.inference_mode(), _hushed():
+        with torch.inference_mode(), _silence_transformers():
             tensors = embed(pipeline)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as fault:
-        text = " ".join(str(fault).split())[:200]
-        raise WeightsError(f"{pipeline}: its text encoders cannot be used ({text}); download them again") from fault
+        what = f"its text encoders cannot be used ({shorten(fault)})"
+        raise WeightsError(f"{pipeline}: {what}; download them again") from fault
     try:
         save_tensors(tensors, path, {"config": {"pipeline": name, "tokens": tensors["prompt"].shape[1]}})
     except (OSError, SafetensorError) as fault:
@@ -141,7 +141,7 @@ def _load(kind: Any, folder: Path) -> Any:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _silence_transformers() -> Iterator[None]:
     """Without the bars and reports that transformers writes while it reads weights."""
     from transformers.utils import logging
 

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from deblur_cli.backends import Backend, load_model
 from deblur_cli.training.sources import Source
+from deblur_cli.weights import fetch
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
-from deblur_cli.weights.store import expected_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ def load_estimator(expert: str, device: torch.device) -> Estimator:
 
 
 def _load(model: ResolvedModel, device: torch.device) -> Estimator:
-    """With the sha256 of each file that was loaded: the published one, or the one that loading has pinned."""
-    backend, files = load_model(model, device=str(device)), model.entry.files
-    return Estimator(backend, {role: expected_sha256(file) or file.identity for role, file in files.items()})
+    """With the sha256 of each file that was loaded."""
+    backend = load_model(model, device=str(device))
+    return Estimator(backend, {role: fetch(file).sha256 for role, file in model.entry.files.items()})
 
 
 class EstimatedSource:

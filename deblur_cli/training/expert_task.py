@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from deblur_cli.backends.expert import read_network
 from deblur_cli.checkpoint import load_strict, save_network
-from deblur_cli.networks.experts import EXPERTS, build_expert
+from deblur_cli.networks.experts import find_expert
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss
@@ -36,11 +37,12 @@ class ExpertTask:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data = data
         torch.manual_seed(recipe.seed)
-        network = build_expert(recipe.architecture, recipe.network)
+        kind = find_expert(recipe.architecture)
+        network = kind.network(read_table(kind.config, recipe.network))
         network.checkpointing = recipe.checkpointing
         self.network: nn.Module = network
         self._config = network.config
-        if init is not None and EXPERTS[recipe.architecture].reshape is None:
+        if init is not None and kind.reshape is None:
             load_strict(self.network, init)
         elif init is not None:  # which may hold more than is trained
             self.network.load_state_dict(read_network(init, recipe.architecture, recipe.network).state_dict())

@@ -5,7 +5,6 @@ in model.json with its commit and not copied. Knows no network connection but th
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,17 +21,19 @@ from deblur_cli.checkpoint import read_metadata
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.experts import EXPERTS
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
-from deblur_cli.system.files import hash_file
+from deblur_cli.system.files import hash_file, whole_folder
+from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile
 from deblur_cli.weights.flow_settings import FlowSettings
-from deblur_cli.weights.model_folder import MODEL_JSON, SETTINGS, ModelFolder, Part, check_lineage, to_part
+from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, check_lineage
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, find_expert
-from deblur_cli.weights.schema import SchemaFault, is_name
+from deblur_cli.weights.rules import is_name
 from deblur_cli.weights.store import expected_sha256, locate
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_NOWHERE: dict[str, Any] = dict.fromkeys(("repository", "revision", "name", "local", "page"), "")
 _PATHS = {
     "expert": f"expert/{_WEIGHTS}",
     "blend": f"blend/{_WEIGHTS}",
@@ -101,11 +102,12 @@ def export_model(wanted: Export) -> list[str]:
     template = _find_expert(wanted)
     pieces = _collect(wanted, template)
     entry = _describe(wanted, template, pieces)
-    parts = {role: _to_part(role, piece) for role, piece in pieces.items()}
-    _check_kinship(parts, pieces)
+    files = {role: _place(role, piece) for role, piece in pieces.items()}
+    lineage = {role: piece.metadata.get("trained_on", {}) for role, piece in pieces.items()}
+    model = ModelFolder(replace(entry, files=files), lineage)
+    _check_kinship(model, pieces)
     _check_loads(entry, pieces)
-    model = ModelFolder(wanted.name, entry.summary, entry.backend, parts, _choose_settings(entry))
-    notes = _compare_experts(parts, pieces)
+    notes = _compare_experts(model, pieces)
     told = {role: piece.metadata for role, piece in pieces.items()}
     facts = CardFacts(model, told, wanted.licence, wanted.data_note, wanted.repository, notes)
     texts = {MODEL_JSON: model.to_json(), "README.md": write_card(facts), **_describe_networks(entry, pieces)}
@@ -195,10 +197,11 @@ def _open(file: WeightsFile) -> _Piece:
         if known.sha256 is None or known.bytes is None:
             raise InputError(f"{file.key}: its sha256 or size is not known yet; first deblur weights pull {file.key}")
         return _Piece(known, None, {})
-    path = weights.fetch(file)
+    fetched = weights.fetch(file)
+    path = fetched.path
     if path.suffix.lower() not in (".safetensors", ".json"):
         raise InputError(f"{path}: is a pickle, which nobody should have to trust; export .safetensors files only")
-    known = replace(file, bytes=path.stat().st_size, sha256=file.sha256 or hash_file(path))
+    known = replace(file, bytes=path.stat().st_size, sha256=fetched.sha256)
     return _Piece(known, path, {} if path.suffix.lower() == ".json" else read_metadata(path))
 
 
@@ -213,28 +216,18 @@ def _describe(wanted: Export, template: ModelEntry, pieces: Mapping[str, _Piece]
     return replace(template, name=wanted.name, backend="dual_expert", summary=summary, files=files, flow=flow)
 
 
-def _choose_settings(entry: ModelEntry) -> dict[str, Any]:
-    """Those of the entry that are not the default, as JSON has them."""
-    default = ModelEntry(entry.name, entry.backend, "", {})
-    told = {key: getattr(entry, key) for key in SETTINGS if getattr(entry, key) != getattr(default, key)}
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}
+def _place(role: str, piece: _Piece) -> WeightsFile:
+    """A file as model.json names it."""
+    return piece.file if piece.path is None else replace(piece.file, **_NOWHERE, path=_PATHS[role])
 
 
-def _to_part(role: str, piece: _Piece) -> Part:
-    file, trained_on = piece.file, piece.metadata.get("trained_on", {})
-    if piece.path is None:
-        place = {"repository": file.repository, "revision": file.revision, "name": file.name}
-        return to_part(file, place, trained_on)
-    return to_part(file, {"path": _PATHS[role]}, trained_on)
-
-
-def _check_kinship(parts: Mapping[str, Part], pieces: Mapping[str, _Piece]) -> None:
+def _check_kinship(model: ModelFolder, pieces: Mapping[str, _Piece]) -> None:
     """Refuse files that do not belong together, by what each says that it was trained on."""
     try:
-        check_lineage(parts)
-    except SchemaFault as fault:
+        check_lineage(model.entry.files, model.trained_on)
+    except TableFault as fault:
         raise InputError(f"{fault}; export the files of one training") from fault
-    if "lora" in parts and {"codec", "base"} - set(parts["lora"].trained_on):
+    if "lora" in pieces and {"codec", "base"} - set(model.trained_on["lora"]):
         path = pieces["lora"].path
         raise InputError(f"{path}: does not say what it was trained on; take the result of deblur train flow")
 
@@ -252,10 +245,9 @@ def _check_loads(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> None:
         load_frozen_codec(pieces["codec"].path)
 
 
-def _compare_experts(parts: Mapping[str, Part], pieces: Mapping[str, _Piece]) -> list[str]:
+def _compare_experts(model: ModelFolder, pieces: Mapping[str, _Piece]) -> list[str]:
     """A flow forgives another expert, but what was measured with its own does not hold."""
-    trained_on = parts["lora"].trained_on if "lora" in parts else {}
-    hashes = {role: part.sha256 for role, part in parts.items()}
+    trained_on, hashes = model.trained_on.get("lora", {}), model.entry.hashes
     wanted, found = (
         {role: told[role] for role in ("expert", "blend") if role in told} for told in (trained_on, hashes)
     )
@@ -284,7 +276,7 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
         configs["codec/config.json"] = {"_class_name": "ResidualCodec", **told["codec"]}
     if "base" in told and "base_config" not in pieces:
         with torch.device("meta"):
-            base = FlowTransformer(FlowTransformerConfig.from_json(told["base"]))
+            base = FlowTransformer(read_table(FlowTransformerConfig, told["base"]))
         configs["transformer/config.json"] = json.loads(base.transformer.to_json_string())
     if "lora" in told:
         configs["lora/config.json"] = told["lora"]
@@ -292,23 +284,17 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
 
 
 def _write(out: Path, pieces: Mapping[str, _Piece], texts: Mapping[str, str]) -> None:
-    """A folder beside its place first, so that a fault leaves nothing."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        for role, piece in pieces.items():
-            if piece.path is not None:
-                _copy(piece, temporary / _PATHS[role])
-        for name, text in texts.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        temporary.rename(out)
+        with whole_folder(out) as folder:
+            for role, piece in pieces.items():
+                if piece.path is not None:
+                    _copy(piece, folder / _PATHS[role])
+            for name, text in texts.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
     except OSError as fault:
         raise WeightsError(f"{out}: cannot be written ({fault.strerror or fault}); choose another --out") from fault
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _copy(piece: _Piece, target: Path) -> None:

@@ -106,8 +106,8 @@ class FlowTask:
             save_tensors(self._flow.adapter_state(), path, metadata)
 
     def _choose_source(self, blurry: Tensor, estimate: Tensor) -> Tensor:
-        generators = torch.rand(len(blurry), 1, 1, 1, generator=self._generators.pixels, device=blurry.device)
-        return torch.where(generators < self.recipe.flow.estimate_share, estimate, blurry)
+        drawn = torch.rand(len(blurry), 1, 1, 1, generator=self._generators.pixels, device=blurry.device)
+        return torch.where(drawn < self.recipe.flow.estimate_share, estimate, blurry)
 
     def _start(self, source: Tensor) -> Tensor:
         noise = torch.randn(source.shape, generator=self._generators.pixels, device=source.device)

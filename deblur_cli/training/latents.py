@@ -1,4 +1,4 @@
-"""Windows of latents, made once and kept on disk: what the prior and the flow are trained on.
+"""Windows of latents, made once and kept on disk: what a base and a flow are trained on.
 
 A window holds the latents of a blurred photo, of the expert's estimate and of the sharp photo. The file's name is a
 hash of everything it depends on, so that another codec, expert, recipe or folder of pictures never meets old latents.
@@ -15,15 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deblur_cli.backends.tiled_codec import load_codec
-from deblur_cli.checkpoint import write_whole
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.system.devices import has_fast_bfloat16
-from deblur_cli.system.files import hash_file
-from deblur_cli.training.blur_synthesis import SynthesisConfig
+from deblur_cli.system.files import hash_file, whole_file
 from deblur_cli.training.estimates import Estimator, with_estimates
 from deblur_cli.training.folder import TrainingData, TrainingFolder
 from deblur_cli.training.recipe import DataConfig, LatentConfig
 from deblur_cli.training.sources import Generators, Mix
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
 _BATCH = 8
 _HELD_OUT_SEED = 30_000
@@ -77,7 +76,8 @@ class WindowSource:
             pixels, latents = self._make_held_out(data, device)
             trained = self._make(data, Generators.seeded(seed, device))
             made = {"trained": trained, "held_out_pixels": pixels, "held_out": latents}
-            write_whole(path, lambda target: save_file(made, target))
+            with whole_file(path) as temporary:
+                save_file(made, temporary)
         return Made(**load_file(path))
 
     def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,9 @@ from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from deblur_cli.checkpoint import write_whole
 from deblur_cli.errors import InputError
 from deblur_cli.system.devices import find_device, has_fast_bfloat16
+from deblur_cli.system.files import whole_file
 from deblur_cli.training.optimizer import build_optimizers
 from deblur_cli.training.recipe import ScheduleConfig
 from deblur_cli.training.sources import Generators
@@ -58,7 +58,7 @@ class Task(Protocol):
         """What the averaged weights reach on data that is not trained on."""
 
     def write(self, path: Path, record: dict[str, Any]) -> None:
-        """Save the network; `record` says how long it was trained and belongs into the metadata."""
+        """Save the network, whole or not at all; `record` says how long it was trained, for the metadata."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,6 @@ class Training:
         """State for resuming and the averaged weights, both replaced atomically."""
         if not self.accelerator.is_main_process:
             return
-        self.paths.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "step": self.step,
             "elapsed": self.elapsed,
@@ -140,10 +139,11 @@ class Training:
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "trained_on": self.task.trained_on,
         }
-        write_whole(self.paths.folder / STATE, lambda path: torch.save(state, path))
+        with whole_file(self.paths.folder / STATE) as temporary:
+            torch.save(state, temporary)
         record = {"steps": self.step, "minutes_spent": round(self.elapsed / 60, 2)}
         with self._averaged():
-            write_whole(self.paths.folder / self.task.weights, lambda path: self.task.write(path, record))
+            self.task.write(self.paths.folder / self.task.weights, record)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deblur_cli.weights.model_folder import ModelFolder, Part
+from deblur_cli.weights.entries import WeightsFile
+from deblur_cli.weights.model_folder import ModelFolder
 
 # The Hub's own words for licences; any other is told in full under the word "other".
 _LICENCES = (
@@ -50,7 +51,7 @@ def write_card(facts: CardFacts) -> str:
         _write_front_matter(facts),
         _introduce(facts),
         _show_use(facts),
-        _list_files(facts.model.parts),
+        _list_files(facts.model.entry.files),
         _show_training(facts),
         _show_recipes(facts),
     ]
@@ -58,12 +59,12 @@ def write_card(facts: CardFacts) -> str:
 
 
 def _write_front_matter(facts: CardFacts) -> str:
-    flow = ("rectified-flow", "lora") if "lora" in facts.model.parts else ()
+    flow = ("rectified-flow", "lora") if "lora" in facts.model.entry.files else ()
     lines = ["---", *_name_licence(facts.licence), "library_name: deblur-cli", "pipeline_tag: image-to-image", "tags:"]
     lines += [f"- {tag}" for tag in (*_TAGS, *flow)]
-    base = facts.model.parts.get("base")
-    if base is not None and "repository" in base.place:
-        lines += [f"base_model: {json.dumps(base.place['repository'])}", "base_model_relation: adapter"]
+    base = facts.model.entry.files.get("base")
+    if base is not None and base.kind == "hub":
+        lines += [f"base_model: {json.dumps(base.repository)}", "base_model_relation: adapter"]
     return "\n".join([*lines, "---"])
 
 
@@ -84,11 +85,11 @@ def _introduce(facts: CardFacts) -> str:
     )
     alone = "It sharpens motion-blurred photos: one network, one pass, faithful to what the photo shows."
     licence = [f"Licence: {facts.licence}."] if facts.licence else []
-    return "\n\n".join([f"# {facts.model.name}", flow if "lora" in facts.model.parts else alone, *licence])
+    return "\n\n".join([f"# {facts.model.entry.name}", flow if "lora" in facts.model.entry.files else alone, *licence])
 
 
 def _show_use(facts: CardFacts) -> str:
-    name, flow = facts.model.name, facts.model.settings.get("flow", {})
+    name, flow = facts.model.entry.name, facts.model.entry.flow
     source = f"hf://{facts.repository}" if facts.repository else "PATH/TO/THIS/FOLDER"
     lines = [
         "## Use",
@@ -107,23 +108,23 @@ def _show_use(facts: CardFacts) -> str:
     return "\n".join([*lines, *(f"\nNote: {note}." for note in facts.notes)])
 
 
-def _list_files(parts: Mapping[str, Part]) -> str:
+def _list_files(files: Mapping[str, WeightsFile]) -> str:
     rows = [
         (
             _NAMES[role],
-            f"`{part.place['path']}`" if "path" in part.place else _link(part.place),
-            f"{part.bytes / 1e6:.1f}",
-            part.licence,
-            f"`{part.sha256}`",
+            f"`{file.path}`" if file.path else _link(file),
+            f"{(file.bytes or 0) / 1e6:.1f}",
+            file.licence,
+            f"`{file.sha256}`",
         )
-        for role, part in parts.items()
+        for role, file in files.items()
     ]
     return "## Files\n\n" + _write_table(("what", "file", "MB", "licence", "sha256"), rows)
 
 
-def _link(place: Mapping[str, str]) -> str:
-    page = f"https://huggingface.co/{place['repository']}/blob/{place['revision']}/{place['name']}"
-    return f"[{place['repository']}: {place['name']}]({page}), not copied"
+def _link(file: WeightsFile) -> str:
+    page = f"https://huggingface.co/{file.repository}/blob/{file.revision}/{file.name}"
+    return f"[{file.repository}: {file.name}]({page}), not copied"
 
 
 def _show_training(facts: CardFacts) -> str:
@@ -134,8 +135,8 @@ def _show_training(facts: CardFacts) -> str:
     tables += [_write_table(("pictures for", "photos", "frame averages", "real pairs"), shares)] if shares else []
     lineage = [
         f"- {_NAMES[role]}, on {_NAMES.get(parent, parent)} `{sha256[:12]}`"
-        for role, part in facts.model.parts.items()
-        for parent, sha256 in part.trained_on.items()
+        for role in facts.model.entry.files
+        for parent, sha256 in facts.model.trained_on.get(role, {}).items()
     ]
     told = [*(tables if rows else ()), *(["Trained one on the other:\n\n" + "\n".join(lineage)] if lineage else ())]
     data = [f"Data: {facts.data_note}"] if facts.data_note else []

@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
 from deblur_cli.networks.blended_expert import BlendConfig
-from deblur_cli.networks.experts import EXPERTS, read_expert_config
+from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
-from deblur_cli.training.blur_synthesis import SynthesisConfig
+from deblur_cli.system.typed_tables import read_table
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
-T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"
-
-_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+_OLD_NAMES = {"prior": "base"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +99,7 @@ class ExpertRecipe(Recipe):
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.architecture in EXPERTS:
-            _build(EXPERTS[self.architecture].config, self.network)  # it knows what is wrong with a single value
-        read_expert_config(self.architecture, self.network)
+        read_table(find_expert(self.architecture).config, self.network, _check_number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +158,8 @@ class LatentConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class PriorRecipe(Recipe):
-    """The whole recipe of `deblur train prior`; `network` is read by `FlowTransformerConfig.from_json`."""
+class BaseRecipe(Recipe):
+    """The whole recipe of `deblur train base`; `network` is the table of a `FlowTransformerConfig`."""
 
     network: dict[str, Any] = field(default_factory=dict)
     latents: LatentConfig = field(default_factory=LatentConfig)
@@ -236,25 +233,26 @@ def read_recipe(name: str, kind: type[R], changes: Sequence[str] = ()) -> R:
     Raises:
         InputError: no such recipe, no TOML, or a key that this kind of recipe does not have.
     """
-    path, table = _read_table(name)
-    try:
-        return _build(kind, _change(table, changes))
-    except (TypeError, ValueError) as fault:
-        raise InputError(f"{path}: {fault}") from fault
+    path, table = _read_toml(name)
+    return _build(kind, _change(table, changes), path)
 
 
 def read_common_recipe(name: str) -> Recipe:
     """What all recipes have of a recipe of any kind; see `read_recipe`."""
-    path, table = _read_table(name)
-    common = {f.name for f in dataclasses.fields(Recipe)}
+    path, table = _read_toml(name)
+    common = {field.name for field in dataclasses.fields(Recipe)}
+    return _build(Recipe, {key: value for key, value in table.items() if key in common}, path)
+
+
+def _build(kind: type[R], table: dict[str, Any], path: Path) -> R:
     try:
-        return _build(Recipe, {key: value for key, value in table.items() if key in common})
-    except (TypeError, ValueError) as fault:
+        return read_table(kind, table, _check_number)
+    except ValueError as fault:
         raise InputError(f"{path}: {fault}") from fault
 
 
-def _read_table(name: str) -> tuple[Path, dict[str, Any]]:
-    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+def _read_toml(name: str) -> tuple[Path, dict[str, Any]]:
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{_OLD_NAMES.get(name, name)}.toml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise InputError(f"{name}: no such recipe; give a .toml file or one of {known}")
@@ -282,33 +280,9 @@ def _merge(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _build(kind: type[T], table: dict[str, Any]) -> T:
-    values: dict[str, Any] = {}
-    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}; {kind.__name__} has {', '.join(known)}")
-        inner = known[key].default_factory
-        if isinstance(inner, type) and not isinstance(value, dict):
-            raise TypeError(f"{key} = {value!r} must be a table")
-        if inner is dict:
-            values[key] = value
-        elif isinstance(inner, type):
-            values[key] = _build(inner, value)
-        else:
-            plain = tuple(value) if isinstance(value, list) else value
-            values[key] = _check_value(key, plain, known[key].default)
-    return kind(**values)
-
-
-def _check_value(key: str, value: Any, default: Any) -> Any:
-    """A value of its default's type, whole numbers as floats where that is one; nothing negative, shares up to 1."""
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not dataclasses.MISSING and type(value) is not type(default):
-        raise ValueError(f"{key} = {value!r} must be {_TYPES[type(default)]}")
+def _check_number(key: str, value: Any) -> None:
+    """Nothing is negative, and shares go up to 1."""
     if key.endswith("_share") and not 0 <= value <= 1:
         raise ValueError(f"{key} = {value!r} must be from 0 to 1")
     if isinstance(value, int | float) and value < 0:
         raise ValueError(f"{key} = {value!r} must not be negative")
-    return value

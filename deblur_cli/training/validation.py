@@ -6,11 +6,12 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.training.blur_synthesis import SynthesisConfig, margin, synthesise
+from deblur_cli.training.blur_synthesis import margin, synthesise
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import mean_psnr
 from deblur_cli.training.sources import Rgb8
+from deblur_cli.training.synthesis_config import SynthesisConfig
 
 _SEED = 20_000  # the validation pairs are the same in every run, whatever the seed of the training
 _PAIR_SIDE, _PATCH_SIDE = 512, 256

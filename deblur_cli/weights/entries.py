@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.typed_tables import Rule
+from deblur_cli.weights import rules
 
+Text = Annotated[str, Rule("a text", rules.is_text)]
 FileOrigin = Literal["bundled", "hub", "local", "page"]
 
 
@@ -24,16 +27,16 @@ class WeightsFile:
     """
 
     key: str
-    licence: str
-    source: str
-    bytes: int | None = None
-    sha256: str | None = None
-    path: str = ""
-    repository: str = ""
-    revision: str = ""
-    name: str = ""
-    local: str = ""
-    page: str = ""
+    licence: Text
+    source: Text
+    bytes: Annotated[int | None, Rule("a whole number above 0", rules.is_size)] = None
+    sha256: Annotated[str | None, Rule("64 hex digits, lower case", rules.is_sha256)] = None
+    path: Annotated[str, Rule("a relative path inside the package", rules.is_inside)] = ""
+    repository: Annotated[str, Rule("OWNER/NAME", rules.is_repository)] = ""
+    revision: Annotated[str, Rule("a full commit of 40 hex digits, lower case", rules.is_revision)] = ""
+    name: Annotated[str, Rule("a path inside the repository, or what a page calls the file", rules.is_inside)] = ""
+    local: Text = ""
+    page: Annotated[str, Rule("an https:// address", rules.is_page)] = ""
     gated: bool = False
 
     @property
@@ -57,10 +60,10 @@ class WeightsFile:
 class Score:
     """A published result: mean over the test photos of a data set, and who says so."""
 
-    data: str
+    data: Text
     psnr: float
     ssim: float
-    source: str
+    source: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +87,23 @@ class ModelEntry:
     """
 
     name: str
-    backend: str
-    summary: str
+    backend: Text
+    summary: Text
     files: Mapping[str, WeightsFile]
-    network: str = "dense_unet"
-    config: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint_key: str | None = None
-    tiling: Mapping[str, int] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = ()
+    network: Text = "dense_unet"
+    config: Annotated[Mapping[str, Any], Rule("a table of plain values", rules.is_config)] = field(default_factory=dict)
+    checkpoint_key: Annotated[str | None, Rule("a text", rules.is_text)] = None
+    tiling: Annotated[Mapping[str, int], Rule("a table of size, context, feather in pixels", rules.is_tiling)] = field(
+        default_factory=dict
+    )
+    dtypes: Annotated[tuple[str, ...], Rule("a list of float32, bfloat16", rules.are_dtypes)] = ()
     scores: tuple[Score, ...] = ()
     flow: Mapping[str, Any] = field(default_factory=dict)
-    untrained: str = ""
+    untrained: Text = ""
     user: bool = False
-    aliases: tuple[str, ...] = ()
+    aliases: Annotated[tuple[str, ...], Rule("a list of names", rules.are_names)] = ()
     listed: bool = False
-    seconds_24mp: float | None = None
+    seconds_24mp: Annotated[float | None, Rule("a number above 0", rules.is_positive)] = None
 
     def check_trained(self) -> None:
         """Raise WeightsError, with the line that says how to train it, when the model cannot run yet."""

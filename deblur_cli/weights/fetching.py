@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.files import hash_file
 from deblur_cli.weights import hub
 from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.hub import OnBytes
-from deblur_cli.weights.store import PACKAGE, discard, expected_sha256, find_fault, locate, pin, recall_hash
+from deblur_cli.weights.store import PACKAGE, discard, expected_sha256, find_fault, known_hash, locate, pin
 
 _LOG = logging.getLogger("deblur_cli")
 _SIDE_BY_SIDE = 4
 _PATIENCE = 1.0  # seconds for downloads to notice that they are not wanted any more
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A verified file and what it is known by."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +44,8 @@ class Pulled:
 FetchOutcome = Pulled | WeightsError
 
 
-def fetch(file: WeightsFile) -> Path:
-    """Local path of a weights file, verified against the manifest's size and sha256; a Hub file is fetched if need be.
+def fetch(file: WeightsFile) -> Fetched:
+    """A weights file, verified against the manifest's size and sha256; one of the Hub is downloaded if need be.
 
     A file that has not changed since it was verified is not read again. A bundled one is small and always is.
 
@@ -48,10 +55,10 @@ def fetch(file: WeightsFile) -> Path:
     pulled = _ensure(file, None, offline=hub.is_offline(), announce=True)
     if pulled.pinned:
         _LOG.warning("deblur: %s: nobody has published its sha256; pinned to %s", file.key, pulled.pinned)
-    return pulled.path
+    return Fetched(pulled.path, pulled.pinned or str(expected_sha256(file)))
 
 
-def pull(
+def pull_files(
     files: Sequence[WeightsFile], on_bytes: OnBytes | None = None, *, offline: bool = False
 ) -> tuple[list[Pulled], list[WeightsError]]:
     """Make the files be there, verified, several downloads side by side; one that fails does not stop the others."""
@@ -167,7 +174,7 @@ def _pin_first_use(file: WeightsFile, path: Path) -> str | None:
     """The hash that was pinned just now, if nobody knew it before."""
     if expected_sha256(file) is not None:
         return None
-    found = recall_hash(path) or hash_file(path)
+    found = known_hash(path)
     pin(file, found)
     return found
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights.entries import WeightsFile
-from deblur_cli.weights.schema import is_revision
+from deblur_cli.weights.rules import is_revision
 from deblur_cli.weights.store import cached_repository, disk_fault
 
 OnBytes = Callable[[WeightsFile, int, int | None], None]  # bytes that are there, bytes in all where known
@@ -265,7 +265,7 @@ def http_error() -> type[Exception]:
 
 
 def prepare_client() -> None:
-    """Every answer that huggingface_hub makes paths of is looked at first, and its own warnings are silent.
+    """Look at every answer that huggingface_hub makes paths of, and silence its own warnings.
 
     It writes to `blobs/ETAG` and `snapshots/COMMIT` of its cache as the server names them; a mirror may name a path
     that leads elsewhere, at the first question or at a later one.
@@ -289,6 +289,10 @@ def prepare_client() -> None:
 
         ask_and_check.is_checked = True  # type: ignore[attr-defined]
         file_download.get_hf_file_metadata = ask_and_check
+    _silence_warnings()
+
+
+def _silence_warnings() -> None:
     if not os.environ.get("HF_HUB_VERBOSITY") and not os.environ.get("HF_DEBUG"):
         # Warnings about retries would stand between our lines; who sets its verbosity wants them.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.typed_tables import TableFault
 from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
-from deblur_cli.weights.schema import SchemaFault, build_manifest
+from deblur_cli.weights.schema import build_manifest
 from deblur_cli.weights.store import with_pin
 
 PACKAGE = Path(__file__).parents[1]
@@ -53,7 +54,7 @@ def read_shipped_manifest() -> Manifest:
     path = manifest_path()
     try:
         return build_manifest(tomllib.loads(path.read_text(encoding="utf-8")), _NOTHING)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, SchemaFault) as fault:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, TableFault) as fault:
         raise WeightsError(f"{path}: the weights manifest is damaged ({fault}); reinstall deblur-cli") from fault
 
 
@@ -84,7 +85,7 @@ def build_user_manifest(tables: Mapping[str, Any]) -> Manifest:
     """
     try:
         manifest = build_manifest(_leave_out_taken(tables), read_shipped_manifest())
-    except SchemaFault as fault:
+    except TableFault as fault:
         raise WeightsError(f"{user_manifest_path()}: {fault}; mend it there") from fault
     models = {name: replace(entry, user=True) for name, entry in manifest.models.items()}
     return Manifest(manifest.files, models)

@@ -6,41 +6,27 @@ What such a folder holds becomes entries of a manifest, and is checked as those 
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.weights.entries import Manifest, WeightsFile
+from deblur_cli.system.typed_tables import TableFault, require, to_table
+from deblur_cli.weights.entries import ModelEntry, WeightsFile
 from deblur_cli.weights.repository import SMALL
-from deblur_cli.weights.schema import SchemaFault, build_manifest, is_inside, is_sha256
+from deblur_cli.weights.rules import is_inside, is_sha256
+from deblur_cli.weights.schema import build_file, build_model
 
 MODEL_JSON = "model.json"
 FORMAT = 1  # of model.json; keys may be added to it, readers pass over those that they do not know
 SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  # as a manifest's model has them
 
-Tables = dict[str, Any]
-
 _FLOW = {"expert", "codec", "base", "lora"}
 _ROLES = {"expert": ({"expert"}, {"blend"}), "dual_expert": (_FLOW, {"blend", "base_config", "prompt"})}
 _PLACES = (("path",), ("repository", "revision", "name"))
+_FACTS = ("bytes", "sha256", "licence", "gated")
 
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file of a model.
-
-    Attributes:
-        place: `path` inside the folder, or `repository`, `revision` and `name` of a file that stays where it is.
-        trained_on: role -> sha256 of the files that this one was trained with.
-    """
-
-    place: Mapping[str, str]
-    bytes: int
-    sha256: str
-    licence: str = "not stated"
-    gated: bool = False
-    trained_on: Mapping[str, str] = field(default_factory=dict)
+Lineage = Mapping[str, Mapping[str, str]]  # role -> role -> sha256 of what the first was trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +34,23 @@ class ModelFolder:
     """What model.json says.
 
     Attributes:
-        settings: those of `SETTINGS` that are not the default.
-        parts: role -> file.
+        entry: the model; the `path` of a file is inside the folder, one of the Hub stays where it is.
     """
 
-    name: str
-    summary: str
-    backend: str
-    parts: Mapping[str, Part]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    entry: ModelEntry
+    trained_on: Lineage
 
     def to_json(self) -> str:
         """The text of model.json; `parse` gives an equal folder back."""
-        files = {role: _describe_part(part) for role, part in self.parts.items()}
-        told = {"format": FORMAT, "name": self.name, "summary": self.summary, "backend": self.backend}
-        return json.dumps({**told, **self.settings, "files": files}, indent=2, ensure_ascii=False) + "\n"
+        entry, settings = self.entry, to_table(self.entry)
+        told = {"format": FORMAT, "name": entry.name, "summary": entry.summary, "backend": entry.backend}
+        told |= {key: settings[key] for key in SETTINGS if key in settings}
+        files = {role: self._describe(role, to_table(file)) for role, file in entry.files.items()}
+        return json.dumps({**told, "files": files}, indent=2, ensure_ascii=False) + "\n"
+
+    def _describe(self, role: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        keys = [key for key in (*_PLACES[0], *_PLACES[1], *_FACTS) if key in facts]
+        return {**{key: facts[key] for key in keys}, "trained_on": dict(self.trained_on.get(role, {}))}
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> "ModelFolder":
@@ -79,22 +67,19 @@ class ModelFolder:
             raise WeightsError(f"{source}: damaged, it is no JSON ({fault}); get it again from its author") from fault
         try:
             folder = _build_folder(content)
-            check_lineage(folder.parts)
-            _build_entries(folder)
-        except SchemaFault as fault:
+            check_lineage(folder.entry.files, folder.trained_on)
+        except TableFault as fault:
             raise WeightsError(f"{source}: {fault}; not a model that this version can use") from fault
         return folder
 
-    def to_tables(self, name: str, home: Path | tuple[str, str]) -> tuple[Tables, Tables]:
-        """Entries of a manifest: its files, and the model of that name.
+    def place(self, name: str, home: Path | tuple[str, str]) -> ModelEntry:
+        """The model under another name, with files that are where they are.
 
         Args:
             home: the folder, or the repository and commit, in which the paths are.
         """
-        keys = {role: f"{name}-{role}" for role in self.parts}
-        files = {keys[role]: _to_entry(part, home) for role, part in self.parts.items()}
-        told = {"backend": self.backend, "summary": self.summary}
-        return files, {**told, **self.settings, "files": keys}
+        files = {role: _place(file, f"{name}-{role}", home) for role, file in self.entry.files.items()}
+        return replace(self.entry, name=name, files=files)
 
 
 def read_folder(folder: Path) -> ModelFolder:
@@ -111,32 +96,27 @@ def read_folder(folder: Path) -> ModelFolder:
         missing = "no model.json there; name a file, or a folder that deblur train export has written"
         reason = missing if isinstance(fault, FileNotFoundError) else f"cannot be read ({fault.strerror})"
         raise WeightsError(f"{folder}: {reason}") from fault
-    for part in model.parts.values():
-        _check_present(folder, part)
+    for file in model.entry.files.values():
+        _check_present(folder, file)
     return model
 
 
-def check_lineage(parts: Mapping[str, Part]) -> None:
+def check_lineage(files: Mapping[str, WeightsFile], lineage: Lineage) -> None:
     """That the files belong together; only the flow's expert may be another one than it was trained with.
 
     Raises:
-        SchemaFault: one was trained on another file than the one in its role, or the adapter's prompt is not there.
+        TableFault: one was trained on another file than the one in its role, or the adapter's prompt is not there.
     """
-    for role, part in parts.items():
+    for role in files:
+        trained_on = lineage.get(role, {})
         for parent in ("codec", "base", "prompt", *(("expert",) if role == "blend" else ())):
-            wanted = part.trained_on.get(parent)
-            if parent in parts and wanted not in (None, parts[parent].sha256):
-                found = f"not {parts[parent].sha256[:12]}…"
-                raise SchemaFault(f"the {role} was trained on another {parent} ({str(wanted)[:12]}…, {found})")
-    if "lora" in parts and ("prompt" in parts["lora"].trained_on) is not ("prompt" in parts):
-        fault = "it was trained without any" if "prompt" in parts else "the one that it was trained with is missing"
-        raise SchemaFault(f"the lora and the empty prompt: {fault}")
-
-
-def to_part(file: WeightsFile, place: Mapping[str, str], trained_on: Mapping[str, str]) -> Part:
-    """A verified file as a part."""
-    assert file.bytes is not None and file.sha256 is not None
-    return Part(place, file.bytes, file.sha256, file.licence, file.gated, trained_on)
+            wanted = trained_on.get(parent)
+            if parent in files and wanted not in (None, files[parent].sha256):
+                found = f"not {str(files[parent].sha256)[:12]}…"
+                raise TableFault(f"the {role} was trained on another {parent} ({str(wanted)[:12]}…, {found})")
+    if "lora" in files and ("prompt" in lineage.get("lora", {})) is not ("prompt" in files):
+        fault = "it was trained without any" if "prompt" in files else "the one that it was trained with is missing"
+        raise TableFault(f"the lora and the empty prompt: {fault}")
 
 
 def _read_json(text: bytes) -> Any:
@@ -154,70 +134,48 @@ def _read_number(text: str) -> float:
 
 
 def _build_folder(content: Any) -> ModelFolder:
-    _require(isinstance(content, dict) and "format" in content, "is no model.json of this tool")
+    require(isinstance(content, dict) and "format" in content, "is no model.json of this tool")
     found = content["format"]
-    _require(found == FORMAT and not isinstance(found, bool), f"has the format {found!r}, this version knows {FORMAT}")
+    require(found == FORMAT and not isinstance(found, bool), f"has the format {found!r}, this version knows {FORMAT}")
     for key in ("name", "summary", "backend"):
-        _require(isinstance(content.get(key), str), f"{key} must be a text")
-    _require(isinstance(content.get("files"), dict), "files must be a table role -> file")
-    parts = {role: _build_part(role, table) for role, table in content["files"].items()}
+        require(isinstance(content.get(key), str), f"{key} must be a text")
+    require(isinstance(content.get("files"), dict), "files must be a table role -> file")
+    tables = content["files"]
+    files = {role: _build_part(role, table) for role, table in tables.items()}
     needed, allowed = _ROLES.get(content["backend"], (set[str](), set[str]()))
-    _require(needed, f"its backend {content['backend']!r} is none of {', '.join(_ROLES)}")
-    _require(needed <= set(parts) <= needed | allowed, f"files must be {', '.join(sorted(needed))}")
-    settings = {key: content[key] for key in SETTINGS if key in content}
-    return ModelFolder(content["name"], content["summary"], content["backend"], parts, settings)
+    require(needed, f"its backend {content['backend']!r} is none of {', '.join(_ROLES)}")
+    require(needed <= set(files) <= needed | allowed, f"files must be {', '.join(sorted(needed))}")
+    told = {key: content[key] for key in ("summary", "backend", *SETTINGS) if key in content}
+    entry = build_model("model", {**told, "files": {role: role for role in files}}, files)
+    lineage = {role: table.get("trained_on", {}) for role, table in tables.items()}
+    return ModelFolder(replace(entry, name=content["name"]), lineage)
 
 
-def _build_part(role: str, table: Any) -> Part:
-    _require(isinstance(table, dict), f"the {role} must be a table")
-    place = next((keys for keys in _PLACES if set(keys) <= set(table)), None)
-    _require(place is not None, f"the {role} has neither a path nor repository, revision and name")
-    assert place is not None
-    if place == ("path",):
-        _require(is_inside(table["path"]), f"the {role}'s path leaves the folder")
-    _require(is_sha256(table.get("sha256")), f"the {role} lacks its sha256")
-    _require(isinstance(table.get("bytes"), int), f"the {role} lacks its size in bytes")
-    trained_on = table.get("trained_on", {})
-    _require(isinstance(trained_on, dict), f"the {role}'s trained_on must be a table")
-    rest = {key: table[key] for key in ("licence", "gated") if key in table}
-    return Part({key: table[key] for key in place}, table["bytes"], table["sha256"], trained_on=trained_on, **rest)
+def _build_part(role: str, table: Any) -> WeightsFile:
+    require(isinstance(table, dict), f"the {role} must be a table")
+    place = next((keys for keys in _PLACES if set(keys) <= set(table)), ())
+    require(place, f"the {role} has neither a path nor repository, revision and name")
+    require("path" not in place or is_inside(table["path"]), f"the {role}'s path leaves the folder")
+    require(is_sha256(table.get("sha256")), f"the {role} lacks its sha256")
+    require(isinstance(table.get("bytes"), int), f"the {role} lacks its size in bytes")
+    require(isinstance(table.get("trained_on", {}), dict), f"the {role}'s trained_on must be a table")
+    told = {key: table[key] for key in (*place, *_FACTS) if key in table}
+    return build_file(role, {"licence": "not stated", **told, "source": "its model.json"})
 
 
-def _build_entries(folder: ModelFolder) -> None:
-    """Let the manifest's own rules judge the rest."""
-    files, model = folder.to_tables("model", ("owner/name", "0" * 40))
-    build_manifest({"files": files, "models": {"model": model}}, Manifest({}, {}))
+def _place(file: WeightsFile, key: str, home: Path | tuple[str, str]) -> WeightsFile:
+    if not file.path:
+        return replace(file, key=key)
+    if isinstance(home, Path):
+        return replace(file, key=key, path="", local=str(home / file.path))
+    return replace(file, key=key, path="", repository=home[0], revision=home[1], name=file.path)
 
 
-def _describe_part(part: Part) -> Tables:
-    gated = {"gated": True} if part.gated else {}
-    facts = {"bytes": part.bytes, "sha256": part.sha256, "licence": part.licence, **gated}
-    return {**part.place, **facts, "trained_on": dict(part.trained_on)}
-
-
-def _to_entry(part: Part, home: Path | tuple[str, str]) -> Tables:
-    place: Mapping[str, Any] = part.place
-    if "path" in place:
-        path = place["path"]
-        if isinstance(home, Path):
-            place = {"local": str(home / path)}
-        else:
-            place = {"repository": home[0], "revision": home[1], "name": path}
-    gated = {"gated": part.gated} if part.gated else {}
-    told = {"licence": part.licence, "source": "its model.json", **gated}
-    return {**place, "bytes": part.bytes, "sha256": part.sha256, **told}
-
-
-def _check_present(folder: Path, part: Part) -> None:
-    if "path" not in part.place:
+def _check_present(folder: Path, file: WeightsFile) -> None:
+    if not file.path:
         return
-    path = folder / part.place["path"]
+    path = folder / file.path
     if not path.is_file():
         raise WeightsError(f"{path}: is not there, but model.json names it; copy the whole folder again")
-    if path.stat().st_size != part.bytes:
-        raise WeightsError(f"{path}: has {path.stat().st_size} bytes, model.json says {part.bytes}; copy it again")
-
-
-def _require(condition: object, fault: str) -> None:
-    if not condition:
-        raise SchemaFault(fault)
+    if path.stat().st_size != file.bytes:
+        raise WeightsError(f"{path}: has {path.stat().st_size} bytes, model.json says {file.bytes}; copy it again")

@@ -12,7 +12,7 @@ from pathlib import Path
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights import hub
 from deblur_cli.weights.entries import WeightsFile
-from deblur_cli.weights.schema import is_repository, is_revision
+from deblur_cli.weights.rules import is_repository, is_revision
 from deblur_cli.weights.store import cached_path, disk_fault
 
 SMALL = 1 << 20  # bytes of a file that is read whole
@@ -89,7 +89,7 @@ def push_folder(folder: Path, repository: str, *, private: bool, show_bars: bool
     api = HfApi(library_name="deblur")
     try:
         url = hub.retry(lambda: api.create_repo(repository, private=private or None, exist_ok=True))
-        with _bars(show_bars):
+        with _silence_bars(unless=show_bars):
             commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=_MESSAGE)
     except (OSError, hub.http_error(), ValueError, RuntimeError) as fault:  # the last two are how its uploads fail
         private_flag = " --private" if private else ""
@@ -100,10 +100,10 @@ def push_folder(folder: Path, repository: str, *, private: bool, show_bars: bool
 
 
 @contextmanager
-def _bars(wanted: bool) -> Iterator[None]:
+def _silence_bars(*, unless: bool) -> Iterator[None]:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if wanted or are_progress_bars_disabled():
+    if unless or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()

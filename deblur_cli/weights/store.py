@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.files import find_leftovers, hash_file, remove_leftovers, whole_file
+from deblur_cli.system.files import find_leftovers, hash_file, remove_leftovers, whole_file, write_whole
 from deblur_cli.weights.entries import WeightsFile
 
 State = Literal["bundled", "cached", "imported", "local", "absent", "damaged"]
@@ -111,6 +111,11 @@ def recall_hash(path: Path) -> str | None:
     note = _read_note("verified", str(path.resolve()))
     found = note.get("sha256")
     return found if isinstance(found, str) and note.get("stamp") == _stamp(path) else None
+
+
+def known_hash(path: Path) -> str:
+    """The sha256 of a file, which is read only if it has changed since it was read before."""
+    return recall_hash(path) or hash_file(path)
 
 
 def import_file(file: WeightsFile, source: Path) -> Path:
@@ -239,5 +244,5 @@ def _read_note(kind: str, subject: str) -> dict[str, Any]:
 
 def _write_note(kind: str, subject: str, content: dict[str, Any]) -> None:
     """A folder that cannot be written costs only the memory: the next start reads the file again."""
-    with contextlib.suppress(OSError), whole_file(_note_path(kind, subject)) as temporary:
-        temporary.write_text(json.dumps({"subject": subject, **content}), encoding="utf-8")
+    with contextlib.suppress(OSError):
+        write_whole(_note_path(kind, subject), json.dumps({"subject": subject, **content}).encode())

@@ -4,12 +4,14 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.system.files import hash_file, whole_file
-from deblur_cli.weights.entries import ModelEntry
+from deblur_cli.system.files import hash_file, write_whole
+from deblur_cli.system.typed_tables import to_table
+from deblur_cli.weights.entries import ModelEntry, WeightsFile
 from deblur_cli.weights.manifest import (
     build_user_manifest,
     find_model,
@@ -19,7 +21,7 @@ from deblur_cli.weights.manifest import (
 )
 from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, read_folder
 from deblur_cli.weights.repository import read_small_file
-from deblur_cli.weights.schema import is_inside, is_name, is_repository, is_revision, is_sha256
+from deblur_cli.weights.rules import is_inside, is_name, is_repository, is_revision, is_sha256
 from deblur_cli.weights.store import remove_imported
 
 Tables = dict[str, Any]
@@ -44,13 +46,16 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     tables = read_user_tables()
     _check_free(name, tables)
     if os.path.isdir(Path(source).expanduser()) or _HUB_REPOSITORY.fullmatch(source):  # noqa: PTH112 - as below
-        files, model = _describe_folder(name, source, like, details)
+        model = _describe_folder(name, source, like, details)
     else:
-        files, model = _describe_one(name, source, like or "quick", details)
-    for key in files.keys() - {name}:
+        model = _describe_one(name, source, like or "quick", details)
+    own = {file.key: file for file in model.files.values() if file.key not in read_shipped_manifest().files}
+    for key in own.keys() - {name}:
         _check_free(key, tables)
-    tables.setdefault("files", {}).update(files)
-    tables.setdefault("models", {})[name] = model
+    # The keys of the tables are the names already.
+    tables.setdefault("files", {}).update({key: to_table(file, "key") for key, file in own.items()})
+    roles = {role: file.key for role, file in model.files.items()}
+    tables.setdefault("models", {})[name] = {**to_table(model, "name", "files"), "files": roles}
     entry = build_user_manifest(tables).models[name]
     _write(tables)
     return entry
@@ -94,8 +99,8 @@ def _check_free(name: str, tables: Tables) -> None:
         raise InputError(f"{name}: you have added this name before; first deblur weights remove {name}")
 
 
-def _describe_folder(name: str, source: str, like: str | None, details: Mapping[str, str]) -> tuple[Tables, Tables]:
-    """The entries of a whole model."""
+def _describe_folder(name: str, source: str, like: str | None, details: Mapping[str, str]) -> ModelEntry:
+    """A whole model."""
     if like is not None or "sha256" in details:
         option = "--like" if like is not None else "--sha256"
         raise InputError(f"{option}: is for a single file; {source} is a whole model, its model.json says it all")
@@ -109,43 +114,53 @@ def _describe_folder(name: str, source: str, like: str | None, details: Mapping[
     else:
         home = Path(source).expanduser().resolve()
         folder = read_folder(home)
-    files, model = folder.to_tables(name, home)
-    if "licence" in details:
-        files = {key: {**table, "licence": details["licence"]} for key, table in files.items()}
-    return files, {**model, "summary": details.get("summary") or folder.summary}
+    entry = folder.place(name, home)
+    files = {role: replace(file, licence=details.get("licence", file.licence)) for role, file in entry.files.items()}
+    return replace(entry, files=files, summary=details.get("summary") or entry.summary)
 
 
-def _describe_one(name: str, source: str, like: str, details: Mapping[str, str]) -> tuple[Tables, Tables]:
-    """The entries of a single file."""
+def _describe_one(name: str, source: str, like: str, details: Mapping[str, str]) -> ModelEntry:
+    """A model of a single file."""
     template = find_model(like)
     if len(template.files) != 1:
         raise InputError(
             f"--like {like}: is made of several files; enter such a model by hand in {user_manifest_path()}"
         )
-    file = _describe_source(source, details)
-    model = _describe_model(template, name, details.get("summary") or f"As {template.name}, from {source}.")
+    file = _describe_source(name, source, details)
     if template.backend == "deblurdiff" and source.endswith(".safetensors"):  # what a training wrote beside its base
-        model["files"] = {**{role: used.key for role, used in template.files.items()}, "trained": name}
-    return {name: file}, model
+        files = {**template.files, "trained": file}
+    else:
+        files = dict.fromkeys(template.files, file)
+    # Not its checkpoint_key: people's files keep their tensors elsewhere, and `load_strict` finds them.
+    return ModelEntry(
+        name,
+        template.backend,
+        details.get("summary") or f"As {template.name}, from {source}.",
+        files,
+        network=template.network,
+        config=dict(template.config),
+        tiling=dict(template.tiling),
+    )
 
 
-def _describe_source(source: str, details: Mapping[str, str]) -> Tables:
+def _describe_source(name: str, source: str, details: Mapping[str, str]) -> WeightsFile:
     sha256 = details.get("sha256")
     if sha256 is not None and not is_sha256(sha256):
         raise InputError(f"--sha256 {sha256}: must be 64 hex digits, lower case")
-    told = {"licence": details.get("licence") or "not stated", "source": "added by the user"}
+    told = WeightsFile(name, details.get("licence") or "not stated", "added by the user", sha256=sha256)
     if source.startswith("hf://"):
-        return {**_describe_hub(source), **told, **({"sha256": sha256} if sha256 else {})}
+        return replace(told, **_find_on_hub(source))
     path = Path(source).expanduser()
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file() raises on a long name
         raise InputError(f"{source}: no such file; name a file, a folder with a model.json, or hf://OWNER/REPOSITORY")
     found = hash_file(path)
     if sha256 not in (None, found):
         raise InputError(f"{source}: its sha256 is {found}, not the one that --sha256 names")
-    return {"local": str(path.resolve()), "bytes": path.stat().st_size, "sha256": found, **told}
+    return replace(told, local=str(path.resolve()), bytes=path.stat().st_size, sha256=found)
 
 
-def _describe_hub(source: str) -> Tables:
+def _find_on_hub(source: str) -> dict[str, Any]:
+    """Repository, revision and name."""
     match = _HUB.fullmatch(source)
     place = match.groupdict() if match else {}
     if not is_repository(place.get("repository")) or not is_inside(place.get("name")):
@@ -156,20 +171,11 @@ def _describe_hub(source: str) -> Tables:
     return place
 
 
-def _describe_model(template: ModelEntry, name: str, summary: str) -> Tables:
-    table: Tables = {"backend": template.backend, "network": template.network, "summary": summary}
-    # Not its checkpoint_key: people's files keep their tensors elsewhere, and `load_strict` finds them.
-    optional = {"config": dict(template.config), "tiling": dict(template.tiling)}
-    table["files"] = dict.fromkeys(template.files, name)
-    return {**table, **{key: value for key, value in optional.items() if value}}
-
-
 def _write(tables: Tables) -> None:
     """Replace the user's manifest at once, so that a fault leaves the old one."""
     path = user_manifest_path()
     try:
-        with whole_file(path) as temporary:
-            temporary.write_text(_HEADING + to_toml(tables), encoding="utf-8")
+        write_whole(path, (_HEADING + to_toml(tables)).encode())
     except OSError as fault:
         reason = fault.strerror or fault
         raise WeightsError(f"{path}: cannot be written ({reason}); set DEBLUR_CONFIG_HOME to another folder") from fault

@@ -1,4 +1,4 @@
-"""The shapes of known pretrained transformers, and scaled-down copies of them."""
+"""The shapes of the pretrained transformers that an adapter can stand on, and scaled-down copies of them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,7 +46,6 @@ KNOWN_BASES: Mapping[str, FlowTransformerConfig] = {
     "sd3.5-medium": FlowTransformerConfig("sd3", _SD35_MEDIUM, 128),
     "flux2-klein-4b": FlowTransformerConfig("flux2", _FLUX2_KLEIN_4B, 128),
 }
-
 SMALL_SD3 = {
     "sample_size": 8,
     "in_channels": 4,

@@ -9,7 +9,7 @@ import struct
 from typing import BinaryIO
 
 from deblur_cli.image_io.containers.av1_sequence import is_full_range
-from deblur_cli.image_io.containers.bmff_items import Items, read_content, read_items, walk_file
+from deblur_cli.image_io.containers.bmff_items import Items, read_item, read_items, walk_file
 from deblur_cli.image_io.faults import BrokenPhotoError, read_exactly, stream_length
 from deblur_cli.image_io.metadata import exif
 from deblur_cli.image_io.metadata.turning import compose
@@ -178,7 +178,7 @@ def _read_about_photo(stream: BinaryIO, items: Items, kind: tuple[bytes, bytes])
         rank = 0 if items.primary in targets else 1 if targets & parts else 2 if not known else 3
         if rank < 3 and item in items.extents:
             ranked.append((rank, item))
-    return read_content(stream, items, min(ranked, key=lambda pair: pair[0])[1]) or None if ranked else None
+    return read_item(stream, items, min(ranked, key=lambda pair: pair[0])[1]) or None if ranked else None
 
 
 def _find_helpers(items: Items) -> set[bytes]:

@@ -70,7 +70,7 @@ def read_items(stream: BinaryIO) -> Items:
     raise BrokenPhotoError("the file holds no picture; copy it again from its source")
 
 
-def read_content(stream: BinaryIO, items: Items, item: int) -> bytes:
+def read_item(stream: BinaryIO, items: Items, item: int) -> bytes:
     """The bytes of an item.
 
     Raises:

@@ -13,16 +13,17 @@ from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig
 from deblur_cli.sampling.rectified_flow import draw_times, interpolate, velocity_target
+from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.latents import WindowSource, latent_side
 from deblur_cli.training.loop import Figures
-from deblur_cli.training.recipe import PriorRecipe
+from deblur_cli.training.recipe import BaseRecipe
 from deblur_cli.training.sources import Generators
 
 _TIMES = 8  # at which the held-out loss is measured
 _BATCH = 16
 
 
-class PriorTask:
+class BaseTask:
     """See `training.loop.Task`.
 
     Args:
@@ -34,7 +35,7 @@ class PriorTask:
 
     weights = "transformer.safetensors"
 
-    def __init__(self, recipe: PriorRecipe, windows: WindowSource, init: Path | None = None) -> None:
+    def __init__(self, recipe: BaseRecipe, windows: WindowSource, init: Path | None = None) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._windows = windows
         torch.manual_seed(recipe.seed)
@@ -84,9 +85,9 @@ def _flow_loss(network: nn.Module, x_1: Tensor, t: Tensor, generator: torch.Gene
     return functional.mse_loss(velocity.float(), velocity_target(noise, x_1))
 
 
-def _read_config(recipe: PriorRecipe, windows: WindowSource) -> FlowTransformerConfig:
+def _read_config(recipe: BaseRecipe, windows: WindowSource) -> FlowTransformerConfig:
     try:
-        config = FlowTransformerConfig.from_json(recipe.network)
+        config = read_table(FlowTransformerConfig, recipe.network)
     except (TypeError, ValueError) as fault:
         raise InputError(f"the recipe's [network] is no flow transformer: {fault}") from fault
     wanted = (latent_side(windows.latents), windows.codec.network.config.channels)
