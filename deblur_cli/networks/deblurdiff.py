@@ -12,7 +12,6 @@ from diffusers import AutoencoderKL, ControlNetModel
 from torch import Tensor, nn
 
 from deblur_cli.networks.lkpn import LKPN, LKPNConfig, build_unet
-from deblur_cli.networks.needs import Shape
 
 LATENT_CHANNELS = 4
 LATENT_SCALE = 0.18215  # of Stable Diffusion's latents to unit variance
@@ -20,7 +19,7 @@ STRIDE = 8  # pixels per latent
 
 
 @dataclass(frozen=True, slots=True)
-class DeblurDiffConfig(Shape):
+class DeblurDiffConfig:
     """Shape of a `DeblurDiff`; the defaults are the published ones.
 
     Attributes:

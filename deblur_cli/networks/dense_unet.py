@@ -10,11 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.networks.needs import Expert, Needs, Shape
+from deblur_cli.networks.needs import Expert, Needs
 
 
 @dataclass(frozen=True, slots=True)
-class DenseUNetConfig(Shape):
+class DenseUNetConfig:
     """Shape of a `DenseUNet`; stored beside its weights.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Any
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.maxim import Maxim, MaximConfig
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
-from deblur_cli.networks.needs import Expert, Shape
+from deblur_cli.networks.needs import Expert
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ExpertKind:
     """
 
     network: type[Expert]
-    config: type[Shape]
+    config: type[Any]
     reshape: Callable[[Any, Any], Expert] | None = None
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from diffusers import Flux2Transformer2DModel, SD3Transformer2DModel
 from torch import nn
 
-from deblur_cli.networks.needs import Shape
-
 CLASSES: Mapping[str, Any] = {"sd3": SD3Transformer2DModel, "flux2": Flux2Transformer2DModel}
 
 _FUSED = r"single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out)"
@@ -80,7 +78,7 @@ class FlowTransformerConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LoraSettings(Shape):
+class LoraSettings:
     """Which layers get LoRA matrices, and how large; alpha equals the rank, so the matrices count as they are.
 
     Attributes:

@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import divide, gradient_power, taper, to_transfer
-from deblur_cli.networks.needs import Shape
 
 _CONTRAST = 0.2  # standard deviation to which every window is brought
 _COARSEST = 5  # pixels of the kernel at the smallest size
 
 
 @dataclass(frozen=True, slots=True)
-class KernelSearch(Shape):
+class KernelSearch:
     """How kernels are searched.
 
     Attributes:

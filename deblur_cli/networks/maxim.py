@@ -26,7 +26,7 @@ from deblur_cli.networks.maxim_blocks import (
     apply_convolution,
     dense,
 )
-from deblur_cli.networks.needs import Expert, Needs, Shape
+from deblur_cli.networks.needs import Expert, Needs
 
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
@@ -39,7 +39,7 @@ _Run = Callable[..., Any]  # how a block is called
 
 
 @dataclass(frozen=True, slots=True)
-class MaximConfig(Shape):
+class MaximConfig:
     """Shape of a `Maxim`; stored beside its weights.
 
     Attributes:

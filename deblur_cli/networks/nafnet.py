@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.networks.needs import Expert, Needs, Shape
+from deblur_cli.networks.needs import Expert, Needs
 
 _EPSILON = 1e-6  # of the public checkpoints' layer normalisation
 
 
 @dataclass(frozen=True, slots=True)
-class NAFNetConfig(Shape):
+class NAFNetConfig:
     """Shape of a `NAFNet`; the defaults are the published GoPro network of width 32.
 
     Attributes:

@@ -1,23 +1,11 @@
 """What a fidelity expert is, and what it needs of the photo that it is shown; each network states its own."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor, nn
 
 FEATHER = 32  # width of the ramp on which neighbouring tiles are mixed
-
-
-class Shape:
-    """The base of dataclasses of plain values that say a network's shape and are stored beside its weights."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The shape as JSON or TOML keeps it, lists for tuples; raises TypeError for an unknown key."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.networks.dense_unet import ResidualBlock
-from deblur_cli.networks.needs import Shape
 
 STRIDE = 8  # pixels per latent, along each axis
 
 
 @dataclass(frozen=True, slots=True)
-class ResidualCodecConfig(Shape):
+class ResidualCodecConfig:
     """Shape of a `ResidualCodec`; stored beside its weights.
 
     Attributes:
