@@ -225,8 +225,7 @@ def import_weights(
       deblur weights import nafnet-64 Downloads/NAFNet-GoPro-width64.pth
       deblur weights import maxim-realblur-j Downloads/checkpoint.npz
     """
-    from deblur_cli.commands.weights_import import check_convertible, convert_imported, find_converting
-    from deblur_cli.weights.manifest import find_files
+    from deblur_cli.weights.manifest import find_converting, find_files
     from deblur_cli.weights.store import expected_sha256, import_file
 
     wanted = find_files(name)
@@ -234,6 +233,8 @@ def import_weights(
         raise WeightsError(f"{name}: has several files; name one of {', '.join(entry.key for entry in wanted)}")
     known, converting = expected_sha256(wanted[0]), find_converting(wanted[0])
     if converting is not None:
+        from deblur_cli.backends.importing import check_convertible, convert_imported  # torch takes seconds
+
         check_convertible(converting, file)
     target = import_file(wanted[0], file)
     if known is None:

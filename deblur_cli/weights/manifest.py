@@ -170,3 +170,16 @@ def _leave_out_taken(tables: Mapping[str, Any], only: str | None = None) -> Mapp
 def _tell_taken(name: str, path: Path) -> None:
     wins = "a model that ships with the tool has this name now and is the one that runs"
     _LOG.warning("deblur: %s: %s; rename yours in %s", name, wins, path)
+
+
+def find_converting(file: WeightsFile) -> ModelEntry | None:
+    """The model that does not run from this file as it is, but from what it is converted to, if there is one."""
+    shipped = read_shipped_manifest()
+    models = shipped.models if file.key in shipped.files else read_manifest().models
+    return next((entry for entry in models.values() if _converts(entry, file)), None)
+
+
+def _converts(entry: ModelEntry, file: WeightsFile) -> bool:
+    if entry.backend == "deblurdiff":
+        return entry.files.get("checkpoint") == file
+    return entry.takes_published_maxim and entry.files["expert"] == file

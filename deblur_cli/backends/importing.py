@@ -1,17 +1,11 @@
-"""A checkpoint that is to be converted is looked into before `deblur weights import` takes it."""
+"""What `deblur weights import` does with a checkpoint that must be converted before it runs."""
 
 from pathlib import Path
 
+from deblur_cli.conversion.maxim_file import convert_maxim_once, read_published
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.weights.entries import ModelEntry, WeightsFile
-from deblur_cli.weights.manifest import read_manifest, read_shipped_manifest
-
-
-def find_converting(file: WeightsFile) -> ModelEntry | None:
-    """The model that does not run from this file as it is, but from what it is converted to, if there is one."""
-    shipped = read_shipped_manifest()
-    models = shipped.models if file.key in shipped.files else read_manifest().models
-    return next((entry for entry in models.values() if _converts(entry, file)), None)
+from deblur_cli.system.files import hash_file
+from deblur_cli.weights.entries import ModelEntry
 
 
 def check_convertible(entry: ModelEntry, source: Path) -> None:
@@ -29,8 +23,6 @@ def check_convertible(entry: ModelEntry, source: Path) -> None:
 
         check_checkpoint(source, read_pipeline_config(entry))
     else:
-        from deblur_cli.conversion.maxim_file import read_published  # torch takes seconds
-
         try:
             read_published(source)
         except WeightsError as fault:
@@ -47,14 +39,5 @@ def convert_imported(entry: ModelEntry, name: str, path: Path) -> str:
     """
     if entry.backend == "deblurdiff":
         return f"{name}: its first run converts it, once, which takes as much room on the disk again"
-    from deblur_cli.conversion.maxim_file import convert_maxim_once
-    from deblur_cli.system.files import hash_file
-
     converted = convert_maxim_once(path)
     return f"{name}: converted to {converted}, sha256 {hash_file(converted)}"
-
-
-def _converts(entry: ModelEntry, file: WeightsFile) -> bool:
-    if entry.backend == "deblurdiff":
-        return entry.files.get("checkpoint") == file
-    return entry.takes_published_maxim and entry.files["expert"] == file
