@@ -22,7 +22,7 @@ from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.image_io import read_photo
 from deblur_cli.networks.experts import EXPERTS, ExpertKind
 from deblur_cli.networks.nafnet import NAFNet, NAFNetConfig
-from deblur_cli.networks.needs import Expert, Needs, Shape
+from deblur_cli.networks.needs import Expert, Needs
 from deblur_cli.restoration.pipeline import restore_image
 
 Install = Callable[..., None]
@@ -180,7 +180,7 @@ def test_number_formats_that_the_network_rules_out_are_not_used_unless_the_entry
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ShadeConfig(Shape):
+class ShadeConfig:
     """Of a network that sees windows of 32 pixels only."""
 
     windows: tuple[int, ...] = (32,)
