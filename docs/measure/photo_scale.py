@@ -38,14 +38,14 @@ def draw_path(length: float, dice: np.random.Generator) -> Array:
         length: diagonal of the path's bounding box in pixels.
     """
     time = np.linspace(0, 1, _MOMENTS)
-    wander = ndimage.gaussian_filter1d(dice.standard_normal((2, _MOMENTS)), _MOMENTS / dice.uniform(6, 16), axis=1)
-    velocity = wander / wander.std() + dice.uniform(0, 1.2) * dice.standard_normal((2, 1))
+    wander = ndimage.gaussian_filter1d(dice.standard_normal((2, _MOMENTS)), _MOMENTS / dice.uniform(4, 10), axis=1)
+    velocity = wander / wander.std() + dice.uniform(0, 1.5) * dice.standard_normal((2, 1))
     rest = ndimage.gaussian_filter1d(dice.standard_normal(_MOMENTS), _MOMENTS / 20)
     velocity *= 1 / (1 + np.exp(-4 * (rest / rest.std() + 0.8)))  # near 0 for about a fifth of the time
     path = velocity.cumsum(1) / _MOMENTS
-    for cycles in dice.uniform(4, 14, 3):
+    for cycles in dice.uniform(1, 5, 3):  # hands tremble at 8 to 12 Hz, and photos that shake take 1/10 to 1/2 second
         turn = 2 * np.pi * (cycles * time + dice.uniform(size=(2, 1)))
-        path += dice.uniform(0, 0.03) * dice.standard_normal((2, 1)) * np.sin(turn)
+        path += dice.uniform(0, 0.02) * dice.standard_normal((2, 1)) * np.sin(turn)
     path *= length / np.hypot(*np.ptp(path, axis=1))
     return path - path.mean(1, keepdims=True)
 
