@@ -14,7 +14,7 @@ from scipy import ndimage, special
 
 Floats = NDArray[np.float32]
 
-_GREY = 0.5  # sRGB-encoded level at which the strength of noise is told
+_GREY = 0.21404  # linear light of the sRGB-encoded 0.5, the level at which the strength of noise is told
 _READ = 0.05  # share of the read noise in the variance at that level; shot noise is the rest
 _DEMOSAICED = (
     9 / 16 + 5 / 8 + 9 / 16
@@ -43,9 +43,8 @@ def add_camera_noise(light: Floats, sigma: float, dice: np.random.Generator) -> 
         light: (H, W, 3), linear light.
         sigma: standard deviation at mid grey in the sRGB-encoded picture, of 255.
     """
-    grey = float(decode_srgb(np.float32(_GREY)))
-    scale = find_scale(grey, sigma / 255) / _DEMOSAICED**0.5
-    variance = _READ + (1 - _READ) * to_mosaic(light) / grey
+    scale = find_scale(_GREY, sigma / 255) / _DEMOSAICED**0.5
+    variance = _READ + (1 - _READ) * to_mosaic(light) / _GREY
     mosaic = scale * np.sqrt(variance) * dice.standard_normal(light.shape[:2])
     return light + demosaic(mosaic)
 
@@ -91,7 +90,7 @@ def through_jpeg(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 def read_photo(path: Path) -> Floats:
     """sRGB-encoded."""
     with Image.open(path) as photo:
-        return np.asarray(photo.convert("RGB"), np.float32) / 255
+        return np.asarray(photo.convert("RGB")).astype(np.float32) / np.float32(255)
 
 
 def to_pixels(encoded: Floats) -> NDArray[np.uint8]:

@@ -42,12 +42,13 @@ def draw_path(length: float, dice: np.random.Generator) -> Array:
     velocity = wander / wander.std() + dice.uniform(0, 1.5) * dice.standard_normal((2, 1))
     rest = ndimage.gaussian_filter1d(dice.standard_normal(_MOMENTS), _MOMENTS / 20)
     velocity *= 1 / (1 + np.exp(-4 * (rest / rest.std() + 0.8)))  # near 0 for about a fifth of the time
-    path = velocity.cumsum(1) / _MOMENTS
+    path: Array = velocity.cumsum(1) / _MOMENTS
     for cycles in dice.uniform(1, 5, 3):  # hands tremble at 8 to 12 Hz, and photos that shake take 1/10 to 1/2 second
         turn = 2 * np.pi * (cycles * time + dice.uniform(size=(2, 1)))
         path += dice.uniform(0, 0.02) * dice.standard_normal((2, 1)) * np.sin(turn)
     path *= length / np.hypot(*np.ptp(path, axis=1))
-    return path - path.mean(1, keepdims=True)
+    path -= path.mean(1, keepdims=True)
+    return path
 
 
 def to_kernel(path: Array) -> Array:
@@ -56,12 +57,13 @@ def to_kernel(path: Array) -> Array:
     place = path + reach
     corner = np.floor(place).astype(int)
     part = place - corner
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+    kernel: Array = np.zeros((2 * reach + 1, 2 * reach + 1))
     for down in (0, 1):
         for right in (0, 1):
             share = (part[0] if down else 1 - part[0]) * (part[1] if right else 1 - part[1])
             np.add.at(kernel, (corner[0] + down, corner[1] + right), share)
-    return kernel / kernel.sum()
+    kernel /= kernel.sum()
+    return kernel
 
 
 def find_detail(encoded: Floats, height: int, width: int, margin: int) -> tuple[int, int]:
