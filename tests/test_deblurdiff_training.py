@@ -267,7 +267,8 @@ def test_the_command_trains_goes_on_and_its_result_runs(work: Path) -> None:
     assert first["trained_on"] == {"base": hash_file(work / "parts/unet.safetensors")}
     figures = json.loads((work / "run/log.jsonl").read_text().splitlines()[-1])["figures"]
     assert [list(group) for group in figures.values()] == [["blurry", "LKPN"], ["noise", "latents"]]
-    assert train(work, "--resume", "--minutes", "0.02") == 0
+    steps = first["training"]["steps"] + 2
+    assert train(work, "--resume", "--set", f"schedule.steps={steps}") == 0
     assert read_metadata(path)["training"]["steps"] > first["training"]["steps"]
     enter_parts(work)
     base, tuned = (load_model(f"{name}:steps=2", device="cpu").module for name in ("base", "tuned"))

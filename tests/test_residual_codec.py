@@ -90,7 +90,7 @@ def test_latents_shift_with_the_photo() -> None:
 def test_the_config_survives_json() -> None:
     config = ResidualCodecConfig(channels=32, widths=(48, 96))
     assert read_table(ResidualCodecConfig, {"channels": 32, "widths": [48, 96]}) == config
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="unknown key 'chanels'"):
         read_table(ResidualCodecConfig, {"chanels": 32})
 
 

@@ -47,9 +47,11 @@ def add_model(name: str, source: str, like: str | None, details: Mapping[str, st
     _check_free(name, tables)
     if os.path.isdir(Path(source).expanduser()) or _HUB_REPOSITORY.fullmatch(source):  # noqa: PTH112 - as below
         model = _describe_folder(name, source, like, details)
+        shipped = read_shipped_manifest().files
+        own = {file.key: file for file in model.files.values() if file.key not in shipped}
     else:
-        model = _describe_one(name, source, like or "quick", details)
-    own = {file.key: file for file in model.files.values() if file.key not in read_shipped_manifest().files}
+        model = _describe_one(name, source, like or "quick", details)  # the other files are those of the model `like`
+        own = {file.key: file for file in model.files.values() if file.key == name}
     for key in own.keys() - {name}:
         _check_free(key, tables)
     # The keys of the tables are the names already.
