@@ -9,25 +9,9 @@ from pathlib import Path
 
 import pytest
 from support.deblur_process import call, run_python
+from support.start_up import HEAVY, PROBE, count_modules
 
-HEAVY = "{'torch', 'numpy', 'diffusers', 'peft', 'PIL', 'pyvips', 'ray', 'torchvision', 'pydantic'}"
 COMMANDS = [["run"], ["doctor"], ["bench"], ["train", "expert"], ["train", "preview"], ["train", "plot"]]
-
-# Runs one command line, then tells on stderr which heavy modules it imported.
-PROBE = f"""
-import sys
-from deblur_cli.app import run_app
-status = run_app(sys.argv[1:])
-sys.stderr.write("heavy: " + ",".join(sorted({HEAVY} & set(sys.modules))))
-sys.exit(status)
-"""
-
-
-def count_modules(arguments):
-    """How many modules a command line loads; what it takes to start grows with them, on every machine the same."""
-    code = "import sys; from deblur_cli.app import run_app; run_app(sys.argv[1:]); "
-    answer = run_python(["-c", code + "sys.stderr.write(str(len(sys.modules)))", *arguments])
-    return int(answer.stderr.splitlines()[-1])
 
 
 def test_garbage_is_collected_again_once_a_command_runs():

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub import constants
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from test_deblurdiff_conversion import SMALL, build_reference
+from support.deblurdiff_factory import SMALL, TINY, build_network, build_reference, draw
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +19,7 @@ from deblur_cli.backends import diffusion as deblurdiff
 from deblur_cli.backends.diffusion import DeblurDiffBackend, load_deblurdiff
 from deblur_cli.conversion.deblurdiff_file import PICTURE_LAYERS
 from deblur_cli.errors import BackendError, InputError, PhotoError, WeightsError
-from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
+from deblur_cli.networks.deblurdiff import DeblurDiffConfig
 from deblur_cli.restoration.colour_match import match_colours, measure_colours
 from deblur_cli.restoration.contract import Enhancing, Order, Stopped, Watch
 from deblur_cli.restoration.pipeline import quantize, restore_image
@@ -28,20 +28,6 @@ from deblur_cli.sampling.ddpm import sample_ddpm
 from deblur_cli.system.files import hash_file
 
 CPU = torch.device("cpu")
-TINY = DeblurDiffConfig(
-    widths=(8, 8, 8, 8),
-    heads=(1, 1, 1, 1),
-    lkpn_widths=(8, 8, 8, 8),
-    lkpn_heads=(1, 1, 1, 1),
-    vae_widths=(4, 4, 4, 4),
-    prompt_width=8,
-    prompt_length=5,
-    groups=4,
-)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def assert_same_picture(found: Tensor, expected: Tensor) -> None:
@@ -57,18 +43,6 @@ def take_photo(height: int, width: int) -> NDArray[np.uint8]:
     coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(3))
     smooth = functional.interpolate(coarse, (height, width), mode="bicubic")[0].permute(1, 2, 0).clamp(0, 1)
     return (smooth * torch.tensor([200.0, 120.0, 60.0]) + torch.tensor([20.0, 60.0, 90.0])).byte().numpy()
-
-
-def build_network() -> DeblurDiff:
-    """Tiny and random; nothing of it is silent, as zero layers would be."""
-    torch.manual_seed(0)
-    network = DeblurDiff(TINY).eval()
-    for part in network.parts.values():
-        for name, parameter in part.named_parameters():
-            if not parameter.any() and "cond_embedding" not in name:
-                nn.init.normal_(parameter, std=0.1)
-    nn.init.normal_(network.prompt.embedding)
-    return network
 
 
 @pytest.fixture(scope="module")

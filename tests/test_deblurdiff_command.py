@@ -10,8 +10,8 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.deblurdiff_factory import SMALL, build_reference
 from support.training_factory import texture
-from test_deblurdiff_conversion import SMALL, build_reference
 
 from deblur_cli.app import run_app
 from deblur_cli.backends.diffusion import convert_checkpoint_once

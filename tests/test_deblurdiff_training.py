@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from support.deblurdiff_factory import TINY, build_network
 from support.training_factory import write_pictures
-from test_deblurdiff import TINY, build_network
 from torch import Tensor, nn
 from torch.nn import functional
 

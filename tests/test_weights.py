@@ -2,44 +2,26 @@
 
 import json
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.deblur_process import call, run_python
-from support.hub_user import stay_offline
-from test_app import HEAVY, PROBE, count_modules
-from test_weights_manifest import BYTES, COMMIT, MODEL, SHA256
+from support.manifest_tables import BYTES, COMMIT, MODEL, SHA256
+from support.start_up import HEAVY, PROBE, count_modules
 
 from deblur_cli import weights
-from deblur_cli.app import run_app
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import store
 from deblur_cli.weights.manifest import find_files, user_manifest_path
 from deblur_cli.weights.user_manifest import to_toml
 
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    stay_offline(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def deblur(capfd):
-    """Run a command line: status, lines of stdout, lines of stderr."""
-
-    def run(*arguments):
-        status = run_app(["weights", *arguments])
-        streams = capfd.readouterr()
-        return status, streams.out.splitlines(), streams.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / "mine.pth"
-    path.write_bytes(BYTES)
-    return path
+def deblur(command):
+    return partial(command, "weights")
 
 
 def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
