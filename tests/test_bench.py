@@ -186,7 +186,7 @@ def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs
         (("PAIRS", "--model", "flow:seed=1"), "must be NAME or NAME:steps=8"),
         (("PAIRS", "--metrik", "psnr"), "--metrik"),
         (("compare", "nowhere", "nowhere"), "cannot be read"),
-        (("compare", "nowhere"), "after"),
+        (("compare", "nowhere"), "AFTER"),
     ],
 )
 def test_a_wrong_command_line_is_status_2_and_one_line(deblur, pairs, arguments, text):

@@ -1,7 +1,6 @@
 """Codec, base and flow trained for seconds, by the commands, one on the other."""
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from safetensors.torch import load_file, save_file
+from support.export_factory import hash_of, write_expert
 from support.hub_user import use_empty_home
 from support.training_factory import write_pictures, write_recipe
 
@@ -18,7 +18,6 @@ from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.training import estimates
 from deblur_cli.training.anchor import Anchor, load_anchor
@@ -73,9 +72,7 @@ def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_pictures(folder / "data")
     for name, tables in TABLES.items():
         write_recipe(folder / f"{name}.toml", tables)
-    config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
-    torch.manual_seed(0)
-    save_network(DenseUNet(config), folder / "expert.safetensors", {"config": dataclasses.asdict(config)})
+    write_expert(folder / "expert.safetensors")
     assert run_app(["weights", "add", "tiny", str(folder / "expert.safetensors"), "--licence", "none"]) == 0
     return folder
 
@@ -103,10 +100,6 @@ def trained(work: Path, trained_once: Path) -> Path:
 def train(work: Path, what: str, *more: str) -> int:
     fixed = ["--data", str(work / "data"), "--out", str(work / f"run-{what}"), "--device", "cpu", "--quiet"]
     return run_app(["train", what, *fixed, "--recipe", str(work / f"{what}.toml"), "--expert", "tiny", *more])
-
-
-def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(trained: Path) -> None:
@@ -151,7 +144,7 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
 def test_an_expert_that_was_trained_here_may_be_named_by_its_file(work: Path) -> None:
     path = work / "expert.safetensors"
     by_file, by_name = (load_estimator(expert, torch.device("cpu")) for expert in (str(path), "tiny"))
-    assert by_file.hashes == by_name.hashes == {"expert": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert by_file.hashes == by_name.hashes == {"expert": hash_of(path)}
     blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     assert torch.equal(by_file.estimate(blurry), by_name.estimate(blurry))
 
