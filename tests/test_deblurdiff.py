@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from support.deblurdiff_factory import SMALL, TINY, build_network, build_reference, draw
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli import weights
-from deblur_cli.backends import diffusion as deblurdiff
 from deblur_cli.backends.diffusion import DeblurDiffBackend, load_deblurdiff
 from deblur_cli.conversion.deblurdiff_file import PICTURE_LAYERS
 from deblur_cli.errors import BackendError, InputError, PhotoError, WeightsError
@@ -279,9 +277,8 @@ Install = Callable[..., weights.ModelEntry]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(own_home: Path) -> Install:
     """A manifest entry with these files."""
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
 
     def enter(config: DeblurDiffConfig, **paths: Path) -> weights.ModelEntry:
         files = {
@@ -296,17 +293,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return enter
 
 
-def test_the_authors_checkpoint_is_converted_once_and_runs(
-    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.pth"
+def test_the_authors_checkpoint_is_converted_once_and_runs(install: Install, own_home: Path) -> None:
+    path = own_home / "model.pth"
     torch.save(build_reference().state_dict(), path)
     entry = install(SMALL, checkpoint=path)
     first = load_deblurdiff(entry, CPU, "auto", steps=2)
     assert first.dtype == torch.float32
-    monkeypatch.setattr(deblurdiff, "convert_deblurdiff", lambda *_: pytest.fail("converted again"))
+    parts = {part: part.stat().st_mtime_ns for part in (own_home / "home").rglob("*.safetensors")}
+    assert len(parts) == 5
     again = load_deblurdiff(entry, CPU, "bfloat16", steps=2)
     assert again.dtype == torch.bfloat16
+    assert {part: part.stat().st_mtime_ns for part in parts} == parts  # nothing was converted again
     photo = take_photo(64, 64)
     torch.testing.assert_close(enhance(again, photo), enhance(first, photo), rtol=0, atol=0.2)
     assert path.is_file()

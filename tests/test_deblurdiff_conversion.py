@@ -73,9 +73,10 @@ def test_the_converted_networks_compute_what_plain_torch_computes(reference: Pub
     sharpened = reference.sharpen(blurry, x_t, timestep, context)
     assert_close(network.lkpn(blurry, x_t, timestep, context), sharpened)
     control = reference.controlnet(x_t, torch.cat((blurry, sharpened), dim=1), timestep, context)
-    found = network._control(blurry, x_t, sharpened, timestep, context)
-    assert len(found) == len(control) == 13
-    for ours, theirs in zip(found, control, strict=True):
+    hinted, picture = torch.cat((x_t, blurry, sharpened), dim=1), torch.zeros(1, 3, 8, 8)
+    down, middle = network.controlnet(hinted, timestep, context, picture, return_dict=False)
+    assert len(control) == 13
+    for ours, theirs in zip((*down, middle), control, strict=True):
         assert_close(ours, theirs)
     assert_close(network.predict_noise(blurry, x_t, timestep), reference.unet(x_t, timestep, context, control))
 
