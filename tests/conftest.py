@@ -3,8 +3,17 @@
 import os
 import signal
 import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from support.fake_backend import FakeBackend
+
+Command = Callable[..., tuple[int, list[str], list[str]]]
 
 # MKL may let its sums depend on where in memory a tensor lies; on some processors nothing is then equal to the bit.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
@@ -38,3 +47,64 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for line in lacking:
             sys.stderr.write(f"skipped, but installable: {line}\n")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED if lacking else session.exitstatus
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run a command line in this process: status, lines of stdout, lines of stderr."""
+    from deblur_cli.app import run_app
+
+    def run(*arguments: object) -> tuple[int, list[str], list[str]]:
+        capfd.readouterr()
+        status = run_app([str(argument) for argument in arguments])
+        streams = capfd.readouterr()
+        return status, streams.out.splitlines(), streams.err.splitlines()
+
+    return run
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which is empty."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with settings and a cache of its own in it; nothing goes to a network."""
+    from support.hub_user import stay_offline
+
+    stay_offline(tmp_path, monkeypatch)
+    return tmp_path
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """`mine.pth`: a file of the user's, which holds no network."""
+    from support.manifest_tables import BYTES
+
+    path = tmp_path / "mine.pth"
+    path.write_bytes(BYTES)
+    return path
+
+
+@pytest.fixture
+def inverting(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> "FakeBackend":
+    """`deblur run` inverts photos, whatever model it is given; in a home of its own."""
+    from support.fake_backend import FakeBackend
+
+    from deblur_cli import backends, weights
+
+    backend = FakeBackend(lambda blurry: 1 - blurry)
+    monkeypatch.setattr(weights, "find_model", lambda name: weights.ModelEntry(name, "fake", "inverts", {}))
+    monkeypatch.setattr(backends, "load_model", lambda model, **_: backend)
+    return backend
+
+
+@pytest.fixture
+def spandrel() -> types.ModuleType:
+    """The installed one; its import must not need a torchvision here."""
+    from support.real_spandrel import import_spandrel
+
+    return import_spandrel()

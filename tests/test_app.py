@@ -9,25 +9,9 @@ from pathlib import Path
 
 import pytest
 from support.deblur_process import call, run_python
+from support.start_up import HEAVY, PROBE, count_modules
 
-HEAVY = "{'torch', 'numpy', 'diffusers', 'peft', 'PIL', 'pyvips', 'ray', 'torchvision', 'pydantic'}"
 COMMANDS = [["run"], ["doctor"], ["bench"], ["train", "expert"], ["train", "preview"], ["train", "plot"]]
-
-# Runs one command line, then tells on stderr which heavy modules it imported.
-PROBE = f"""
-import sys
-from deblur_cli.app import run_app
-status = run_app(sys.argv[1:])
-sys.stderr.write("heavy: " + ",".join(sorted({HEAVY} & set(sys.modules))))
-sys.exit(status)
-"""
-
-
-def count_modules(arguments):
-    """How many modules a command line loads; what it takes to start grows with them, on every machine the same."""
-    code = "import sys; from deblur_cli.app import run_app; run_app(sys.argv[1:]); "
-    answer = run_python(["-c", code + "sys.stderr.write(str(len(sys.modules)))", *arguments])
-    return int(answer.stderr.splitlines()[-1])
 
 
 def test_garbage_is_collected_again_once_a_command_runs():
@@ -71,10 +55,11 @@ def test_every_command_has_help_with_an_example(command):
 
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
-    options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 21
-    for line in options:
-        name = line.split()[1].removeprefix("--").replace("-", "_").upper()
+    options = {line.split()[1]: line for line in answer.stdout.splitlines() if line.startswith("│ --")}
+    assert {"--output", "--model", "--expert", "--dry-run", "--help"} <= options.keys()
+    del options["--help"]
+    for option, line in options.items():
+        name = option.removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line
 
 
@@ -168,8 +153,8 @@ def test_a_dry_run_never_imports_torch(tmp_path):
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
 def test_a_signal_outside_of_the_work_has_its_usual_status_and_no_traceback(name, status):
-    probe = "import signal; import deblur_cli.commands.run as r; from deblur_cli import app; import sys; "
-    probe += f"r._check = lambda *_: signal.raise_signal(signal.{name}); "
+    probe = "import signal, sys; from deblur_cli import app; from deblur_cli.batch import inputs; "
+    probe += f"inputs.find_photos = lambda *_: signal.raise_signal(signal.{name}); "
     probe += "sys.argv[1:] = ['run', 'a.jpg', '-o', 'out']; app.main()"
     answer = run_python(["-c", probe])
     assert (answer.returncode, answer.stdout, answer.stderr) == (status, "", "")
@@ -218,7 +203,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly():
 
 
 def test_a_bug_stays_a_traceback():
-    probe = "import deblur_cli.commands.run as r; from deblur_cli import app; r._check = lambda *_: 1 / 0; "
+    probe = "from deblur_cli import app; from deblur_cli.batch import inputs; inputs.find_photos = lambda *_: 1 / 0; "
     answer = run_python(["-c", probe + "app.run_app(['run', 'a.jpg', '-o', 'out'])"])
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr

@@ -122,6 +122,29 @@ def test_only_the_commands_own_a_console(module):
     assert not {name.split(".")[0] for name in imports_of(module)} & CONSOLE
 
 
+@pytest.mark.parametrize("test", sorted(Path(__file__).parent.glob("test_*.py")), ids=lambda path: path.stem)
+def test_tests_share_nothing_but_what_lies_in_support_and_know_no_private_name(test):
+    tree = ast.parse(test.read_text(encoding="utf-8"))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    others = [name for name in (*plain, *(node.module for node in imported)) if name.startswith(("test_", "conftest"))]
+    assert not others, f"what {others} shares with {test.name} belongs into tests/support"
+    ours = [alias for node in imported if node.module.split(".")[0] == "deblur_cli" for alias in node.names]
+    names = {alias.asname or alias.name for alias in ours}
+    private = [alias.name for alias in ours if is_private(alias.name)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            private += [node.attr] * is_private(node.attr)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".setattr"):
+            texts = [word.value for word in node.args[:2] if isinstance(word, ast.Constant)]
+            private += [text for text in texts if is_private(str(text).rpartition(".")[2])]
+    assert not private, f"{test.name} tests how it is done: {private}"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_no_module_is_a_drawer_for_odds_and_ends(module):
     assert not {"utils", "common", "helpers", "misc"} & set(module.parts)

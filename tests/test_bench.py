@@ -3,64 +3,32 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-import typer
-from PIL import Image
-from torch import nn
+from support.benchmark_factory import FILE, load_fake, write_pairs
+from support.deblur_process import run_python
+from support.start_up import PROBE
 
 from deblur_cli import weights
+from deblur_cli.app import run_app
 from deblur_cli.benchmark import scoring
-from deblur_cli.commands import bench
-from deblur_cli.errors import DeblurError
-from deblur_cli.restoration.tiling import Tiling
-from deblur_cli.weights import ModelEntry, WeightsFile
-
-
-class FakeBackend:
-    """Adds ten grey levels, or nothing when it is called `lazy`."""
-
-    def __init__(self, model, *, device, dtype):
-        self.name, self.device, self.dtype = model.name, torch.device("cpu"), torch.float32
-        self.tiling, self.module = Tiling(64, 8, 4, 4), nn.Identity()
-        self._step = 0 if model.name == "lazy" else model.settings.get("steps", 10) / 255
-
-    def restore(self, blurry):
-        return blurry + self._step
+from deblur_cli.weights import ModelEntry
 
 
 def find_entry(name):
     """Any name has an entry, those that begin with `flow` one with a flow."""
-    file = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
-    return ModelEntry(name, "dual_expert" if name.startswith("flow") else "expert", "s", {"weights": file})
+    return ModelEntry(name, "dual_expert" if name.startswith("flow") else "expert", "s", {"weights": FILE})
 
 
 @pytest.fixture
-def deblur(monkeypatch, capfd):
-    """Runs a command line in this process, the bundled model replaced by three lines."""
-    monkeypatch.setattr(scoring, "load_model", FakeBackend)
+def deblur(own_home, monkeypatch, capfd):
+    """Run a command line with a network of three lines in every model's place: status, stdout, stderr."""
+    monkeypatch.setattr(scoring, "load_model", load_fake)
     monkeypatch.setattr(weights, "find_model", find_entry)
-    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
-        monkeypatch.delenv(name)
-    app = typer.Typer()
-    app.add_typer(bench.app, name="bench")
-    app.callback()(lambda: None)
 
     def run(*arguments):
-        status = 0
-        try:
-            app([str(argument) for argument in arguments], prog_name="deblur", standalone_mode=False)
-        except DeblurError as fault:
-            status = int(fault.exit_status)
-            sys.stderr.write(f"{fault}\n")
-        except typer.BadParameter.__bases__[0] as fault:
-            status = 2
-            sys.stderr.write(f"{fault}\n")
+        status = run_app([str(argument) for argument in arguments])
         return status, *capfd.readouterr()
 
     return run
@@ -68,13 +36,7 @@ def deblur(monkeypatch, capfd):
 
 @pytest.fixture
 def pairs(tmp_path):
-    generator = np.random.default_rng(0)
-    for name, step in (("a", 8), ("b", 15)):
-        blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
-        for folder, pixels in (("blur", blurry), ("sharp", blurry + np.uint8(step))):
-            (tmp_path / "photos" / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(tmp_path / "photos" / folder / f"{name}.png")
-    return tmp_path / "photos"
+    return write_pairs(tmp_path / "photos", a=8, b=15)
 
 
 def test_a_pipe_gets_tabs_and_the_layout_is_told_on_stderr(deblur, pairs):
@@ -128,7 +90,7 @@ def test_one_model_with_several_settings_is_a_row_each(deblur, pairs, tmp_path):
 def test_scores_are_computed_again_when_the_manifests_default_changes(deblur, pairs, tmp_path, monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        scoring, "load_model", lambda model, **options: loaded.append(model) or FakeBackend(model, **options)
+        scoring, "load_model", lambda model, **options: loaded.append(model) or load_fake(model, **options)
     )
     arguments = ("bench", pairs, "--model", "flow", "--metrics", "psnr", "--report", tmp_path, "--save-images", "0")
     for steps, times in ((2, 1), (2, 1), (3, 2)):
@@ -224,7 +186,7 @@ def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs
         (("PAIRS", "--model", "flow:seed=1"), "must be NAME or NAME:steps=8"),
         (("PAIRS", "--metrik", "psnr"), "--metrik"),
         (("compare", "nowhere", "nowhere"), "cannot be read"),
-        (("compare", "nowhere"), "after"),
+        (("compare", "nowhere"), "AFTER"),
     ],
 )
 def test_a_wrong_command_line_is_status_2_and_one_line(deblur, pairs, arguments, text):
@@ -250,17 +212,9 @@ def test_every_command_has_help_with_examples(deblur, arguments):
     assert "measure" not in out.splitlines()[1]
 
 
-def test_the_command_is_imported_without_torch():
-    code = "import sys, deblur_cli.commands.bench; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
-    root = Path(bench.__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
-
-
-def test_compare_needs_no_torch(tmp_path):
-    code = (
-        "import sys\nfrom deblur_cli.commands import bench\nfrom deblur_cli.errors import InputError\n"
-        "try:\n    bench.app(['compare', 'a', 'b'], standalone_mode=False)\nexcept InputError: pass\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    root = Path(bench.__file__).parents[2]
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+def test_compare_needs_no_torch():
+    answer = run_python(["-c", PROBE, "bench", "compare", "a", "b"])
+    assert answer.returncode == 2
+    said, heavy = answer.stderr.split("heavy: ")
+    assert "a: cannot be read" in said
+    assert "torch" not in heavy

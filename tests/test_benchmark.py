@@ -12,7 +12,6 @@ import torch
 from support.benchmark_factory import (
     FILE,
     HASHES,
-    FakeBackend,
     load_broken,
     load_fake,
     loading_with,
@@ -23,6 +22,7 @@ from support.benchmark_factory import (
     write_pairs,
 )
 from support.export_factory import write_expert
+from support.fake_backend import FakeBackend
 from torch import nn
 
 from deblur_cli.backends import load_model
@@ -48,14 +48,14 @@ class Watched:
 
     def __call__(self, model, *, device, dtype):
         self.loaded.append(model.name)
-        backend = FakeBackend(model.name, device, dtype)
-        inner = backend.restore
+        backend = load_fake(model, device=device, dtype=dtype)
+        inner = backend.answer
 
-        def restore(blurry):
+        def answer(blurry):
             self.restored += 1
             return inner(blurry)
 
-        backend.restore = restore
+        backend.answer = answer
         return backend
 
 
@@ -356,15 +356,11 @@ def test_the_benchmark_takes_at_most_a_fifth_of_the_models_time(tmp_path):
         write(tmp_path / "sharp" / f"{index}.png", np.roll(picture, 1, axis=1))
 
     def load_slow(model, *, device, dtype):
-        backend = FakeBackend(model.name, device, dtype)
-        backend.tiling = Tiling(2048, 8, 4, 4)
-
-        def restore(blurry):
+        def wait(blurry):
             time.sleep(2 * blurry.shape[2] * blurry.shape[3] / 1e6)
             return blurry
 
-        backend.restore = restore
-        return backend
+        return FakeBackend(wait, model.name, tiling=Tiling(2048, 8, 4, 4))
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads wait for each other when something else is running

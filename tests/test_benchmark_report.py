@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.benchmark_factory import load_broken, load_fake, loading_with, make_plan, run, write_pairs
+from support.report_page import page_json
 
 from deblur_cli.benchmark import report_files
 from deblur_cli.benchmark.gallery import choose_photos, drop_outdated, keep_pictures, list_pictures
@@ -21,9 +22,7 @@ def pairs(tmp_path):
     return write_pairs(tmp_path / "photos")
 
 
-def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, monkeypatch):
-    pages = []
-    monkeypatch.setattr(report_files, "render_page", lambda report, folder: pages.append((report, folder)) or "page")
+def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path):
     report, _ = run(make_plan(pairs))
     report_files.write_report(report, tmp_path)
     table = json.loads((tmp_path / "report.json").read_text())
@@ -35,7 +34,8 @@ def test_the_report_folder_holds_every_file_at_full_precision(pairs, tmp_path, m
     text = (tmp_path / "report.md").read_text()
     assert "| photos | fake |" in text
     assert "peak 255" in text
-    assert pages == [(report, tmp_path)]
+    scores = page_json((tmp_path / "report.html").read_text(), "scores-json")
+    assert len(scores["rows"]) == 6
 
 
 def test_the_report_says_how_to_repeat_the_run(pairs):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_deconvolver import TINY as DECONVOLUTION
+from support.small_deconvolution import DECONVOLUTION
 from torch import Tensor
 
 from deblur_cli import weights

@@ -7,19 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from test_deblurdiff_conversion import SMALL, build_reference
+from support.deblurdiff_factory import SMALL, TINY, build_network, build_reference, draw
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli import weights
-from deblur_cli.backends import diffusion as deblurdiff
 from deblur_cli.backends.diffusion import DeblurDiffBackend, load_deblurdiff
 from deblur_cli.conversion.deblurdiff_file import PICTURE_LAYERS
 from deblur_cli.errors import BackendError, InputError, PhotoError, WeightsError
-from deblur_cli.networks.deblurdiff import DeblurDiff, DeblurDiffConfig
+from deblur_cli.networks.deblurdiff import DeblurDiffConfig
 from deblur_cli.restoration.colour_match import match_colours, measure_colours
 from deblur_cli.restoration.contract import Enhancing, Order, Stopped, Watch
 from deblur_cli.restoration.pipeline import quantize, restore_image
@@ -28,20 +26,6 @@ from deblur_cli.sampling.ddpm import sample_ddpm
 from deblur_cli.system.files import hash_file
 
 CPU = torch.device("cpu")
-TINY = DeblurDiffConfig(
-    widths=(8, 8, 8, 8),
-    heads=(1, 1, 1, 1),
-    lkpn_widths=(8, 8, 8, 8),
-    lkpn_heads=(1, 1, 1, 1),
-    vae_widths=(4, 4, 4, 4),
-    prompt_width=8,
-    prompt_length=5,
-    groups=4,
-)
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def assert_same_picture(found: Tensor, expected: Tensor) -> None:
@@ -57,18 +41,6 @@ def take_photo(height: int, width: int) -> NDArray[np.uint8]:
     coarse = torch.rand(1, 3, 6, 8, generator=torch.Generator().manual_seed(3))
     smooth = functional.interpolate(coarse, (height, width), mode="bicubic")[0].permute(1, 2, 0).clamp(0, 1)
     return (smooth * torch.tensor([200.0, 120.0, 60.0]) + torch.tensor([20.0, 60.0, 90.0])).byte().numpy()
-
-
-def build_network() -> DeblurDiff:
-    """Tiny and random; nothing of it is silent, as zero layers would be."""
-    torch.manual_seed(0)
-    network = DeblurDiff(TINY).eval()
-    for part in network.parts.values():
-        for name, parameter in part.named_parameters():
-            if not parameter.any() and "cond_embedding" not in name:
-                nn.init.normal_(parameter, std=0.1)
-    nn.init.normal_(network.prompt.embedding)
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -305,9 +277,8 @@ Install = Callable[..., weights.ModelEntry]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(own_home: Path) -> Install:
     """A manifest entry with these files."""
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
 
     def enter(config: DeblurDiffConfig, **paths: Path) -> weights.ModelEntry:
         files = {
@@ -322,17 +293,17 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     return enter
 
 
-def test_the_authors_checkpoint_is_converted_once_and_runs(
-    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "model.pth"
+def test_the_authors_checkpoint_is_converted_once_and_runs(install: Install, own_home: Path) -> None:
+    path = own_home / "model.pth"
     torch.save(build_reference().state_dict(), path)
     entry = install(SMALL, checkpoint=path)
     first = load_deblurdiff(entry, CPU, "auto", steps=2)
     assert first.dtype == torch.float32
-    monkeypatch.setattr(deblurdiff, "convert_deblurdiff", lambda *_: pytest.fail("converted again"))
+    parts = {part: part.stat().st_mtime_ns for part in (own_home / "home").rglob("*.safetensors")}
+    assert len(parts) == 5
     again = load_deblurdiff(entry, CPU, "bfloat16", steps=2)
     assert again.dtype == torch.bfloat16
+    assert {part: part.stat().st_mtime_ns for part in parts} == parts  # nothing was converted again
     photo = take_photo(64, 64)
     torch.testing.assert_close(enhance(again, photo), enhance(first, photo), rtol=0, atol=0.2)
     assert path.is_file()

@@ -2,18 +2,17 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.deblurdiff_factory import SMALL, build_reference
 from support.training_factory import texture
-from test_deblurdiff_conversion import SMALL, build_reference
 
-from deblur_cli.app import run_app
 from deblur_cli.backends.diffusion import convert_checkpoint_once
 from deblur_cli.conversion.deblurdiff_file import DEBLURDIFF, STABLE_DIFFUSION, plan_conversion
 from deblur_cli.errors import InputError, WeightsError
@@ -22,6 +21,7 @@ from deblur_cli.training.diffusion_base import DiffusionBase, load_diffusion_bas
 from deblur_cli.training.recipe import DeblurDiffRecipe, DiffusionConfig
 from deblur_cli.weights.manifest import find_files, find_model
 
+Command = Callable[..., tuple[int, list[str], list[str]]]
 PAGE = "https://drive.google.com/drive/folders/1CUtnUKbu_zTyjJ17F95UYyh2SDzCOHeW"
 
 
@@ -34,19 +34,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders of its own, and `small` among the user's models: a page entry with the small networks' config."""
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.chdir(tmp_path)
+def _small(own_home: Path) -> None:
+    """`small` among the user's models: a page entry with the small networks' config."""
     config = ", ".join(
         f"{key} = {list(value) if isinstance(value, tuple) else value}"
         for key, value in dataclasses.asdict(SMALL).items()
     )
-    (tmp_path / "settings").mkdir()
-    (tmp_path / "settings/weights.toml").write_text(
+    (own_home / "settings").mkdir()
+    (own_home / "settings/weights.toml").write_text(
         f"""
 [files.small]
 page = "{PAGE}"
@@ -62,34 +57,27 @@ config = {{ {config} }}
     )
 
 
-def deblur(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, list[str], list[str]]:
-    """Run a command line: status, lines of stdout, lines of stderr."""
-    status = run_app([str(argument) for argument in arguments])
-    streams = capfd.readouterr()
-    return status, streams.out.splitlines(), streams.err.splitlines()
-
-
 def read(path: str) -> np.ndarray:
     with Image.open(path) as image:
         return np.array(image)
 
 
 def test_the_authors_file_is_imported_run_and_measured(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    checkpoint: Path, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
-    status, out, err = deblur(capfd, "weights", "import", "small", checkpoint)
+    status, out, err = command("weights", "import", "small", checkpoint)
     kept = Path("home/deblur/files/small/model.pth").resolve()
     assert (status, out) == (0, [str(kept)])
     assert "nobody has published its sha256; pinned to " in err[0]
     assert err[1].endswith("its first run converts it, once, which takes as much room on the disk again")
-    assert deblur(capfd, "weights", "verify", "small")[:2] == (0, ["file\tresult\tpath", f"small\tverified\t{kept}"])
-    assert deblur(capfd, "weights", "pull", "small")[:2] == (0, [str(kept)])
+    assert command("weights", "verify", "small")[:2] == (0, ["file\tresult\tpath", f"small\tverified\t{kept}"])
+    assert command("weights", "pull", "small")[:2] == (0, [str(kept)])
 
     texture(1, 96).crop((0, 0, 96, 72)).save("photo.png")
     runs = [("first.png", "3"), ("again.png", "3"), ("other.png", "4")]
     for name, seed in runs:
         arguments = ("run", "photo.png", "-o", name, "--model", "small", "--steps", 3, "--seed", seed)
-        assert deblur(capfd, *arguments)[:2] == (0, [name])
+        assert command(*arguments)[:2] == (0, [name])
     assert sum("converting" in message for message in caplog.messages) == 1
     first, again, other = (read(name) for name, _ in runs)
     assert first.shape == (72, 96, 3)
@@ -99,18 +87,18 @@ def test_the_authors_file_is_imported_run_and_measured(
     for folder, seed in (("blur", 1), ("sharp", 2)):
         Path("pairs", folder).mkdir(parents=True)
         texture(seed, 72).save(f"pairs/{folder}/a.png")
-    status, out, err = deblur(capfd, "bench", "pairs", "--model", "small:steps=3", "--metrics", "psnr")
+    status, out, err = command("bench", "pairs", "--model", "small:steps=3", "--metrics", "psnr")
     assert status == 0, err
     assert any("small" in line for line in out), out
 
 
 @pytest.mark.parametrize("steps", ["1", "1001"])
 def test_a_number_of_steps_that_this_diffusion_does_not_take_is_one_line(
-    steps: str, checkpoint: Path, capfd: pytest.CaptureFixture[str]
+    steps: str, checkpoint: Path, command: Command
 ) -> None:
-    assert deblur(capfd, "weights", "import", "small", checkpoint)[0] == 0
+    assert command("weights", "import", "small", checkpoint)[0] == 0
     texture(1, 64).save("photo.png")
-    status, out, err = deblur(capfd, "run", "photo.png", "-o", "out.png", "--model", "small", "--steps", steps)
+    status, out, err = command("run", "photo.png", "-o", "out.png", "--model", "small", "--steps", steps)
     assert (status, out) == (2, [])
     assert "steps" in err[-1]
     assert "1000" in err[-1]
@@ -126,52 +114,50 @@ def test_a_number_of_steps_that_this_diffusion_does_not_take_is_one_line(
         ("missing.pth", None, "no such file"),
     ],
 )
-def test_something_else_is_not_imported(
-    name: str, content: bytes | None, text: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_something_else_is_not_imported(name: str, content: bytes | None, text: str, command: Command) -> None:
     if content is not None:
         Path(name).write_bytes(content)
-    status, out, err = deblur(capfd, "weights", "import", "small", name)
+    status, out, err = command("weights", "import", "small", name)
     assert (status != 0, out, len(err)) == (True, [], 1)
     assert text in err[0]
     assert find_model("small").files["checkpoint"].sha256 is None  # and nothing was pinned
 
 
-def test_a_checkpoint_of_other_networks_is_not_imported(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, _, err = deblur(capfd, "weights", "import", "deblurdiff", checkpoint)  # these are not the published widths
+def test_a_checkpoint_of_other_networks_is_not_imported(checkpoint: Path, command: Command) -> None:
+    status, _, err = command("weights", "import", "deblurdiff", checkpoint)  # these are not the published widths
     assert (status, len(err)) == (1, 1)
     assert "not a checkpoint of DeblurDiff: in unet, missing" in err[0]
 
 
-def test_before_it_is_there_every_command_says_how_to_get_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_before_it_is_there_every_command_says_how_to_get_it(command: Command) -> None:
     texture(1, 64).save("photo.png")
     advice = f"not on this machine; fetch {PAGE}, then deblur weights import deblurdiff FILE"
     for arguments in (("weights", "pull", "deblurdiff"), ("run", "photo.png", "-o", "o.png", "--model", "deblurdiff")):
-        status, out, err = deblur(capfd, *arguments)
+        status, out, err = command(*arguments)
         assert (status, out) == (1, [])
         assert advice in err[-1]
-    row = next(line for line in deblur(capfd, "weights", "list", "--all")[1] if line.startswith("deblurdiff\t"))
+    row = next(line for line in command("weights", "list", "--all")[1] if line.startswith("deblurdiff\t"))
     assert "\tabsent\t" in row
-    status, out, _ = deblur(capfd, "weights", "show", "deblurdiff", "--json")
+    status, out, _ = command("weights", "show", "deblurdiff", "--json")
     shown = json.loads("\n".join(out))
     assert (shown["state"], shown["bytes"], shown["files"][0]["origin"]) == ("absent", None, PAGE)
 
 
-def add_trained(base: DiffusionBase, name: str, *, like: str, capfd: pytest.CaptureFixture[str]) -> None:
+def add_trained(base: DiffusionBase, name: str, *, like: str, command: Command) -> None:
     """Enter what a training of no steps on that base writes."""
     state = {key: tensor.bfloat16().contiguous() for key, tensor in base.network.trained.state_dict().items()}
     save_file(state, f"{name}.safetensors", metadata={"trained_on": json.dumps({"base": base.sha256})})
-    assert deblur(capfd, "weights", "add", name, f"{name}.safetensors", "--like", like)[0] == 0
+    assert command("weights", "add", name, f"{name}.safetensors", "--like", like)[0] == 0
 
 
-def test_what_was_trained_is_added_beside_its_base(checkpoint: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert deblur(capfd, "weights", "import", "small", checkpoint)[0] == 0
+def test_what_was_trained_is_added_beside_its_base(checkpoint: Path, command: Command) -> None:
+    assert command("weights", "import", "small", checkpoint)[0] == 0
     base = load_diffusion_base("small", DeblurDiffRecipe())
-    add_trained(base, "tuned", like="small", capfd=capfd)
+    add_trained(base, "tuned", like="small", command=command)
     roles = {role: file.key for role, file in find_model("tuned").files.items()}
     assert roles == {"checkpoint": "small", "trained": "tuned"}
     texture(1, 64).save("photo.png")
-    assert deblur(capfd, "run", "photo.png", "-o", "out.png", "--model", "tuned", "--steps", 2)[0] == 0
+    assert command("run", "photo.png", "-o", "out.png", "--model", "tuned", "--steps", 2)[0] == 0
     assert load_diffusion_base("tuned", DeblurDiffRecipe()).sha256 == base.sha256
 
 
@@ -206,9 +192,9 @@ untrained = "train it"
 
 
 def test_stable_diffusion_alone_is_a_base_for_a_start_anew_whose_result_runs_on_it(
-    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+    checkpoint: Path, command: Command
 ) -> None:
-    assert deblur(capfd, "weights", "import", "small", checkpoint)[0] == 0
+    assert command("weights", "import", "small", checkpoint)[0] == 0
     enter_stable_diffusion(checkpoint)
     whole = convert_checkpoint_once(find_model("small").files["checkpoint"], SMALL, DEBLURDIFF)
     parts = convert_checkpoint_once(find_model("sd").files["base"], SMALL, STABLE_DIFFUSION)
@@ -222,11 +208,11 @@ def test_stable_diffusion_alone_is_a_base_for_a_start_anew_whose_result_runs_on_
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(base.network.lkpn(latents, latents, 5, base.network.prompt.embedding), latents)  # zero filters
     texture(1, 64).save("photo.png")
-    assert "is not trained yet; train it" in deblur(capfd, "run", "photo.png", "-o", "o.png", "--model", "sd")[2][-1]
-    add_trained(base, "ours", like="sd", capfd=capfd)
-    assert deblur(capfd, "run", "photo.png", "-o", "o.png", "--model", "ours", "--steps", 2)[0] == 0
-    add_trained(base, "theirs", like="small", capfd=capfd)
-    status, _, err = deblur(capfd, "run", "photo.png", "-o", "p.png", "--model", "theirs", "--steps", 2)
+    assert "is not trained yet; train it" in command("run", "photo.png", "-o", "o.png", "--model", "sd")[2][-1]
+    add_trained(base, "ours", like="sd", command=command)
+    assert command("run", "photo.png", "-o", "o.png", "--model", "ours", "--steps", 2)[0] == 0
+    add_trained(base, "theirs", like="small", command=command)
+    status, _, err = command("run", "photo.png", "-o", "p.png", "--model", "theirs", "--steps", 2)
     assert (status, "was trained on another base" in err[-1]) == (1, True)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from support.compvis_reference import Published, Shape, published
+from support.compvis_reference import Published, published
+from support.deblurdiff_factory import SMALL, build_reference, draw
 from torch import Tensor
 
 from deblur_cli.checkpoint import load_strict
@@ -23,32 +24,7 @@ from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff, DeblurDiffConfig
 from deblur_cli.system.files import hash_file
 
-SMALL = DeblurDiffConfig(
-    widths=(32, 64, 64, 96),
-    heads=(1, 2, 2, 3),
-    lkpn_widths=(32, 32, 64, 64),
-    lkpn_heads=(2, 1, 4, 2),
-    vae_widths=(32, 32, 64, 64),
-    prompt_width=128,
-    prompt_length=9,
-)
 Shapes = dict[str, tuple[int, ...]]
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def build_reference() -> Published:
-    """The networks of `SMALL`, no weight of them at its initial value, zero or one."""
-    torch.manual_seed(0)
-    unet = Shape((4, 4), SMALL.widths, SMALL.heads, SMALL.prompt_width)
-    lkpn = Shape((8, 100), SMALL.lkpn_widths, SMALL.lkpn_heads, SMALL.prompt_width)
-    reference = Published(unet, lkpn, SMALL.vae_widths, words=20, length=SMALL.prompt_length, layers=3).eval()
-    with torch.no_grad():
-        for parameter in reference.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return reference
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
@@ -97,9 +73,10 @@ def test_the_converted_networks_compute_what_plain_torch_computes(reference: Pub
     sharpened = reference.sharpen(blurry, x_t, timestep, context)
     assert_close(network.lkpn(blurry, x_t, timestep, context), sharpened)
     control = reference.controlnet(x_t, torch.cat((blurry, sharpened), dim=1), timestep, context)
-    found = network._control(blurry, x_t, sharpened, timestep, context)
-    assert len(found) == len(control) == 13
-    for ours, theirs in zip(found, control, strict=True):
+    hinted, picture = torch.cat((x_t, blurry, sharpened), dim=1), torch.zeros(1, 3, 8, 8)
+    down, middle = network.controlnet(hinted, timestep, context, picture, return_dict=False)
+    assert len(control) == 13
+    for ours, theirs in zip((*down, middle), control, strict=True):
         assert_close(ours, theirs)
     assert_close(network.predict_noise(blurry, x_t, timestep), reference.unet(x_t, timestep, context, control))
 

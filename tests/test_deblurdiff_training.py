@@ -5,23 +5,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from support.training_factory import write_pictures
-from test_deblurdiff import TINY, build_network
+from support.deblurdiff_factory import TINY, build_network
+from support.training_factory import write_pictures, write_recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.app import run_app
 from deblur_cli.backends import load_model
 from deblur_cli.backends.diffusion import DeblurDiffBackend
-from deblur_cli.checkpoint import read_metadata
+from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.networks.deblurdiff import LATENT_SCALE, DeblurDiff
 from deblur_cli.restoration.contract import Order
 from deblur_cli.sampling.ddpm import TIMESTEPS, build_scheduler, diffuse
@@ -96,21 +96,38 @@ def draw_pair(blocks: int = 8) -> tuple[Tensor, Tensor]:
 
 
 class OnePairTask(DeblurDiffTask):
-    """Sees nothing but one pair."""
+    """Sees nothing but one pair, and keeps what each step lost."""
 
-    blocks = 8
+    def __init__(self, *given: Any, blocks: int) -> None:
+        super().__init__(*given)
+        self.losses: list[float] = []
+        self._blocks = blocks
+
+    def loss(self, network: nn.Module) -> Tensor:
+        loss = super().loss(network)
+        self.losses.append(float(loss.detach()))
+        return loss
 
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
-        pair = tuple(picture.expand(BATCH, -1, -1, -1) for picture in draw_pair(self.blocks))
+        pair = tuple(picture.expand(BATCH, -1, -1, -1) for picture in draw_pair(self._blocks))
         self._batches: Iterator[tuple[Tensor, ...]] = itertools.repeat(pair)
         self._generators, self._held_out = generators, [pair]
 
 
-def build_training(network: DeblurDiff, folder: Path, **settings: object) -> Training:
-    schedule = ScheduleConfig(1, 0.01, BATCH, 64, "adamw", 6e-3, weight_decay=0.0, ema_decay=0.98)
+def build_training(
+    network: DeblurDiff, folder: Path, *, steps: int = 1, blocks: int = 8, **settings: object
+) -> tuple[Training, list[float]]:
+    """A training on one pair, and the list in which each step leaves its loss."""
+    schedule = ScheduleConfig(0, 0, BATCH, 64, "adamw", 6e-3, weight_decay=0.0, ema_decay=0.98, steps=steps)
     recipe = DeblurDiffRecipe(diffusion=DiffusionConfig(**settings), schedule=schedule)
-    task = OnePairTask(recipe, DiffusionBase(network, "of a test"), NOTHING)
-    return Training(task, RunPaths(folder), Accelerator(cpu=True))
+    task = OnePairTask(recipe, DiffusionBase(network, "of a test"), NOTHING, blocks=blocks)
+    return Training(task, RunPaths(folder), Accelerator(cpu=True)), task.losses
+
+
+def first_loss(network: DeblurDiff, folder: Path, **settings: object) -> float:
+    training, losses = build_training(network, folder, **settings)
+    training.run(lambda progress: None)
+    return losses[0]
 
 
 def restore(network: DeblurDiff, blurry: Tensor) -> Tensor:
@@ -120,44 +137,42 @@ def restore(network: DeblurDiff, blurry: Tensor) -> Tensor:
     return restored.permute(2, 0, 1)[None]
 
 
-def test_trained_on_one_pair_it_restores_that_pair(tmp_path: Path) -> None:
+def build_trusting() -> DeblurDiff:
+    """A tiny network whose frozen parts know what pictures are."""
     torch.manual_seed(0)
     network = DeblurDiff(TINY)
     network.vae, network.unet = BlockVae(), TrustingUNet()
-    training = build_training(network, tmp_path)
+    return network
+
+
+def test_trained_on_one_pair_it_restores_that_pair(tmp_path: Path) -> None:
+    training, losses = build_training(build_trusting(), tmp_path, steps=60)
     before = training.validate()
-    losses = [float(training._train_step(0.02 + 0.015 * step)) for step in range(60)]
+    training.run(lambda progress: None)
     assert sum(losses[-10:]) < 0.3 * sum(losses[:10])
-    after = training.validate()
+    after = training.figures
     psnr, errors = "Held-out windows, dB PSNR", "Held-out windows, mean squared error"
     assert after[psnr]["blurry"] == before[psnr]["blurry"]
     assert after[psnr]["LKPN"] > after[psnr]["blurry"] + 3 > before[psnr]["LKPN"] + 3
     assert after[errors]["latents"] < 0.2 * before[errors]["latents"]
     assert after[errors]["noise"] < 0.5 * before[errors]["noise"]
+    written = build_trusting().eval()
+    load_strict(written.trained, tmp_path / "deblurdiff.safetensors")
     blurry, sharp = draw_pair()
-    with training._averaged():
-        restored = restore(network, blurry)
-    assert float((restored - sharp).square().mean()) < 0.75 * float((blurry - sharp).square().mean())
+    assert float((restore(written, blurry) - sharp).square().mean()) < 0.75 * float((blurry - sharp).square().mean())
 
 
-def test_only_the_lkpn_and_the_controlnet_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_lkpn_and_the_controlnet_change(tmp_path: Path) -> None:
     # 16 x 16 latents are 2 x 2 tokens in the middle of the networks. One token would be weighed by a softmax over
     # itself, which is 1 whatever its query and key are: they would change by rounding noise only, or not at all.
-    monkeypatch.setattr(OnePairTask, "blocks", 16)
     network = build_network()
     before = {role: {k: v.clone() for k, v in part.state_dict().items()} for role, part in network.parts.items()}
-    training = build_training(network, tmp_path, checkpointing=True)
-    for _ in range(2):
-        training._train_step(0.5)
+    training, _ = build_training(network, tmp_path, steps=2, blocks=16, checkpointing=True)
+    training.run(lambda progress: None)
     for role, part in network.parts.items():
         changed = {name for name, tensor in part.state_dict().items() if not torch.equal(tensor, before[role][name])}
         trainable = {name for name in before[role] if "cond_embedding" not in name}
         assert changed == (trainable if role in ("lkpn", "controlnet") else set()), role
-
-
-def losses_of(tmp_path: Path, **settings: object) -> float:
-    training = build_training(build_network(), tmp_path, **settings)
-    return float(training._train_step(0.5))
 
 
 @torch.no_grad()
@@ -177,17 +192,16 @@ def test_the_loss_is_noise_plus_latents_plus_pixels(tmp_path: Path) -> None:
     terms = measure_terms(build_network())
     for latent_weight, pixel_weight in ((1.0, 1.0), (2.0, 0.5), (0.0, 0.0)):
         expected = terms[0] + latent_weight * terms[1] + pixel_weight * terms[2]
-        found = losses_of(tmp_path, latent_weight=latent_weight, pixel_weight=pixel_weight)
+        found = first_loss(build_network(), tmp_path, latent_weight=latent_weight, pixel_weight=pixel_weight)
         assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_checkpointing_and_a_base_in_bfloat16_change_the_loss_by_rounding_only(tmp_path: Path) -> None:
-    plain = losses_of(tmp_path)
-    assert losses_of(tmp_path, checkpointing=True) == pytest.approx(plain, rel=1e-6)
+    plain = first_loss(build_network(), tmp_path)
+    assert first_loss(build_network(), tmp_path, checkpointing=True) == pytest.approx(plain, rel=1e-6)
     network = build_network()
     nn.Module.to(network.unet, torch.bfloat16)
-    training = build_training(network, tmp_path)
-    assert float(training._train_step(0.5)) == pytest.approx(plain, rel=0.02)
+    assert first_loss(network, tmp_path) == pytest.approx(plain, rel=0.02)
 
 
 def test_the_diffusion_goes_from_the_picture_to_noise() -> None:
@@ -198,35 +212,11 @@ def test_the_diffusion_goes_from_the_picture_to_noise() -> None:
     torch.testing.assert_close(diffuse(x_0, noise, torch.tensor([0, 500, 999])), expected, rtol=1e-5, atol=1e-5)
 
 
-RECIPE = """
-[diffusion]
-held_out = 2
-[data]
-pool = 16
-max_frames = 7
-held_out_pairs = 1
-held_out_photos = 4
-soft_share = 0.0
-[synthesis]
-max_length = 8.0
-[schedule]
-minutes = 0.01
-warmup = 0.001
-batch = 2
-patch = 64
-optimizer = "adamw"
-validate_minutes = 5
-save_minutes = 5
-"""
-
-
 @pytest.fixture
-def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(own_home: Path, tmp_path: Path) -> Path:
     """Pictures, a recipe, and the five parts of a tiny network in `parts/`."""
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     write_pictures(tmp_path / "data")
-    (tmp_path / "recipe.toml").write_text(RECIPE)
+    write_recipe(tmp_path / "recipe.toml", "[diffusion]\nheld_out = 2", patch=64)
     (tmp_path / "parts").mkdir()
     config = {name: getattr(TINY, name) for name in TINY.__dataclass_fields__}
     for role, part in build_network().parts.items():
@@ -256,7 +246,7 @@ def enter_parts(work: Path) -> None:
     for name, extra in (("base", ""), ("tuned", ', trained = "mine"')):
         lines += [f"[models.{name}]", 'backend = "deblurdiff"', 'summary = "tiny"', f"config = {{ {config} }}"]
         lines += ["files = { " + ", ".join(f'{role} = "{role}"' for role in roles) + extra + " }"]
-    (work / "settings").mkdir()
+    (work / "settings").mkdir(exist_ok=True)
     (work / "settings/weights.toml").write_text("\n".join(lines))
 
 
@@ -267,8 +257,7 @@ def test_the_command_trains_goes_on_and_its_result_runs(work: Path) -> None:
     assert first["trained_on"] == {"base": hash_file(work / "parts/unet.safetensors")}
     figures = json.loads((work / "run/log.jsonl").read_text().splitlines()[-1])["figures"]
     assert [list(group) for group in figures.values()] == [["blurry", "LKPN"], ["noise", "latents"]]
-    steps = first["training"]["steps"] + 2
-    assert train(work, "--resume", "--set", f"schedule.steps={steps}") == 0
+    assert train(work, "--resume", "--set", "schedule.steps=3") == 0
     assert read_metadata(path)["training"]["steps"] > first["training"]["steps"]
     enter_parts(work)
     base, tuned = (load_model(f"{name}:steps=2", device="cpu").module for name in ("base", "tuned"))
@@ -278,7 +267,7 @@ def test_the_command_trains_goes_on_and_its_result_runs(work: Path) -> None:
             assert torch.equal(tensor, stored[f"{role}.{name}"].float())
     for role in ("unet", "vae", "prompt"):
         torch.testing.assert_close(tuned.parts[role].state_dict(), base.parts[role].state_dict(), rtol=0, atol=0)
-    again = ["--out", str(work / "again"), "--minutes", "0.001", "--init", str(path)]
+    again = ["--out", str(work / "again"), "--init", str(path)]
     assert train(work, *again) == 0
 
 
@@ -287,7 +276,7 @@ def test_a_start_anew_needs_only_the_frozen_parts(work: Path, capsys: pytest.Cap
         (work / f"parts/{role}.safetensors").unlink()
     assert train(work) == 2
     assert capsys.readouterr().err.endswith("has no lkpn, controlnet; --set diffusion.fresh=true starts them anew\n")
-    assert train(work, "--set", "diffusion.fresh=true", "--minutes", "0.001") == 0
+    assert train(work, "--set", "diffusion.fresh=true") == 0
     stored, unet = load_file(work / "run/deblurdiff.safetensors"), load_file(work / "parts/unet.safetensors")
     learned = unet["mid_block.resnets.0.conv1.weight"]
     torch.testing.assert_close(
@@ -315,7 +304,7 @@ def test_what_does_not_fit_is_one_line(
 
 
 def test_a_result_on_another_base_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train(work, "--minutes", "0.001") == 0
+    assert train(work) == 0
     unet = work / "parts/unet.safetensors"
     state = {name: tensor + 1 for name, tensor in load_file(unet).items()}
     save_file(state, unet)

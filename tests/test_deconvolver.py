@@ -4,15 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from support.small_deconvolution import DECONVOLUTION as TINY
 from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
 from deblur_cli.networks.kernel_estimation import KernelSearch
 from deblur_cli.system.typed_tables import read_table
-
-FAST = KernelSearch(reach=8, turns=1, splitting=(2.0, 2e3, 8.0))
-TINY = DeconvolutionConfig(128, 64, FAST, FAST, ((1.0, 0.02), (2.2, 0.05)), ((1.0, 0.1),))
 
 
 @pytest.fixture

@@ -8,15 +8,16 @@ from support.dual_expert_factory import (
     CPU,
     WINDOW,
     Flow,
-    Half,
     build,
     build_codec,
+    halving,
     levels_apart,
     lively,
     photo,
     stand_still,
     wander,
 )
+from support.fake_backend import FakeBackend
 from torch import Tensor, nn
 
 from deblur_cli.backends.expert import ExpertBackend
@@ -45,8 +46,8 @@ def test_with_strength_0_the_picture_is_the_experts_to_the_bit(dtype: torch.dtyp
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_flow_that_stands_still_gives_exactly_the_estimate(steps: int) -> None:
     blurry = photo(dtype=np.uint16)
-    backend = build(Flow(stand_still), Half(), steps=steps, keep_low=True, guard=True)
-    assert np.array_equal(restore_image(blurry, backend), restore_image(blurry, Half()))
+    backend = build(Flow(stand_still), halving(), steps=steps, keep_low=True, guard=True)
+    assert np.array_equal(restore_image(blurry, backend), restore_image(blurry, halving()))
 
 
 def test_without_an_expert_the_flow_starts_from_the_photo_as_taken() -> None:
@@ -57,7 +58,7 @@ def test_without_an_expert_the_flow_starts_from_the_photo_as_taken() -> None:
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_constant_velocity_adds_what_the_codec_decodes_of_it(steps: int) -> None:
     velocity = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(5))[:, None, None]
-    backend = build(Flow(lambda x_t, t, blurry: velocity.expand_as(x_t)), Half(), steps=steps, strength=0.5)
+    backend = build(Flow(lambda x_t, t, blurry: velocity.expand_as(x_t)), halving(), steps=steps, strength=0.5)
     blurry = photo(96, 112)
     estimate = torch.from_numpy(blurry / np.float32(255)) / 2  # (H, W, 3)
     codec, source = build_codec(), estimate.permute(2, 0, 1)[None]
@@ -86,8 +87,8 @@ def test_the_blurry_photo_is_shown_to_a_widened_flow_only() -> None:
         seen.append(condition)
         return torch.zeros_like(x_t)
 
-    restore_image(blurry, build(Flow(remember), Half(), steps=1))
-    restore_image(blurry, build(Flow(remember, is_widened=True), Half(), steps=1))
+    restore_image(blurry, build(Flow(remember), halving(), steps=1))
+    restore_image(blurry, build(Flow(remember, is_widened=True), halving(), steps=1))
     with torch.inference_mode():
         expected = build_codec().encode(torch.from_numpy(blurry / np.float32(255)).permute(2, 0, 1)[None])
     assert seen[0] is None
@@ -101,12 +102,12 @@ def test_tiles_and_batches_change_no_pixel_by_more_than_one_level() -> None:
     """One level of 8 bit: sums in another order round otherwise, and a value may lie on the edge of rounding."""
     blurry = photo(310, 275)
     settings = {"start_noise": 0.2, "keep_low": True, "guard": True, "steps": 3}
-    whole = restore_image(blurry, build(Flow(wander, is_widened=True), Half(), **settings), tile=1024)
+    whole = restore_image(blurry, build(Flow(wander, is_widened=True), halving(), **settings), tile=1024)
     for tile in (64, 128, 200):
         flow = Flow(wander, is_widened=True)
-        assert levels_apart(restore_image(blurry, build(flow, Half(), **settings), tile=tile), whole) <= 1
+        assert levels_apart(restore_image(blurry, build(flow, halving(), **settings), tile=tile), whole) <= 1
         assert max(flow.batches) == max(1, tile**2 // 64**2)
-    assert levels_apart(whole, restore_image(blurry, Half())) > 10
+    assert levels_apart(whole, restore_image(blurry, halving())) > 10
 
 
 def test_a_seed_is_a_picture() -> None:
@@ -118,7 +119,7 @@ def test_a_seed_is_a_picture() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 90), (64, 64), (65, 63), (17, 200)])
 def test_photos_of_any_size_come_back_in_their_size(height: int, width: int) -> None:
-    backend = build(Flow(wander, is_widened=True), Half(), start_noise=0.1, keep_low=True, guard=True)
+    backend = build(Flow(wander, is_widened=True), halving(), start_noise=0.1, keep_low=True, guard=True)
     assert restore_image(photo(height, width), backend, tile=64).shape == (height, width, 3)
 
 
@@ -138,12 +139,12 @@ def test_low_frequencies_come_from_the_estimate() -> None:
 def test_a_window_that_is_no_number_falls_back_to_the_estimate_and_is_told() -> None:
     blurry, said = photo(200, 260), []
     lost = Flow(lambda x_t, t, _: torch.full_like(x_t, torch.nan))
-    restored = restore_image(blurry, build(lost, Half(), guard=True), watch=Watch(on_event=said.append))
-    assert np.array_equal(restored, restore_image(blurry, Half()))
+    restored = restore_image(blurry, build(lost, halving(), guard=True), watch=Watch(on_event=said.append))
+    assert np.array_equal(restored, restore_image(blurry, halving()))
     assert len(said) == 1
     assert "20 of 20 blocks of 64 pixels come from the estimate, the first at row 0, column 0" in said[0]
     with pytest.raises(PhotoError, match="not finite"):
-        restore_image(blurry, build(lost, Half()))
+        restore_image(blurry, build(lost, halving()))
 
 
 def test_invented_colours_fall_back_and_are_told() -> None:
@@ -182,7 +183,7 @@ def test_a_generic_flow_paints_the_estimate_anew_from_noise() -> None:
         times.append(float(t[0]))
         return torch.full_like(x_t, 0.25)
 
-    backend = build(Flow(lead), Half(), generic_noise=sigma, steps=3, strength=1.0)
+    backend = build(Flow(lead), halving(), generic_noise=sigma, steps=3, strength=1.0)
     estimate = torch.from_numpy(blurry / np.float32(255)) / 2
     codec, grey = build_codec(), torch.full((1, 3, 64, 64), 0.5)
     noise = torch.randn(1, CHANNELS, 8, 8, generator=torch.Generator().manual_seed(4))
@@ -198,8 +199,8 @@ def test_a_generic_flow_paints_the_estimate_anew_from_noise() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"strength": 0.0}, {"generic_noise": 0.5}])
-@pytest.mark.parametrize("expert", [None, Half()])
-def test_pixels_are_counted_once_each(settings: dict[str, float], expert: Half | None) -> None:
+@pytest.mark.parametrize("expert", [None, halving()])
+def test_pixels_are_counted_once_each(settings: dict[str, float], expert: FakeBackend | None) -> None:
     counted: list[int] = []
     restore_image(photo(201, 149), build(expert=expert, **settings), tile=128, watch=Watch(on_pixels=counted.append))
     assert sum(counted) == 201 * 149
@@ -227,8 +228,8 @@ def test_out_of_memory_in_the_second_stage_halves_the_tile_and_the_photo_comes_o
         return wander(x_t, t, blurry)
 
     blurry, settings = photo(300, 290), {"start_noise": 0.2, "keep_low": True, "guard": True}
-    expected = restore_image(blurry, build(Flow(wander), Half(), **settings), tile=1024)
-    backend = build(Flow(greedy), Half(), **settings)
+    expected = restore_image(blurry, build(Flow(wander), halving(), **settings), tile=1024)
+    backend = build(Flow(greedy), halving(), **settings)
     restored = restore_image(blurry, backend, tile=512, watch=Watch(on_event=said.append))
     assert levels_apart(restored, expected) <= 1
     assert said == [
@@ -238,7 +239,7 @@ def test_out_of_memory_in_the_second_stage_halves_the_tile_and_the_photo_comes_o
 
 
 def test_the_module_has_every_parameter_once() -> None:
-    backend = build(Flow(wander), Half())
+    backend = build(Flow(wander), halving())
     assert sum(value.numel() for value in backend.module.parameters()) == 3 + sum(
         value.numel() for value in build_codec().parameters()
     )

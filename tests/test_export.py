@@ -25,7 +25,7 @@ from support.export_factory import (
     write_lora,
     write_training,
 )
-from test_app import PROBE
+from support.start_up import PROBE
 
 from deblur_cli import weights
 from deblur_cli.app import run_app

@@ -1,23 +1,23 @@
 """Codec, base and flow trained for seconds, by the commands, one on the other."""
 
 import dataclasses
-import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 from safetensors.torch import load_file, save_file
+from support.export_factory import hash_of, write_expert
 from support.hub_user import use_empty_home
-from support.training_factory import write_pictures
+from support.training_factory import write_pictures, write_recipe
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.training import estimates
 from deblur_cli.training.anchor import Anchor, load_anchor
@@ -28,35 +28,14 @@ from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.objectives import latent_spread
 from deblur_cli.weights import WeightsFile, find_model, store
 
-PICTURES = """
-[data]
-pool = 16
-max_frames = 7
-held_out_pairs = 1
-held_out_photos = 4
-soft_share = 0.0
-[synthesis]
-max_length = 8.0
-"""
-SCHEDULE = """
-[schedule]
-minutes = 0.02
-warmup = 0.002
-batch = 2
-patch = 32
-optimizer = "adamw"
-validate_minutes = 0.01
-save_minutes = 0.02
-"""
 LATENTS = """
 [latents]
 windows = 8
 side = 64
 held_out = 8
 """
-CODEC = "[network]\nchannels = 4\nwidths = [8, 16]\n" + PICTURES + SCHEDULE
-BASE = (
-    """
+CODEC = "[network]\nchannels = 4\nwidths = [8, 16]\n"
+BASE = """
 [network]
 kind = "sd3"
 window = 8
@@ -73,52 +52,58 @@ caption_projection_dim = 32
 pooled_projection_dim = 8
 pos_embed_max_size = 4
 """
-    + PICTURES
-    + LATENTS
-    + SCHEDULE
+FLOW = "[flow]\nrank = 2\n"
+CODEC_FILE, BASE_FILE, LORA_FILE = (
+    "run-codec/codec.safetensors",
+    "run-base/transformer.safetensors",
+    "run-flow/lora.safetensors",
 )
-FLOW = "[flow]\nrank = 2\n" + PICTURES + LATENTS + SCHEDULE
+TABLES = {"codec": CODEC, "base": BASE + LATENTS, "flow": FLOW + LATENTS}
 
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures, recipes, and a tiny expert in the user's manifest."""
-    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(tmp_path / "settings"))
-    write_pictures(tmp_path / "data")
-    for name, text in {"codec": CODEC, "base": BASE, "flow": FLOW}.items():
-        (tmp_path / f"{name}.toml").write_text(text)
-    config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
-    torch.manual_seed(0)
-    save_network(DenseUNet(config), tmp_path / "expert.safetensors", {"config": dataclasses.asdict(config)})
-    assert run_app(["weights", "add", "tiny", str(tmp_path / "expert.safetensors"), "--licence", "none"]) == 0
-    return tmp_path
+    return settle(tmp_path, monkeypatch)
 
 
-def train(work: Path, what: str, *more: str, recipe: str = "") -> int:
+def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DEBLUR_CONFIG_HOME", str(folder / "settings"))
+    write_pictures(folder / "data")
+    for name, tables in TABLES.items():
+        write_recipe(folder / f"{name}.toml", tables)
+    write_expert(folder / "expert.safetensors")
+    assert run_app(["weights", "add", "tiny", str(folder / "expert.safetensors"), "--licence", "none"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which codec, base and flow were trained, one on the other; for copies only."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        work = settle(tmp_path_factory.mktemp("once"), monkeypatch)
+        shared = ["--codec", str(work / CODEC_FILE), "--latents", str(work / "latents")]
+        assert train(work, "codec") == 0
+        assert train(work, "base", *shared) == 0
+        assert train(work, "flow", *shared, "--base", str(work / BASE_FILE)) == 0
+    return work
+
+
+@pytest.fixture
+def trained(work: Path, trained_once: Path) -> Path:
+    """A folder of this test alone in which codec, base and flow were trained."""
+    for name in ("run-codec", "run-base", "run-flow", "latents"):
+        shutil.copytree(trained_once / name, work / name)
+    return work
+
+
+def train(work: Path, what: str, *more: str) -> int:
     fixed = ["--data", str(work / "data"), "--out", str(work / f"run-{what}"), "--device", "cpu", "--quiet"]
-    return run_app(["train", what, *fixed, "--recipe", str(work / f"{recipe or what}.toml"), "--expert", "tiny", *more])
+    return run_app(["train", what, *fixed, "--recipe", str(work / f"{what}.toml"), "--expert", "tiny", *more])
 
 
-def hash_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def train_all(work: Path) -> tuple[Path, Path, Path]:
-    codec, base, lora = (
-        work / "run-codec/codec.safetensors",
-        work / "run-base/transformer.safetensors",
-        work / "run-flow/lora.safetensors",
-    )
-    shared = ["--codec", str(codec), "--latents", str(work / "latents")]
-    assert train(work, "codec") == 0
-    assert train(work, "base", *shared) == 0
-    assert train(work, "flow", *shared, "--base", str(base)) == 0
-    return codec, base, lora
-
-
-def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(work: Path) -> None:
-    codec, base, lora = train_all(work)
-    expert = work / "expert.safetensors"
+def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(trained: Path) -> None:
+    codec, base, lora, expert = (trained / name for name in (CODEC_FILE, BASE_FILE, LORA_FILE, "expert.safetensors"))
     assert read_metadata(codec)["trained_on"] == {"expert": hash_of(expert)}
     assert read_metadata(base)["trained_on"] == {"codec": hash_of(codec)}
     assert read_metadata(lora)["trained_on"] == {
@@ -128,9 +113,9 @@ def test_codec_base_and_flow_train_one_on_the_other_and_say_on_what(work: Path) 
     }
     shape = {"rank": 2, "targets": ["attention", "mlp"]}
     assert read_metadata(lora)["config"] == {**shape, "start_noise": 0.1, "window": 8}
-    assert len(list((work / "latents").iterdir())) == 1  # one seed, one codec, one expert: shared
+    assert len(list((trained / "latents").iterdir())) == 1  # one seed, one codec, one expert: shared
     assert all(".lora_" in key or "condition" in key for key in read_content(lora))
-    titles = json.loads((work / "run-flow/log.jsonl").read_text().splitlines()[-1])["figures"]
+    titles = json.loads((trained / "run-flow/log.jsonl").read_text().splitlines()[-1])["figures"]
     assert {"estimate", "1 step", "4 steps"} == set(titles["Held-out windows, dB PSNR"])
 
 
@@ -159,7 +144,7 @@ def test_an_expert_without_a_published_hash_is_known_by_the_one_that_loading_pin
 def test_an_expert_that_was_trained_here_may_be_named_by_its_file(work: Path) -> None:
     path = work / "expert.safetensors"
     by_file, by_name = (load_estimator(expert, torch.device("cpu")) for expert in (str(path), "tiny"))
-    assert by_file.hashes == by_name.hashes == {"expert": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert by_file.hashes == by_name.hashes == {"expert": hash_of(path)}
     blurry = torch.rand(1, 3, 48, 80, generator=torch.Generator().manual_seed(1))
     assert torch.equal(by_file.estimate(blurry), by_name.estimate(blurry))
 
@@ -191,47 +176,46 @@ def test_a_share_of_the_estimates_may_be_made_without_the_blend() -> None:
     assert [share for share, _ in with_estimates([(0.5, source)], plain, 0.4)] == [0.5]
 
 
-def test_a_flow_goes_on_where_it_stopped_and_starts_from_an_adapter(work: Path) -> None:
-    codec, base, lora = train_all(work)
-    shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--base", str(base)]
-    first = read_metadata(lora)["training"]["steps"]
-    assert train(work, "flow", *shared, "--resume", "--minutes", "0.04") == 0
-    assert read_metadata(lora)["training"]["steps"] > first
-    again = work / "again"
-    assert train(work, "flow", *shared, "--init", str(lora), "--out", str(again), "--minutes", "0.01") == 0
+def test_a_flow_goes_on_where_it_stopped_and_starts_from_an_adapter(trained: Path) -> None:
+    lora, again = trained / LORA_FILE, trained / "again"
+    shared = [*on_the_base(trained), "--latents", str(trained / "latents")]
+    assert train(trained, "flow", *shared, "--resume", "--set", "schedule.steps=4") == 0
+    assert read_metadata(lora)["training"]["steps"] == 4
+    assert train(trained, "flow", *shared, "--init", str(lora), "--out", str(again)) == 0
     assert read_content(again / "lora.safetensors").keys() == read_content(lora).keys()
 
 
-def test_a_base_of_another_codec_is_refused(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, base, _ = train_all(work)
-    other = work / "other.safetensors"
+def on_the_base(work: Path) -> list[str]:
+    return ["--codec", str(work / CODEC_FILE), "--base", str(work / BASE_FILE)]
+
+
+def test_a_base_of_another_codec_is_refused(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = trained / "other.safetensors"
     config = ResidualCodecConfig(4, (8, 16))
     save_network(ResidualCodec(config), other, {"config": dataclasses.asdict(config)})
-    (work / "run-flow/state.pt").unlink()
-    assert train(work, "flow", "--codec", str(other), "--base", str(base)) == 2
+    (trained / "run-flow/state.pt").unlink()
+    assert train(trained, "flow", "--codec", str(other), "--base", str(trained / BASE_FILE)) == 2
     assert "another codec" in capsys.readouterr().err
 
 
 def test_a_training_does_not_go_on_upon_another_codec_than_it_began_with(
-    work: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codec, base, _ = train_all(work)
-    before = base.read_bytes()
-    assert train(work, "codec", "--resume", "--minutes", "0.03") == 0
+    before = (trained / BASE_FILE).read_bytes()
+    assert train(trained, "codec", "--resume", "--set", "schedule.steps=3") == 0
     capsys.readouterr()
-    for minutes in ("0.02", "0.04"):  # over already, and not yet
-        shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--minutes", minutes]
-        assert train(work, "base", *shared, "--resume") == 2
+    shared = ["--codec", str(trained / CODEC_FILE), "--latents", str(trained / "latents"), "--resume"]
+    for steps in (2, 4):  # over already, and not yet
+        assert train(trained, "base", *shared, "--set", f"schedule.steps={steps}") == 2
         assert "was trained on another codec" in capsys.readouterr().err
-    assert base.read_bytes() == before
+    assert (trained / BASE_FILE).read_bytes() == before
 
 
-def test_all_weights_can_be_trained_for_an_ablation(work: Path) -> None:
-    codec, base, _ = train_all(work)
-    (work / "full.toml").write_text(FLOW.replace("rank = 2", 'rank = 2\nadapt = "all"\nblurry_channels = false'))
-    shared = ["--codec", str(codec), "--latents", str(work / "latents"), "--base", str(base)]
-    assert train(work, "flow", *shared, "--out", str(work / "full"), recipe="full") == 0
-    assert read_content(work / "full/lora.safetensors").keys() == read_content(base).keys()
+def test_all_weights_can_be_trained_for_an_ablation(trained: Path) -> None:
+    write_recipe(trained / "flow.toml", FLOW + 'adapt = "all"\nblurry_channels = false\n' + LATENTS)
+    shared = [*on_the_base(trained), "--latents", str(trained / "latents")]
+    assert train(trained, "flow", *shared, "--out", str(trained / "full")) == 0
+    assert read_content(trained / "full/lora.safetensors").keys() == read_content(trained / BASE_FILE).keys()
 
 
 @pytest.mark.parametrize(
@@ -272,7 +256,7 @@ def test_a_codec_can_stay_near_the_latents_of_a_base(work: Path) -> None:
     torch.manual_seed(0)
     AutoencoderKL(**TINY_VAE, shift_factor=0.1, scaling_factor=2.0).save_pretrained(work / "vae")
     anchor = load_anchor(work / "vae", 4)
-    equally = ["--set", "schedule.steps=40", "--set", "schedule.validate_minutes=1"]
+    equally = ["--set", "schedule.steps=40"]
     assert train(work, "codec", "--anchor", str(work / "vae"), "--set", "codec.anchor_weight=10.0", *equally) == 0
     assert train(work, "codec", "--out", str(work / "free"), *equally) == 0
     sharp = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -283,12 +267,11 @@ def test_a_codec_can_stay_near_the_latents_of_a_base(work: Path) -> None:
     assert near < far
 
 
-def test_latents_are_made_in_float32_where_bfloat16_is_slow(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latents_are_made_in_float32_where_bfloat16_is_slow(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deblur_cli.training.latents.has_fast_bfloat16", lambda device: False)
-    codec = work / "run-codec/codec.safetensors"
-    assert train(work, "codec") == 0
-    assert train(work, "base", "--codec", str(codec), "--latents", str(work / "latents")) == 0
-    (made,) = (load_file(path) for path in (work / "latents").iterdir())
+    codec, folders = trained / CODEC_FILE, ["--latents", str(trained / "new"), "--out", str(trained / "again")]
+    assert train(trained, "base", "--codec", str(codec), *folders) == 0
+    (made,) = (load_file(path) for path in (trained / "new").iterdir())
     with torch.no_grad():
         exact = load_frozen_codec(codec).network.encode(made["held_out_pixels"].flatten(0, 1))
     assert torch.allclose(made["held_out"].flatten(0, 1), exact, atol=1e-5)
@@ -315,8 +298,8 @@ def test_an_anchor_that_does_not_fit_is_refused(channels: int, text: str, tmp_pa
         load_anchor(folder, channels)
 
 
-def test_a_base_is_read_from_a_folder_of_diffusers(work: Path) -> None:
-    _, base, _ = train_all(work)
+def test_a_base_is_read_from_a_folder_of_diffusers(trained: Path) -> None:
+    work, base = trained, trained / BASE_FILE
     network = load_frozen_base(str(base)).network
     network.transformer.save_pretrained(work / "folder", max_shard_size="20KB")
     assert len(list((work / "folder").glob("*.safetensors"))) > 1

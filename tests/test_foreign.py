@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image
 from support.export_factory import write_codec, write_expert
 from support.hub_user import use_empty_home
 from support.nafnet_factory import TINY, build_lively, save_published
-from test_checkpoint import RunsCode
+from support.runs_code import RunsCode
 from torch import Tensor, nn
 
 from deblur_cli.app import run_app
@@ -304,16 +304,7 @@ def test_a_broken_torchvision_is_named_and_the_core_goes_on(
     assert not {"torchvision", "spandrel"} & set(sys.modules)
 
 
-@pytest.fixture
-def _real_spandrel() -> Iterator[None]:
-    """The installed one; its import must not need a torchvision here."""
-    from test_nafnet import import_spandrel
-
-    import_spandrel()
-    yield
-
-
-@pytest.mark.usefixtures("_real_spandrel")
+@pytest.mark.usefixtures("spandrel")
 def test_spandrel_runs_a_nafnet_end_to_end(deblur: Deblur) -> None:
     network = build_lively(TINY)
     photo = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)  # less than a window: local is global
@@ -328,7 +319,7 @@ def test_spandrel_runs_a_nafnet_end_to_end(deblur: Deblur) -> None:
     assert all(name in error for name in ("NAFNet", "FFTformer", "Uformer", "KBNet"))
 
 
-@pytest.mark.usefixtures("_real_spandrel")
+@pytest.mark.usefixtures("spandrel")
 def test_spandrel_takes_bfloat16_by_products_only() -> None:
     path, blurry = save_published(build_lively(TINY), Path("naf.pth")), torch.rand(1, 3, 48, 64)
     exact, fast = (load_model(path, device="cpu", dtype=name).restore(blurry) for name in ("float32", "bfloat16"))

@@ -1,8 +1,10 @@
 """Names of formats, the optional readers, the report for `doctor`, and that importing all this costs nothing."""
 
+import contextlib
 import struct
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -188,10 +190,20 @@ def test_xmp_and_iptc_of_a_raw_are_kept_and_turned(tmp_path: Path) -> None:
         assert b"caf\xc3\xa9" in (back.xmp or b"")
 
 
-def test_xmp_of_a_cr3_is_found_in_its_box() -> None:
-    box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + raw_container._XMP_BOX + factory.XMP
+ADOBE = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # Adobe XMP Specification Part 3, 1.2.7
+
+
+def test_xmp_of_a_cr3_is_found_in_its_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a LibRaw that opens anything and finds no preview: nobody here can write a CR3 with pixels in it."""
+    lib = pytest.importorskip("rawpy")
+    sizes = types.SimpleNamespace(flip=0, iwidth=6, iheight=4)
+    thumb = types.SimpleNamespace(format=lib.ThumbFormat.BITMAP)
+    opened = contextlib.nullcontext(types.SimpleNamespace(sizes=sizes, extract_thumb=lambda: thumb))
+    monkeypatch.setattr(lib, "imread", lambda path: opened)
+    box = struct.pack(">I4s", 24 + len(factory.XMP), b"uuid") + ADOBE + factory.XMP
     other = struct.pack(">I4s", 24 + 9, b"uuid") + bytes(25)
     content = struct.pack(">I4s4s", 12, b"ftyp", b"crx ") + other + box
-    assert raw_container._read_canon_packet(MeteredReader(content)) == factory.XMP
-    assert raw_container._read_canon_packet(MeteredReader(content[:-3])) is None
-    assert raw_container._read_canon_packet(MeteredReader(b"FUJIFILMCCD-RAW ")) is None
+    for given, packet in ((content, factory.XMP), (content[:-3], None), (b"FUJIFILMCCD-RAW ", None)):
+        (tmp_path / "a.cr3").write_bytes(given)
+        with MeteredReader(tmp_path / "a.cr3") as stream:
+            assert raw_container.read_header(stream).metadata.xmp == packet

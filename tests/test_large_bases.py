@@ -15,11 +15,12 @@ import torch
 from diffusers import Flux2KleinPipeline, StableDiffusion3Pipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support.export_factory import write_expert
 from support.hub_server import REPOSITORY, REVISION, Hub, serve_hub
 from support.hub_user import use_empty_home, use_server
 from support.pipeline_factory import write_pipeline
 from support.small_bases import KNOWN_BASES
-from support.training_factory import texture, write_pictures
+from support.training_factory import texture, write_pictures, write_recipe
 from transformers import AutoTokenizer, CLIPTextModelWithProjection, Qwen3ForCausalLM, T5EncoderModel
 
 from deblur_cli import weights
@@ -28,9 +29,8 @@ from deblur_cli.backends import load_model
 from deblur_cli.backends.dual_expert import DualExpertBackend
 from deblur_cli.backends.dual_expert_files import load_dual_expert
 from deblur_cli.backends.flow_base import BaseFiles, find_base, load_base, read_base_config
-from deblur_cli.checkpoint import read_content, read_metadata, save_network, save_tensors
+from deblur_cli.checkpoint import read_content, read_metadata, save_tensors
 from deblur_cli.errors import WeightsError
-from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.sampling.rectified_flow import interpolate, velocity_target
@@ -45,25 +45,6 @@ CHANNELS = {"sd3": 16, "flux2": 32}
 KINDS = sorted(CHANNELS)
 WINDOW = 8  # latents; the position table of the small SD3 reaches to 48
 WHOLE = "transformer/diffusion_pytorch_model.safetensors"
-RECIPE = """
-[data]
-pool = 16
-max_frames = 7
-held_out_pairs = 1
-held_out_photos = 4
-soft_share = 0.0
-[synthesis]
-max_length = 8.0
-[schedule]
-warmup = 0.002
-batch = 4
-patch = 32
-optimizer = "adamw"
-learning_rate = 1e-2
-ema_decay = 0.9
-validate_minutes = 1
-save_minutes = 1
-"""
 FLOW = """
 [flow]
 rank = 4
@@ -84,9 +65,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.chdir(tmp_path)
     write_pictures(Path("data"))
-    config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
-    torch.manual_seed(0)
-    save_network(DenseUNet(config), Path("expert.safetensors"), {"config": dataclasses.asdict(config)})
+    write_expert(Path("expert.safetensors"))
     with serve_hub() as server:
         use_server(server.url, monkeypatch)
         yield server
@@ -108,9 +87,9 @@ def publish(hub: Hub, kind: str) -> None:
 
 
 def train(what: str, recipe: str, *more: str) -> int:
-    Path(f"{what}.toml").write_text(recipe + RECIPE)
+    path = write_recipe(Path(f"{what}.toml"), recipe, batch=4, learning_rate=1e-2, ema_decay=0.9)
     fixed = ["--data", "data", "--out", f"run-{what}", "--device", "cpu", "--quiet", "--expert", "tiny"]
-    return run_app(["train", what, *fixed, "--recipe", f"{what}.toml", *more])
+    return run_app(["train", what, *fixed, "--recipe", str(path), *more])
 
 
 def enliven(path: Path) -> None:
@@ -123,14 +102,14 @@ def enliven(path: Path) -> None:
     save_tensors(tensors, path, read_metadata(path))
 
 
-def train_all(kind: str, minutes: str = "0.01") -> None:
+def train_all(kind: str, steps: int = 2) -> None:
     codec = f"[network]\nchannels = {CHANNELS[kind]}\nwidths = [8, 16]\n"
-    assert train("codec", codec, "--anchor", "pipeline/vae", "--minutes", "0.01") == 0
+    assert train("codec", codec, "--anchor", "pipeline/vae") == 0
     enliven(Path("run-codec/codec.safetensors"))
     assert run_app(["train", "prompt", "--pipeline", "pipeline", "--out", "prompt.safetensors"]) == 0
-    large = ["--set", 'flow.base_dtype="bfloat16"', "--set", "flow.checkpointing=true", "--minutes", minutes]
+    large = ["--set", 'flow.base_dtype="bfloat16"', "--set", "flow.checkpointing=true"]
     files = ["--codec", "run-codec/codec.safetensors", "--base", "big", "--prompt", "prompt.safetensors"]
-    assert train("flow", FLOW, *files, *large) == 0
+    assert train("flow", FLOW, *files, *large, "--set", f"schedule.steps={steps}") == 0
 
 
 def rebuild() -> FlowTransformer:
@@ -174,7 +153,7 @@ def test_a_large_base_goes_all_the_way_from_the_hub_to_a_picture(
 ) -> None:
     """Also window for window: SD3's position table is cropped around its middle, so another one shows other places."""
     publish(hub, kind)
-    train_all(kind, "0.05")
+    train_all(kind, steps=12)
     adapted, windows = rebuild(), load_file(next(Path("run-flow").glob("latents-*.safetensors")))["trained"]
     plain = bases.load_frozen_base("big", window=WINDOW, prompt=Path("prompt.safetensors"))
     assert loss_of(adapted, windows) < 0.9 * loss_of(plain.network, windows)
@@ -231,7 +210,7 @@ def test_a_large_base_without_its_prompt_is_one_line_with_the_command(
 ) -> None:
     publish(hub, "sd3")
     codec = "[network]\nchannels = 16\nwidths = [8, 16]\n"
-    assert train("codec", codec, "--minutes", "0.002") == 0
+    assert train("codec", codec) == 0
     capfd.readouterr()
     files = ["--codec", "run-codec/codec.safetensors", "--base", "big"]
     assert train("flow", FLOW, *files) == 2
@@ -371,9 +350,9 @@ def test_a_second_training_reads_no_picture(hub: Hub) -> None:
         os.utime(path, (1, 1))
     shutil.copy(made, "kept.safetensors")
     files = ["--codec", "run-codec/codec.safetensors", "--base", "big", "--prompt", "prompt.safetensors"]
-    again = ["--latents", "run-flow", "--minutes", "0.002", "--out", "again"]
+    again = ["--latents", "run-flow", "--out", "again"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deblur_cli.training.folder._read", lambda path: pytest.fail("a picture was read"))
+        patch.setattr(Image, "open", lambda *_, **__: pytest.fail("a picture was read"))
         assert train("flow", FLOW, *files, *again) == 0
     assert made.read_bytes() == Path("kept.safetensors").read_bytes()
     texture(99).save("data/photos/1.png")

@@ -74,7 +74,7 @@ def put_backbone(monkeypatch, folder):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     path = path.rename(path.with_name(f"backbone-{digest}.pth"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder))
-    monkeypatch.setattr(perceptual, "_VGG", path.name)
+    monkeypatch.setattr(perceptual, "VGG_FILE", path.name)
     return path
 
 
@@ -140,7 +140,7 @@ def test_the_shipped_backbone_gives_the_distances_of_the_lpips_package(
 ):
     """The figures are those of lpips 0.1.4 on torchvision 0.29.1, with these weights in its AlexNet."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # empty: nothing comes from there
-    lpips = perceptual.load_lpips("alex")._network
+    lpips = perceptual.load_lpips("alex").network
     assert float(lpips(waves(height, width, 0), waves(height, width, phase))) == pytest.approx(distance, rel=1e-3)
 
 
@@ -174,7 +174,7 @@ def test_distances_equal_the_lpips_packages(tmp_path):
     subprocess.run([python, "-W", "ignore", "-c", REFERENCE, tmp_path, shipped], check=True)
     for name, network in (("alex", "alex"), ("vgg", "vgg"), ("shipped", "alex")):
         known = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        lpips = perceptual.load_lpips("alex")._network if name == "shipped" else Lpips(network)
+        lpips = perceptual.load_lpips("alex").network if name == "shipped" else Lpips(network)
         if name != "shipped":
             lpips.load_weights(known["backbone"], heads(network))
         for (first, second), distance in zip(known["pairs"], known["distances"], strict=True):

@@ -13,7 +13,6 @@ import torch
 from numpy.lib import format as npy
 from PIL import Image
 from safetensors.numpy import save_file
-from support.hub_user import stay_offline
 from support.maxim_factory import BUNDLED, published_arrays, write_archive
 
 from deblur_cli.app import run_app
@@ -33,9 +32,7 @@ PAGE = "https://console.cloud.google.com/storage/browser/gresearch/maxim/ckpt/De
 SHAPES = {"a/kernel": (3, 3, 2, 4), "a/bias": (4,), "b/scale": (2,)}
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    stay_offline(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +46,6 @@ def archive(arrays, tmp_path_factory):
     return write_archive(tmp_path_factory.mktemp("downloads") / "checkpoint (1).npz", arrays)
 
 
-@pytest.fixture
-def deblur(capfd):
-    """Run a command line: status, lines of stdout, lines of stderr."""
-
-    def run(*arguments):
-        status = run_app([str(argument) for argument in arguments])
-        streams = capfd.readouterr()
-        return status, streams.out.splitlines(), streams.err.splitlines()
-
-    return run
-
-
 @pytest.mark.parametrize("name", ["gopro", "reds", "realblur-j", "realblur-r"])
 def test_the_authors_four_checkpoints_are_known_and_fetched_by_hand(name):
     entry = find_model(f"maxim-{name}")
@@ -72,8 +57,8 @@ def test_the_authors_four_checkpoints_are_known_and_fetched_by_hand(name):
     assert len(entry.scores) == 1
 
 
-def test_the_authors_archive_is_imported_once_and_runs_as_the_bundled_weights_do(archive, deblur):
-    status, out, err = deblur("weights", "import", "maxim-realblur-j", archive)
+def test_the_authors_archive_is_imported_once_and_runs_as_the_bundled_weights_do(archive, command):
+    status, out, err = command("weights", "import", "maxim-realblur-j", archive)
     kept, sha256 = imported_path(find_files("maxim-realblur-j")[0]), hash_file(archive)
     converted = kept.parent / "converted" / f"{sha256[:32]}.safetensors"
     assert (status, out) == (0, [str(kept)])
@@ -87,22 +72,22 @@ def test_the_authors_archive_is_imported_once_and_runs_as_the_bundled_weights_do
     assert converted.with_suffix(".sha256").read_text() == f"{hash_file(BUNDLED)}  {converted.name}\n"
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)).save("a.png")
-    assert deblur("run", "a.png", "-o", "out", "--model", "maxim-realblur-j", "--device", "cpu", "--quiet")[0] == 0
+    assert command("run", "a.png", "-o", "out", "--model", "maxim-realblur-j", "--device", "cpu", "--quiet")[0] == 0
     assert not np.array_equal(np.asarray(Image.open("out/a.png")), np.asarray(Image.open("a.png")))
-    row = next(line for line in deblur("weights", "list", "--all")[1] if line.startswith("maxim-realblur-j\t"))
+    row = next(line for line in command("weights", "list", "--all")[1] if line.startswith("maxim-realblur-j\t"))
     assert row.split()[1] == "imported"
 
 
-def test_a_safetensors_file_with_the_published_names_gives_the_bundled_file(arrays, deblur):
+def test_a_safetensors_file_with_the_published_names_gives_the_bundled_file(arrays, command):
     save_file(arrays, "flax.safetensors")
-    assert deblur("weights", "import", "maxim-gopro", "flax.safetensors")[0] == 0
+    assert command("weights", "import", "maxim-gopro", "flax.safetensors")[0] == 0
     kept = imported_path(find_files("maxim-gopro")[0])
     (converted,) = (kept.parent / "converted").glob("*.safetensors")
     assert hash_file(converted) == find_model("best").files["expert"].sha256
 
 
-def test_what_has_changed_since_is_not_used_and_a_damaged_conversion_is_made_again(archive, arrays, deblur, tmp_path):
-    deblur("weights", "import", "maxim-reds", archive)
+def test_what_has_changed_since_is_not_used_and_a_damaged_conversion_is_made_again(archive, arrays, command, tmp_path):
+    command("weights", "import", "maxim-reds", archive)
     kept = imported_path(find_files("maxim-reds")[0])
     (converted,) = (kept.parent / "converted").glob("*.safetensors")
     whole = converted.read_bytes()
@@ -111,7 +96,7 @@ def test_what_has_changed_since_is_not_used_and_a_damaged_conversion_is_made_aga
     assert converted.read_bytes() == whole
 
     other = {**arrays, "stage_0_input_conv_0/bias": arrays["stage_0_input_conv_0/bias"] + 1}
-    assert deblur("weights", "import", "maxim-reds", write_archive(tmp_path / "other.npz", other))[0] == 0
+    assert command("weights", "import", "maxim-reds", write_archive(tmp_path / "other.npz", other))[0] == 0
     (left,) = (kept.parent / "converted").glob("*.safetensors")
     assert left != converted
     kept.write_bytes(archive.read_bytes())
@@ -119,9 +104,9 @@ def test_what_has_changed_since_is_not_used_and_a_damaged_conversion_is_made_aga
         load_model("maxim-reds", device="cpu")
 
 
-def test_without_an_import_the_line_says_where_to_fetch_it(deblur):
+def test_without_an_import_the_line_says_where_to_fetch_it(command):
     Image.new("RGB", (64, 64)).save("a.png")
-    status, _, err = deblur("run", "a.png", "-o", "out", "--model", "maxim-realblur-r")
+    status, _, err = command("run", "a.png", "-o", "out", "--model", "maxim-realblur-r")
     assert (status, len(err)) == (1, 1)
     assert f"fetch {PAGE}RealBlur_R, then deblur weights import maxim-realblur-r FILE" in err[0]
 
@@ -290,14 +275,14 @@ def test_safetensors_are_held_to_the_same(tiny, prefix):
         read_published(Path("a.safetensors"))
 
 
-def test_what_is_refused_is_not_imported_and_the_line_says_where_the_right_one_is(deblur):
+def test_what_is_refused_is_not_imported_and_the_line_says_where_the_right_one_is(command):
     np.savez("plain.npz", x=np.zeros(3))
-    status, out, err = deblur("weights", "import", "maxim-realblur-j", "plain.npz")
+    status, out, err = command("weights", "import", "maxim-realblur-j", "plain.npz")
     assert (status, out, len(err)) == (1, [], 1)
     assert "UpSampleRatio_0/Conv_0/bias and 2749 more are missing" in err[0]
     assert err[0].endswith(f"; fetch it again from {PAGE}RealBlur_J")
     assert not imported_path(find_files("maxim-realblur-j")[0]).exists()
-    assert deblur("weights", "import", "maxim-realblur-j", "nowhere.npz")[0] == 2
+    assert command("weights", "import", "maxim-realblur-j", "nowhere.npz")[0] == 2
 
 
 def test_a_maxim_of_ones_own_is_added_run_and_exported_by_its_file_alone(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 import types
 from pathlib import Path
 
@@ -91,24 +90,7 @@ def test_in_global_mode_it_is_the_network_written_down_elsewhere() -> None:
         assert (expected - blurry).std() > 0.01
 
 
-def import_spandrel() -> types.ModuleType:
-    """spandrel, also beside a missing or broken torchvision: its two uses there are no part of NAFNet."""
-    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
-    stubs = {name: types.ModuleType(name) for name in names}
-    vars(stubs[names[-1]]).update(InterpolationMode=object, rotate=None, normalize=None)
-    kept = {name: sys.modules.get(name) for name in names}
-    sys.modules.update(stubs)
-    try:
-        return pytest.importorskip("spandrel", reason="spandrel wants a torchvision of this torch's own build")
-    finally:
-        for name in names:
-            sys.modules.pop(name)
-            if kept[name] is not None:
-                sys.modules[name] = kept[name]
-
-
-def test_in_global_mode_it_is_spandrels_network(tmp_path: Path) -> None:
-    spandrel = import_spandrel()
+def test_in_global_mode_it_is_spandrels_network(spandrel: types.ModuleType, tmp_path: Path) -> None:
     network = build_lively(NAFNetConfig(train_size=None))
     path = save_published(network, tmp_path / "nafnet.pth")
     theirs = spandrel.ModelLoader(device="cpu").load_from_state_dict(torch.load(path, weights_only=True))

@@ -1,10 +1,9 @@
 """A whole photo through tiles and back, with backends of three lines."""
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import pytest
 import torch
+from support.fake_backend import FakeBackend
 from torch import Tensor, nn
 
 from deblur_cli.errors import BackendError, PhotoError
@@ -12,23 +11,6 @@ from deblur_cli.restoration.contract import Order
 from deblur_cli.restoration.pipeline import quantize, restore_image
 from deblur_cli.restoration.tiling import Tiling, Windows
 from deblur_cli.restoration.watch import Stopped, Watch
-
-
-@dataclass
-class FakeBackend:
-    """Answers a tile by the function it is given."""
-
-    answer: object = None
-    name: str = "fake"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    dtype: torch.dtype = torch.float32
-    tiling: Tiling = field(default_factory=lambda: Tiling(64, 8, 8, 16))
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    module: nn.Module = field(default_factory=nn.Identity)
-
-    def restore(self, blurry: Tensor) -> Tensor:
-        self.shapes.append(tuple(blurry.shape))
-        return blurry if self.answer is None else self.answer(blurry)  # type: ignore[operator, no-any-return]
 
 
 def noise(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
@@ -178,7 +160,7 @@ def test_windows_of_one_size_give_one_picture_for_any_tile_and_batch(size: tuple
 def test_a_photo_smaller_than_its_window_is_mirrored() -> None:
     seen: list[Tensor] = []
     backend = WholePicture(batched=False)
-    backend.restore = lambda blurry: seen.append(blurry) or blurry  # type: ignore[method-assign, func-returns-value]
+    backend.answer = lambda blurry: seen.append(blurry) or blurry  # type: ignore[func-returns-value]
     photo = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(5, 3, 3)
     assert np.array_equal(restore_image(photo, backend), photo)
     rows = (seen[0][0, 0, :, 0] * 255).round().int().tolist()
@@ -187,14 +169,14 @@ def test_a_photo_smaller_than_its_window_is_mirrored() -> None:
 
 def test_windows_go_on_one_by_one_when_memory_runs_out() -> None:
     backend, told = WholePicture(batched=True), []
-    answer = backend.restore
+    whole = backend.answer
 
-    def restore(blurry: Tensor) -> Tensor:
+    def answer(blurry: Tensor) -> Tensor:
         if len(blurry) > 1:
             raise RuntimeError("out of memory")
-        return answer(blurry)
+        return whole(blurry)
 
-    backend.restore = restore  # type: ignore[method-assign]
+    backend.answer = answer
     photo = noise(75, 90)
     restored = restore_image(photo, backend, watch=Watch(on_event=told.append))
     assert np.array_equal(restored, restore_image(photo, WholePicture(batched=False)))

@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from support.benchmark_factory import FakeBackend, write_pairs
+from support.benchmark_factory import load_fake, write_pairs
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -25,7 +25,7 @@ def bench(tmp_path, monkeypatch, capfd):
     loaded = []
     monkeypatch.setattr(weights, "find_model", lambda name: ModelEntry(name, "fake", "a fake", {}))
     monkeypatch.setattr(
-        scoring, "load_model", lambda model, **_: loaded.append(model) or FakeBackend(model.name, "cpu", "float32")
+        scoring, "load_model", lambda model, **options: loaded.append(model) or load_fake(model, **options)
     )
 
     def run(*more, data="photos"):

@@ -2,63 +2,32 @@
 
 import io
 import json
-import os
 import pickle
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from support.photo_folders import photo, tree
+from support.photo_folders import broken, photo, tree
 
 from deblur_cli import backends, weights
-from deblur_cli.app import run_app
 from deblur_cli.commands.run_task import RestoreOrder
 from deblur_cli.errors import BackendError
 from deblur_cli.image_io import read_photo, write_photo
 from deblur_cli.image_io.formats import sniff_format
-from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.restoration.watch import Watch
 from deblur_cli.system.files import hash_file, host
 from deblur_cli.weights.model_spec import resolve
 
-
-class InvertingBackend:
-    name, device, dtype = "inverting", torch.device("cpu"), torch.float32
-    tiling = Tiling(size=64, context=8, feather=8, multiple_of=8)
-
-    def restore(self, blurry):
-        return 1 - blurry
-
-
-@pytest.fixture(autouse=True)
-def _inverting_network(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("DEBLUR_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "find_model", lambda name: weights.ModelEntry(name, "fake", "inverts", {}))
-    monkeypatch.setattr(backends, "load_model", lambda name, **_: InvertingBackend())
+pytestmark = pytest.mark.usefixtures("inverting")
 
 
 @pytest.fixture
-def deblur(capfd):
-    """Run a command line: status, lines of stdout, lines of stderr."""
-
-    def call(*arguments):
-        status = run_app(["run", *arguments])
-        streams = capfd.readouterr()
-        return status, streams.out.splitlines(), streams.err.splitlines()
-
-    return call
-
-
-def broken(name):
-    path = photo(name)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return path
+def deblur(command):
+    return partial(command, "run")
 
 
 def test_a_folder_becomes_a_folder_with_the_same_tree(deblur):
@@ -162,13 +131,13 @@ def test_a_fault_of_the_machine_is_status_1(deblur, monkeypatch):
     assert not Path("out").exists()
 
 
-def test_a_device_lost_in_the_middle_is_status_1_and_still_reported(deblur, monkeypatch):
+def test_a_device_lost_in_the_middle_is_status_1_and_still_reported(deblur, inverting):
     photo("in/a.jpg")
 
-    def lose(self, blurry):
+    def lose(blurry):
         raise BackendError("the device is gone")
 
-    monkeypatch.setattr(InvertingBackend, "restore", lose)
+    inverting.answer = lose
     status, out, err = deblur("in", "-o", "out", "--json")
     assert status == 1
     assert err[-1] == "deblur: error: the device is gone"
@@ -273,7 +242,7 @@ def test_a_dry_run_names_the_photos_that_will_not_fit_their_format(deblur):
 
 
 @pytest.fixture
-def loaded(monkeypatch):
+def loaded(inverting, monkeypatch):
     """A model `flow` with a flow beside all others, which are experts alone; what was asked of it when loaded."""
     asked = []
 
@@ -285,7 +254,7 @@ def loaded(monkeypatch):
     def load_model(model, **_):
         file = model.expert.files["expert"].local if model.expert else ""
         asked.append((model.name, *map(model.settings.get, ("steps", "strength")), file))
-        return InvertingBackend()
+        return inverting
 
     monkeypatch.setattr(weights, "find_model", find_model)
     monkeypatch.setattr(backends, "load_model", load_model)
@@ -368,14 +337,14 @@ def test_what_a_killed_run_left_is_removed_by_the_next(deblur):
     assert tree("out") == ["a.png"]
 
 
-def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, monkeypatch):
+def test_the_time_of_the_network_is_told_apart_from_the_time_around_it(deblur, inverting):
     photo("a.png")
 
-    def wait(self, blurry):
+    def wait(blurry):
         time.sleep(0.2)
         return blurry
 
-    monkeypatch.setattr(InvertingBackend, "restore", wait)
+    inverting.answer = wait
     summary = json.loads("\n".join(deblur("a.png", "-o", "out", "--json")[1]))["summary"]
     assert 0.2 <= summary["network_seconds"] < summary["seconds"]
 

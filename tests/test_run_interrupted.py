@@ -13,10 +13,7 @@ from PIL import Image
 from support.deblur_process import run_python, start_waiting
 from support.photo_folders import photo, tree
 
-
-@pytest.fixture(autouse=True)
-def _own_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

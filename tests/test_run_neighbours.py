@@ -4,19 +4,23 @@ import json
 import os
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-import test_run
-from support.photo_folders import photo, tree
-from test_run import broken
+from support.photo_folders import broken, photo, tree
 
 from deblur_cli.batch.stamp import stamped
 from deblur_cli.image_io import read_stamp
 from deblur_cli.system import claims
 from deblur_cli.system.files import hash_file, host
 
-deblur, _inverting_network = test_run.deblur, test_run._inverting_network
+pytestmark = pytest.mark.usefixtures("inverting")
+
+
+@pytest.fixture
+def deblur(command):
+    return partial(command, "run")
 
 
 def test_the_second_card_does_not_replace_the_results_of_the_first(deblur):
@@ -148,16 +152,15 @@ def test_an_output_folder_that_may_not_be_listed_is_written_to(deblur, monkeypat
     assert deblur("in", "-o", "out")[:2] == (0, ["out/a.jpg"])
 
 
-def test_inputs_that_vanish_under_way_are_named_and_never_the_output_folder(deblur, monkeypatch):
+def test_inputs_that_vanish_under_way_are_named_and_never_the_output_folder(deblur, inverting):
     for name in ("a", "b", "c", "d"):
         photo(f"in/{name}.png")
-    good = test_run.InvertingBackend.restore
 
-    def restore(backend, blurry):
+    def restore(blurry):
         shutil.rmtree("in", ignore_errors=True)
-        return good(backend, blurry)
+        return 1 - blurry
 
-    monkeypatch.setattr(test_run.InvertingBackend, "restore", restore)
+    inverting.answer = restore
     status, out, err = deblur("in", "-o", "out", "-q")
     assert status == 3
     assert "out/a.png" in out  # what was read is written, with the time that its file had

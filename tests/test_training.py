@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from support.training_factory import write_pictures
+from support.training_factory import write_pictures, write_recipe
 
 from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
@@ -37,27 +37,12 @@ from deblur_cli.training.recipe import (
 from deblur_cli.training.sources import Generators
 from deblur_cli.weights import find_model
 
-RECIPE = """
+NETWORK = """
 [network]
 unshuffle = 2
 widths = [16, 24]
 encoder_blocks = [1, 1]
 decoder_blocks = [1]
-[synthesis]
-max_length = 8.0
-[data]
-pool = 16
-max_frames = 7
-held_out_pairs = 1
-held_out_photos = 4
-soft_share = 0.0
-[schedule]
-minutes = 0.05
-warmup = 0.005
-batch = 2
-patch = 32
-validate_minutes = 0.01
-save_minutes = 0.02
 """
 
 
@@ -68,9 +53,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
+    return write_recipe(tmp_path / "tiny.toml", NETWORK, optimizer="muon")
 
 
 def train(recipe: Path, data: Path, out: Path, *more: str, quiet: bool = True) -> int:
@@ -79,9 +62,10 @@ def train(recipe: Path, data: Path, out: Path, *more: str, quiet: bool = True) -
 
 
 def test_a_training_writes_weights_state_log_and_page_and_can_be_resumed(
-    recipe: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "run"
+    by_the_clock = {"steps": 0, "minutes": 0.05, "warmup": 0.005, "validate_minutes": 0.01, "save_minutes": 0.02}
+    recipe, out = write_recipe(tmp_path / "clock.toml", NETWORK, **by_the_clock), tmp_path / "run"
     assert train(recipe, data, out) == 0
     streams = capsys.readouterr()
     assert (streams.out, streams.err) == (f"{out / 'expert.safetensors'}\n", "")
@@ -118,7 +102,7 @@ def test_a_training_without_pictures_to_validate_on_still_trains(recipe: Path, d
 
 def test_steps_decide_where_a_recipe_counts_them(recipe: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert train(recipe, data, out, "--minutes", "0", "--set", "schedule.steps=3") == 0
+    assert train(recipe, data, out, "--set", "schedule.steps=3") == 0
     assert read_metadata(out / "expert.safetensors")["training"]["steps"] == 3
     assert train(recipe, data, out, "--resume", "--set", "schedule.steps=5") == 0
     last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
@@ -128,7 +112,7 @@ def test_steps_decide_where_a_recipe_counts_them(recipe: Path, data: Path, tmp_p
 def test_a_training_starts_from_given_weights(recipe: Path, data: Path, tmp_path: Path) -> None:
     assert train(recipe, data, tmp_path / "a") == 0
     weights = tmp_path / "a/expert.safetensors"
-    assert train(recipe, data, tmp_path / "b", "--init", str(weights), "--minutes", "0.02") == 0
+    assert train(recipe, data, tmp_path / "b", "--init", str(weights)) == 0
 
 
 @pytest.mark.parametrize(
@@ -168,23 +152,11 @@ turns = 1
 [network.deconvolution.long]
 reach = 8
 turns = 1
-[data]
-held_out_pairs = 2
-held_out_photos = 2
-pool = 8
-[synthesis]
-max_length = 8.0
-[schedule]
-steps = 2
-batch = 2
-patch = 32
-optimizer = "adamw"
 """
 
 
 def test_a_blend_is_trained_and_belongs_to_its_expert(data: Path, tmp_path: Path) -> None:
-    path, out = tmp_path / "blend.toml", tmp_path / "run"
-    path.write_text(BLEND)
+    path, out = write_recipe(tmp_path / "blend.toml", BLEND), tmp_path / "run"
     arguments = ["--recipe", str(path), "--data", str(data), "--out", str(out), "--device", "cpu", "--quiet"]
     assert run_app(["train", "blend", *arguments]) == 0
     told = read_metadata(out / "blend.safetensors")

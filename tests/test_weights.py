@@ -2,44 +2,26 @@
 
 import json
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
 from support.deblur_process import call, run_python
-from support.hub_user import stay_offline
-from test_app import HEAVY, PROBE, count_modules
-from test_weights_manifest import BYTES, COMMIT, MODEL, SHA256
+from support.manifest_tables import BYTES, COMMIT, MODEL, SHA256
+from support.start_up import HEAVY, PROBE, count_modules
 
 from deblur_cli import weights
-from deblur_cli.app import run_app
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import store
 from deblur_cli.weights.manifest import find_files, user_manifest_path
 from deblur_cli.weights.user_manifest import to_toml
 
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    stay_offline(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def deblur(capfd):
-    """Run a command line: status, lines of stdout, lines of stderr."""
-
-    def run(*arguments):
-        status = run_app(["weights", *arguments])
-        streams = capfd.readouterr()
-        return status, streams.out.splitlines(), streams.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / "mine.pth"
-    path.write_bytes(BYTES)
-    return path
+def deblur(command):
+    return partial(command, "weights")
 
 
 def test_a_model_that_is_not_trained_is_listed_and_never_pulled(deblur):
@@ -226,10 +208,10 @@ def test_import_checks_the_bytes_and_keeps_a_copy(deblur, mine):
     assert deblur("list")[1][-1].split()[:2] == ["theirs", "imported"]
 
 
-def test_import_of_another_size_is_refused_before_it_is_read(deblur, monkeypatch):
-    Path("short.pth").write_bytes(b"short")
-    monkeypatch.setattr(store, "_copy_verified", lambda *_: pytest.fail("read for nothing"))
-    assert "has 5 bytes, expected 68671121" in deblur("import", "nafnet-32", "short.pth")[2][0]
+def test_import_of_another_size_is_refused_before_it_is_read(deblur):
+    with Path("long.pth").open("wb") as stream:
+        stream.truncate(1 << 36)  # a hole: reading it would take minutes
+    assert "has 68719476736 bytes, expected 68671121" in deblur("import", "nafnet-32", "long.pth")[2][0]
 
 
 def test_import_pins_what_nobody_has_hashed(deblur, mine, monkeypatch):

@@ -34,7 +34,7 @@ def hub(tmp_path, monkeypatch):
 
     use_empty_home(tmp_path, monkeypatch)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", constants.DOWNLOAD_CHUNK_SIZE)
-    monkeypatch.setattr(hub_module, "_CHUNK", 1 << 14)
+    monkeypatch.setattr(hub_module, "CHUNK", 1 << 14)
     monkeypatch.setattr(hub_module, "WAITS", (0.01, 0.01, 0.01))
     real_sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: real_sleep(min(seconds, 0.01)))

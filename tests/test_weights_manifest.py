@@ -1,13 +1,12 @@
 """The manifests: what they may hold, and that the shipped one holds it; nothing here goes to a network."""
 
-import hashlib
 import subprocess
 import sys
 import tomllib
 import zipfile
 
 import pytest
-from support.hub_user import stay_offline
+from support.manifest_tables import HUB, MODEL, SHA256
 
 from deblur_cli import weights
 from deblur_cli.commands.options import DEFAULT_MODEL
@@ -19,16 +18,7 @@ from deblur_cli.weights.manifest import find_files
 from deblur_cli.weights.schema import build_manifest
 from deblur_cli.weights.user_manifest import to_toml
 
-BYTES = b"weights" * 100
-SHA256 = hashlib.sha256(BYTES).hexdigest()
-COMMIT = "0123456789abcdef" * 2 + "01234567"
-HUB = {"repository": "a/b", "revision": COMMIT, "name": "c.pth", "licence": "MIT", "source": "s"}
-MODEL = {"backend": "expert", "summary": "s", "files": {"expert": "f"}}
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    stay_offline(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 def build(files, models=None):

@@ -4,10 +4,10 @@ import json
 import logging
 import re
 import tomllib
+from functools import partial
 
 import pytest
-from support.hub_user import stay_offline
-from test_weights_manifest import BYTES, HUB, MODEL
+from support.manifest_tables import HUB, MODEL
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
@@ -22,29 +22,12 @@ from deblur_cli.weights.manifest import find_files, user_manifest_path
 from deblur_cli.weights.model_spec import ModelSpec, find_expert, resolve
 from deblur_cli.weights.user_manifest import to_toml
 
-
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path, monkeypatch):
-    stay_offline(tmp_path, monkeypatch)
+pytestmark = pytest.mark.usefixtures("own_home")
 
 
 @pytest.fixture
-def deblur(capfd):
-    """Run a command line: status, lines of stdout, lines of stderr."""
-
-    def run(*arguments):
-        status = run_app(["weights", *arguments])
-        streams = capfd.readouterr()
-        return status, streams.out.splitlines(), streams.err.splitlines()
-
-    return run
-
-
-@pytest.fixture
-def mine(tmp_path):
-    path = tmp_path / "mine.pth"
-    path.write_bytes(BYTES)
-    return path
+def deblur(command):
+    return partial(command, "weights")
 
 
 def test_list_has_tabs_in_a_pipe_and_is_json_on_demand(deblur):

@@ -13,14 +13,14 @@ from deblur_cli.networks.lpips import Backbone, Lpips
 from deblur_cli.system.files import hash_file
 from deblur_cli.weights.manifest import read_shipped_manifest
 
-_VGG = "vgg16-397923af.pth"  # 528 MB, too big to ship
+VGG_FILE = "vgg16-397923af.pth"  # 528 MB, too big to ship
 
 
 class LpipsMetric:
     """LPIPS as a metric's function, its network on one device."""
 
     def __init__(self, network: Lpips) -> None:
-        self._network = network
+        self.network = network
 
     @torch.inference_mode()
     def __call__(self, sample: Sample) -> float:
@@ -30,7 +30,7 @@ class LpipsMetric:
             ValueError: the photo is too small for the network.
         """
         restored, sharp = (_to_batch(pixels, sample) for pixels in (sample.restored, sample.sharp))
-        return float(self._network(restored, sharp))
+        return float(self.network(restored, sharp))
 
 
 def load_lpips(network: Backbone, device: torch.device | str = "cpu") -> LpipsMetric:
@@ -55,11 +55,11 @@ def _fetch_shipped(key: str) -> Path:
 
 def _find_vgg() -> Path:
     """Torch's own cache is the only place looked at; nothing is downloaded behind the user's back."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _VGG
+    path = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
     if not path.is_file():
-        address = f"https://download.pytorch.org/models/{_VGG}"
-        raise WeightsError(f"LPIPS (vgg) needs {_VGG}: download {address} to {_shorten(path.parent)}")
-    expected, found = Path(_VGG).stem.partition("-")[2], hash_file(path)  # torch's own naming rule
+        address = f"https://download.pytorch.org/models/{VGG_FILE}"
+        raise WeightsError(f"LPIPS (vgg) needs {VGG_FILE}: download {address} to {_shorten(path.parent)}")
+    expected, found = Path(VGG_FILE).stem.partition("-")[2], hash_file(path)  # torch's own naming rule
     if not found.startswith(expected):
         raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {expected}; download it again")
     return path

@@ -22,7 +22,7 @@ OnBytes = Callable[[WeightsFile, int, int | None], None]  # bytes that are there
 Answer = TypeVar("Answer")
 
 WAITS = (0.5, 1.5, 4.0)  # seconds before the second, third and fourth try
-_CHUNK = 1 << 20  # a cut costs at most this much, and progress moves this often; huggingface_hub takes 10 MB
+CHUNK = 1 << 20  # a cut costs at most this much, and progress moves this often; huggingface_hub takes 10 MB
 _FALSE = ("", "0", "no", "off", "false")
 LARGEST = 1 << 36  # bytes of a file of which nobody has said how large it is
 _SAFE_TAG = re.compile(r"(?!\.+$)[\w.-]{1,128}", re.ASCII)
@@ -57,7 +57,7 @@ def download(file: WeightsFile, on_bytes: OnBytes | None = None) -> Path:
     from huggingface_hub import constants
 
     prepare_client()
-    constants.DOWNLOAD_CHUNK_SIZE = _CHUNK
+    constants.DOWNLOADCHUNK_SIZE = CHUNK
     try:
         size = retry(lambda: _ask_size(file))
         _check_disk(file, size)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from deblur_cli import weights
 from deblur_cli.benchmark import scoring
@@ -19,29 +19,25 @@ from deblur_cli.benchmark.summary import build_report
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.weights import ModelEntry, WeightsFile
-from deblur_cli.weights.model_spec import ModelSpec
+from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel
+from support.fake_backend import FakeBackend
 
 HASHES = {"weights": "ab" * 32}
 FILE = WeightsFile(key="weights", licence="MIT", source="s", sha256="ab" * 32)
 FAST = ("psnr", "ssim")
 
 
-class FakeBackend:
-    """Adds ten grey levels; its module is there to be counted."""
-
-    def __init__(self, name: str, device: str, dtype: str) -> None:
-        self.name, self.device, self.dtype = name, torch.device("cpu"), torch.float32
-        self.tiling = Tiling(64, 8, 4, 4)
-        self.module: nn.Module = nn.Conv2d(3, 4, 3, padding=1)
+def load_fake(model: ResolvedModel, *, device: str, dtype: str) -> FakeBackend:
+    """Adds a grey level a step, ten where it has no steps, none if it is `lazy`; a convolution is there to count."""
+    module = nn.Conv2d(3, 4, 3, padding=1)
+    levels = 0 if model.name == "lazy" else model.settings.get("steps", 10)
 
     @torch.inference_mode()
-    def restore(self, blurry):
-        self.module(blurry)
-        return blurry + 10 / 255
+    def brighten(blurry: Tensor) -> Tensor:
+        module(blurry)
+        return blurry + levels / 255
 
-
-def load_fake(model, *, device, dtype):
-    return FakeBackend(model.name, device, dtype)
+    return FakeBackend(brighten, model.name, tiling=Tiling(64, 8, 4, 4), module=module)
 
 
 def load_broken(model, *, device, dtype):
@@ -53,10 +49,10 @@ def write(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def write_pairs(root: Path) -> Path:
-    """Three photos that are 5, 10 and 20 levels too dark."""
+def write_pairs(root: Path, **levels: int) -> Path:
+    """Photos that are so many levels too dark: a by 5, b by 10 and c by 20, or as told."""
     generator = np.random.default_rng(0)
-    for name, step in (("a", 5), ("b", 10), ("c", 20)):
+    for name, step in (levels or {"a": 5, "b": 10, "c": 20}).items():
         blurry = generator.integers(40, 200, (40, 48, 3), dtype=np.uint8)
         write(root / "blur" / f"{name}.png", blurry)
         write(root / "sharp" / f"{name}.png", blurry + np.uint8(step))

@@ -9,37 +9,11 @@ from pathlib import Path
 
 import deblur_cli
 
-_ROOT = Path(deblur_cli.__file__).parents[1]
-
-# Stands in for the console script. The network is replaced from outside, the product has no hook for it.
-_DRIVER = """
-import sys, time
-from pathlib import Path
-import torch
-from deblur_cli import app, backends, weights
-from deblur_cli.restoration.tiling import Tiling
-
-SECONDS, LARGE = float(sys.argv.pop(1)), float(sys.argv.pop(1))
-
-class WaitingBackend:
-    name, device, dtype = "waiting", torch.device("cpu"), torch.float32
-    tiling = Tiling(size=64, context=8, feather=8, multiple_of=8)
-
-    def restore(self, blurry):
-        is_large = blurry.shape[-1] > 32
-        if is_large:
-            Path("a large tile is begun").touch()
-        time.sleep(LARGE if is_large else SECONDS)
-        return blurry
-
-backends.load_model = lambda name, **_: WaitingBackend()
-weights.find_model = lambda name: weights.ModelEntry(name, "waiting", "waits", {})
-app.main()
-"""
+_ROOT, _TESTS = Path(deblur_cli.__file__).parents[1], Path(__file__).parents[1]
 
 _ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("DEBLUR_", "_DEBLUR"))},
-    "PYTHONPATH": str(_ROOT),
+    "PYTHONPATH": os.pathsep.join((str(_ROOT), str(_TESTS))),
     "COLUMNS": "100",
 }
 
@@ -52,7 +26,8 @@ def start_waiting(
 
     When the first tile of a large photo is begun, a file of that name appears in the current folder.
     """
-    command = [sys.executable, "-c", _DRIVER, str(seconds), str(seconds if large is None else large), *arguments]
+    program = [sys.executable, "-m", "support.waiting_program"]
+    command = [*program, str(seconds), str(seconds if large is None else large), *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_ENVIRONMENT) as process:
         try:

@@ -1,7 +1,7 @@
 """Small dual experts and photos for the tests: fields of one line, a codec of random weights, experts to the bit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +15,7 @@ from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfi
 from deblur_cli.restoration.contract import Watch
 from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.weights.flow_settings import FlowSettings
+from support.fake_backend import FakeBackend
 
 CPU = torch.device("cpu")
 CHANNELS, WINDOW = 4, 8  # latents; a window is 64 pixels wide
@@ -37,18 +38,9 @@ class Flow(nn.Module):
         return self.field(x_t, t, blurry)
 
 
-@dataclass
-class Half:
+def halving() -> FakeBackend:
     """An expert that halves the brightness: tiles do not show in what it makes."""
-
-    name: str = "half"
-    device: torch.device = CPU
-    dtype: torch.dtype = torch.float32
-    tiling: Tiling = field(default_factory=lambda: Tiling(128, 16, 16, 16))
-    module: nn.Module = field(default_factory=lambda: nn.Linear(2, 1))
-
-    def restore(self, blurry: Tensor) -> Tensor:
-        return blurry / 2
+    return FakeBackend(lambda blurry: blurry / 2, "half", tiling=Tiling(128, 16, 16, 16), module=nn.Linear(2, 1))
 
 
 def stand_still(x_t: Tensor, t: Tensor, blurry: Tensor | None) -> Tensor:

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from deblur_cli.conversion import maxim_arrays as maxim
+from deblur_cli.networks.maxim import Maxim, MaximConfig
 
 BUNDLED = Path(maxim.__file__).parents[1] / "bundled" / "maxim.safetensors"
 
@@ -13,11 +16,13 @@ BUNDLED = Path(maxim.__file__).parents[1] / "bundled" / "maxim.safetensors"
 def published_arrays() -> dict[str, np.ndarray]:
     """Published name -> array of all three stages, float16: `convert` turned round."""
     shapes, layers = maxim.published_shapes(), maxim.name_layers(3)
-    network = maxim._build(3)
+    with torch.device("meta"):
+        network = Maxim(MaximConfig(3))
     arrays = {}
     for key, value in load_file(BUNDLED).items():
         path, _, kind = key.rpartition(".")
-        name = maxim._published_name(network, layers[path], path, kind)
+        is_norm = isinstance(network.get_submodule(path), nn.LayerNorm)
+        name = f"{layers[path]}/{'scale' if is_norm and kind == 'weight' else kind.replace('weight', 'kernel')}"
         arrays[name] = _turn_back(value, shapes[name])
     return arrays
 

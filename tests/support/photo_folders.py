@@ -13,6 +13,13 @@ def photo(name: str, shade: int = 90) -> Path:
     return path
 
 
+def broken(name: str) -> Path:
+    """A photo of which the second half is missing."""
+    path = photo(name)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
 def tree(folder: str | Path) -> list[str]:
     """All files below, by their places in the folder."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())

@@ -1,9 +1,32 @@
-"""A folder of made training pictures: a few photos, one high-speed sequence, a few pairs."""
+"""What a training of seconds needs: a few made pictures, and a recipe that suits them."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+_PICTURES = """
+[data]
+pool = 16
+max_frames = 7
+held_out_pairs = 1
+held_out_photos = 4
+soft_share = 0.0
+[synthesis]
+max_length = 8.0
+"""
+
+
+def write_recipe(path: Path, tables: str = "", **schedule: float | str) -> Path:
+    """A recipe of these tables for the pictures of `write_pictures`; by itself it takes two steps.
+
+    Args:
+        schedule: replaces or adds values of its schedule; `steps=0` leaves it to the minutes.
+    """
+    chosen = {"steps": 2, "batch": 2, "patch": 32, "optimizer": "adamw", "validate_minutes": 5, "save_minutes": 5}
+    rows = [f"{name} = {value!r}" for name, value in {**chosen, **schedule}.items()]
+    path.write_text("\n".join([tables, _PICTURES, "[schedule]", *rows]))
+    return path
 
 
 def texture(seed: int, side: int = 300) -> Image.Image:
