@@ -74,9 +74,14 @@ def published() -> Maxim:
     return network.eval()
 
 
-def test_every_stage_of_the_shipped_weights_gives_the_published_picture(published: Maxim) -> None:
+@pytest.fixture(scope="module")
+def residuals(published: Maxim) -> list[Tensor]:
+    """What every stage changes in `waves()`."""
     with torch.inference_mode():
-        residuals = published.predict_residuals(waves())
+        return list(published.predict_residuals(waves()))
+
+
+def test_every_stage_of_the_shipped_weights_gives_the_published_picture(residuals: list[Tensor]) -> None:
     for residual, (mean, deviation, middle, corner, change) in zip(residuals, FIGURES, strict=True):
         picture = waves() + residual
         found = (picture.mean((0, 2, 3)), picture.std((0, 2, 3)), picture[0, :, 40, 77], picture[0, :, 5, 5])
@@ -86,10 +91,10 @@ def test_every_stage_of_the_shipped_weights_gives_the_published_picture(publishe
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
-def test_the_first_stages_are_a_network_of_their_own(published: Maxim, stages: int) -> None:
+def test_the_first_stages_are_a_network_of_their_own(published: Maxim, residuals: list[Tensor], stages: int) -> None:
     part = published.reshaped(MaximConfig(stages=stages, window=128)).eval()
     with torch.inference_mode():
-        assert torch.equal(part.predict_residual(waves()), published.predict_residuals(waves())[stages - 1])
+        assert torch.equal(part.predict_residual(waves()), residuals[stages - 1])
     assert part.config.window == 128
 
 
