@@ -64,6 +64,7 @@ TABLES = {"codec": CODEC, "base": BASE + LATENTS, "flow": FLOW + LATENTS}
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures, recipes, and a tiny expert in the user's manifest."""
+    write_expert(tmp_path / "expert.safetensors")
     return settle(tmp_path, monkeypatch)
 
 
@@ -72,7 +73,6 @@ def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_pictures(folder / "data")
     for name, tables in TABLES.items():
         write_recipe(folder / f"{name}.toml", tables)
-    write_expert(folder / "expert.safetensors")
     assert run_app(["weights", "add", "tiny", str(folder / "expert.safetensors"), "--licence", "none"]) == 0
     return folder
 
@@ -81,7 +81,9 @@ def settle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which codec, base and flow were trained, one on the other; for copies only."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        work = settle(tmp_path_factory.mktemp("once"), monkeypatch)
+        work = tmp_path_factory.mktemp("once")
+        write_expert(work / "expert.safetensors")
+        settle(work, monkeypatch)
         shared = ["--codec", str(work / CODEC_FILE), "--latents", str(work / "latents")]
         assert train(work, "codec") == 0
         assert train(work, "base", *shared) == 0
@@ -90,11 +92,12 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(work: Path, trained_once: Path) -> Path:
+def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of this test alone in which codec, base and flow were trained."""
     for name in ("run-codec", "run-base", "run-flow", "latents"):
-        shutil.copytree(trained_once / name, work / name)
-    return work
+        shutil.copytree(trained_once / name, tmp_path / name)
+    shutil.copy(trained_once / "expert.safetensors", tmp_path)  # written anew, it would have another hash
+    return settle(tmp_path, monkeypatch)
 
 
 def train(work: Path, what: str, *more: str) -> int:
