@@ -27,6 +27,7 @@ from deblur_cli.commands.options import (
     QuietOption,
     RecursiveOption,
     SeedOption,
+    ShardOption,
     StepsOption,
     StrengthOption,
     TileOption,
@@ -41,6 +42,7 @@ from deblur_cli.errors import InputError
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
     from deblur_cli.batch.stamp import Stamp
+    from deblur_cli.system.parts import Part
     from deblur_cli.weights.model_spec import ResolvedModel
 
 
@@ -85,6 +87,7 @@ def run(
     dtype: DtypeOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    shard: ShardOption = None,
     dry_run: DryRunOption = False,
     as_object: JsonOption = False,
     as_lines: JsonLinesOption = False,
@@ -103,6 +106,7 @@ def run(
       deblur run "scans/*.tif" -o sharp/ --name '{stem}_sharp{ext}' --format png
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
+      deblur run archive/ -r -o sharp/ --shard 2/8
 
     \b
     Exit status:
@@ -112,6 +116,8 @@ def run(
       3    a photo failed or a folder was locked, the others are written
       130  Ctrl-C; 143 SIGTERM; no partial file is left
     """
+    from deblur_cli.system.parts import WHOLE, parse_part
+
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name), file_format, quality, overwrite)
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
@@ -122,7 +128,7 @@ def run(
     chosen = _choose_model(context, model, expert, steps=steps, strength=strength)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
     stamp = _build_stamp(target, order)
-    plan = _build_plan(sources, target, stamp)
+    plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
 
     from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.commands.run_work import do_run, show_plan
@@ -187,7 +193,7 @@ def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
     return Stamp(model=order.model.name, weights=order.model.hashes, options=options)
 
 
-def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
+def _build_plan(sources: Sources, target: Target, stamp: "Stamp", part: "Part") -> "Plan":
     from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
     from deblur_cli.batch.naming import Layout, names_a_file
     from deblur_cli.batch.plan import build_plan
@@ -198,4 +204,4 @@ def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
     single = len(found.photos) == 1 and found.photos[0].named
     is_file = names_a_file(target.output, single_file=single)
     layout = Layout(output, is_file, target.file_format, target.name, stamp.model)
-    return build_plan(found, layout, stamp, overwrite=target.overwrite)
+    return build_plan(found, layout, stamp, overwrite=target.overwrite, part=part)

@@ -122,7 +122,10 @@ def _do_nothing(task: RunTask, teller: Report) -> None:
     teller.start(task.plan, Setting(task.write_order.stamp, task.restore_order.tile))
     teller.end(task.plan, Outcome())
     if not task.manner.quiet:
-        write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+        if task.plan.jobs:
+            write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+        else:
+            write_note(f"nothing to do, shard {task.plan.part} has no photo: there are fewer than shards")
 
 
 def _tell_left_out(task: RunTask) -> None:
