@@ -147,6 +147,15 @@ ShardOption = Annotated[
         metavar="I/N|auto",
     ),
 ]
+RayOption = Annotated[
+    str | None,
+    option(
+        "Several machines",
+        "--ray",
+        "Work on a Ray cluster: local, auto or HOST:PORT; see docs/cluster.md.",
+        metavar="ADDRESS",
+    ),
+]
 SeedOption = Annotated[
     int, option("Restoration", "--seed", "Start of the random numbers, where a model draws any.", metavar="N")
 ]

@@ -25,6 +25,7 @@ from deblur_cli.commands.options import (
     OverwriteOption,
     QualityOption,
     QuietOption,
+    RayOption,
     RecursiveOption,
     SeedOption,
     ShardOption,
@@ -88,6 +89,7 @@ def run(
     tile: TileOption = None,
     seed: SeedOption = 0,
     shard: ShardOption = None,
+    ray: RayOption = None,
     dry_run: DryRunOption = False,
     as_object: JsonOption = False,
     as_lines: JsonLinesOption = False,
@@ -107,6 +109,7 @@ def run(
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
       deblur run archive/ -r -o sharp/ --shard 2/8
+      deblur run archive/ -r -o sharp/ --ray auto
 
     \b
     Exit status:
@@ -123,6 +126,8 @@ def run(
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
     _check(sources, target, manner)
     _check_network(device, dtype, tile, seed)
+    if ray is not None:
+        _check_cluster(ray, device)
     check_range("--steps", steps, 1, 1000)
     check_range("--strength", strength, 0, 1)
     chosen = _choose_model(context, model, expert, steps=steps, strength=strength)
@@ -133,7 +138,7 @@ def run(
     from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.commands.run_work import do_run, show_plan
 
-    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner)
+    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)
     if dry_run:
         show_plan(task)
     else:
@@ -180,6 +185,14 @@ def _check_network(device: str, dtype: str, tile: int | None, seed: int) -> None
     check_choice("--dtype", dtype, DTYPES)
     check_range("--tile", tile, 64, 65536)
     check_range("--seed", seed, 0, 2**63 - 1)
+
+
+def _check_cluster(address: str, device: str) -> None:
+    from deblur_cli.batch.ray_cluster import check_address
+
+    check_address(address)
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {device}: with --ray each worker has a GPU of its own; use auto, cuda or cpu")
 
 
 def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":

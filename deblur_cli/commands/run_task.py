@@ -44,6 +44,16 @@ class LoadedModel:
     tile: int | None
     seed: int
 
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it."""
+        return str(self.backend.device)
+
+    @property
+    def dtype(self) -> str:
+        """In which number format."""
+        return str(self.backend.dtype).removeprefix("torch.")
+
     def __call__(self, blurry: "Pixels", watch: "Watch") -> "Pixels":
         """The photo, restored as `restore_image` does it."""
         from deblur_cli.backends import restore_image
@@ -70,3 +80,4 @@ class RunTask:
     restore_order: RestoreOrder
     write_order: "WriteOrder"
     manner: Manner
+    ray: str | None = None  # address of the cluster that does it
