@@ -9,12 +9,14 @@ import re
 import secrets
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from deblur_cli.batch.jobs import Job
 from deblur_cli.batch.ray_worker import RayWorker, Storage, WorkerOrder, find_obstacle
@@ -27,8 +29,8 @@ _GROUP = 8  # cores of a worker without a GPU
 _LOOK = 60.0  # seconds for a node to say what it sees
 _KNOCK = 10.0  # seconds for the head to answer
 _INPUTS = 8  # folders of photos that every node is asked for
-# What Ray would otherwise do unasked: report its use to its makers, and warn of its own future.
-_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# What Ray would otherwise do unasked: report its use to its makers, warn of its own future, repeat itself at the end.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,19 @@ def check_address(text: str) -> None:
         raise InputError(f"--ray {text}: must be local, auto or HOST:PORT of the cluster's head")
     if find_spec("ray") is None:
         raise InputError(f"--ray {text}: Ray is not installed; pip install 'deblur-cli[ray]'")
+
+
+class _WithoutRay:
+    """Standard output but for what Ray's threads print there: the state of a node that died, among the results."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.current_thread().name.startswith("ray_") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager
@@ -70,10 +85,11 @@ def joined(address: str) -> Iterator[None]:
         raise BackendError(f"--ray {address}: {_first_line(fault)}; {advice}") from fault
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray puts its own in the place of it
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(cast(TextIO, _WithoutRay(sys.stdout))):
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _knock(address: str) -> None:
@@ -154,7 +170,7 @@ def shared_marker(jobs: Sequence[Job], run: str) -> Iterator[Storage]:
 
 
 def find_blind(nodes: Sequence[Node], storage: Storage) -> dict[Node, str]:
-    """The nodes that cannot do the work, each with one line that names it."""
+    """The nodes that cannot do the work, each with one line that names it; an empty one for a node that is gone."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -167,7 +183,13 @@ def find_blind(nodes: Sequence[Node], storage: Storage) -> dict[Node, str]:
     done, _ = ray.wait([reference for _, reference in answers.values()], num_returns=len(answers), timeout=_LOOK)
     blind = {}
     for node, (file, reference) in answers.items():
-        said = _read(reference) if reference in done else f"gave no answer in {_LOOK:.0f} s"
+        try:
+            said = ray.get(reference) if reference in done else f"gave no answer in {_LOOK:.0f} s"
+        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+            blind[node] = ""
+            continue
+        except ray.exceptions.RayError as fault:
+            said = f"cannot run deblur-cli ({_first_line(fault)}); install the same version on all nodes"
         if not said and not file.is_file():
             said = f"does not share the folder {file.parent.absolute()}; results must go where all nodes write"
         if said:
@@ -175,23 +197,14 @@ def find_blind(nodes: Sequence[Node], storage: Storage) -> dict[Node, str]:
     return blind
 
 
-def _read(reference: Any) -> str:
-    import ray
-
-    try:
-        return str(ray.get(reference))
-    except ray.exceptions.RayError as fault:
-        return f"cannot run deblur-cli ({_first_line(fault)}); install the same version on all nodes"
-
-
 def describe_death(fault: BaseException) -> str:
     """Why a worker is no more, in few words for Ray's many."""
     text = str(fault)
     if "node has died" in text or "node was terminated" in text:
         return "its node died"
-    if "OutOfMemory" in type(fault).__name__ or "memory" in text.lower().split("root causes")[0]:
+    if "OutOfMemory" in type(fault).__name__:
         return "memory ran out on its node"
-    return "its process crashed or was killed"
+    return "its process crashed or was killed, perhaps for want of memory"
 
 
 def _first_line(fault: BaseException) -> str:

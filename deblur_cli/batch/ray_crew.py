@@ -126,10 +126,11 @@ class Crew:
             BackendError, WeightsError: no node can do the work.
         """
         nodes = list_nodes()
-        blind = list(self._find_blind(nodes).values())
-        if blind:
-            raise InputError(blind[0] + (f"; and {len(blind) - 1} more" if len(blind) > 1 else ""))
-        self._hire(nodes)
+        blind = self._find_blind(nodes)
+        lines = [line for line in blind.values() if line]
+        if lines:
+            raise InputError(lines[0] + (f"; and {len(lines) - 1} more" if len(lines) > 1 else ""))
+        self._hire([node for node in nodes if node not in blind])
         if not self.members:
             raise BackendError(
                 f"--device {self.device}: no node of the cluster has it; ray status shows what they have"
@@ -151,7 +152,7 @@ class Crew:
             return
         nodes = [node for node in list_nodes() if node.id not in self._known]
         blind = self._find_blind(nodes)
-        for line in blind.values():
+        for line in filter(None, blind.values()):
             self.tell(f"{line}; it is left out")
         self._known |= {node.id for node in blind}
         has_cards = any(member.cards for member in self.members)

@@ -37,8 +37,8 @@ class ReadyRestore(Restore, Protocol):
 class Loadable(Protocol):
     """What becomes a loaded model on the node that it is sent to."""
 
-    def load(self) -> ReadyRestore:
-        """The model; raises DeblurError where it cannot run."""
+    def load(self, cores: int | None = None) -> ReadyRestore:
+        """The model, for so many cores of the node; raises DeblurError where it cannot run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +133,8 @@ class RayWorker:
             DeblurError: it cannot run here.
         """
         os.chdir(self.order.folder)
-        import torch
-
-        torch.set_num_threads(self.cores)  # Ray leaves one to a worker that asks for no more
         tune_malloc()
-        model = self.order.model.load()
+        model = self.order.model.load(self.cores)
         self._network = model
         return Ready(host(), model.device, model.dtype)
 

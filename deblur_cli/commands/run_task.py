@@ -25,14 +25,20 @@ class RestoreOrder:
     tile: int | None
     seed: int
 
-    def load(self) -> "LoadedModel":
+    def load(self, cores: int | None = None) -> "LoadedModel":
         """The model, ready to restore.
 
+        Args:
+            cores: for this process, where it has not the machine for itself.
         Raises:
             BackendError, WeightsError: as `load_model`.
         """
         from deblur_cli.backends import load_model
 
+        if cores is not None:
+            import torch
+
+            torch.set_num_threads(cores)
         return LoadedModel(load_model(self.model, device=self.device, dtype=self.dtype), self.tile, self.seed)
 
 
