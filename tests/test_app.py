@@ -11,7 +11,15 @@ import pytest
 from support.deblur_process import call, run_python
 
 HEAVY = "{'torch', 'numpy', 'diffusers', 'peft', 'PIL', 'pyvips', 'ray', 'torchvision', 'pydantic'}"
-COMMANDS = [["run"], ["doctor"], ["bench"], ["train", "expert"], ["train", "preview"], ["train", "plot"]]
+COMMANDS = [
+    ["run"],
+    ["doctor"],
+    ["bench"],
+    ["bench", "merge"],
+    ["train", "expert"],
+    ["train", "preview"],
+    ["train", "plot"],
+]
 
 # Runs one command line, then tells on stderr which heavy modules it imported.
 PROBE = f"""
@@ -72,7 +80,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
     options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 21
+    assert len(options) == 23
     for line in options:
         name = line.split()[1].removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line

@@ -3,6 +3,7 @@
 Only this file speaks Ray's language besides `ray_runner.py`, which uses the values it gives.
 """
 
+import importlib
 import logging
 import os
 import re
@@ -31,6 +32,11 @@ _KNOCK = 10.0  # seconds for the head to answer
 _INPUTS = 8  # folders of photos that every node is asked for
 # What Ray would otherwise do unasked: report its use to its makers, warn of its own future, repeat itself at the end.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+
+
+def import_ray() -> Any:
+    """Ray, which takes a second to load and may not be there; its own types do not say what it takes."""
+    return importlib.import_module("ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,7 @@ def joined(address: str) -> Iterator[None]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     _knock(os.environ.get("RAY_ADDRESS", "") if address == "auto" else address)
-    import ray
-
+    ray = import_ray()
     own = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -108,8 +113,7 @@ def _knock(address: str) -> None:
 
 def list_nodes() -> list[Node]:
     """The living nodes that work may go to: a head that has no cores to give is none."""
-    import ray
-
+    ray = import_ray()
     found = []
     for row in ray.nodes():
         resources = row["Resources"]
@@ -142,13 +146,16 @@ def _in_turns(counts: Sequence[tuple[Node, int]]) -> Iterator[tuple[Node, int]]:
 
 def start_worker(node: Node, cores: int, cards: int, order: WorkerOrder) -> Any:
     """A worker on a node, which may have to wait until somebody else's work there is done."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    ray = import_ray()
+    there = _on(node)
     groups = {"photos": 2, "control": 1}
     wanted = {"num_cpus": cores, "num_gpus": cards, "scheduling_strategy": there, "concurrency_groups": groups}
     return ray.remote(max_restarts=0, **wanted)(RayWorker).remote(order, cores)
+
+
+def _on(node: Node) -> Any:
+    strategies = importlib.import_module("ray.util.scheduling_strategies")
+    return strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
 @contextmanager
@@ -171,14 +178,12 @@ def shared_marker(jobs: Sequence[Job], run: str) -> Iterator[Storage]:
 
 def find_blind(nodes: Sequence[Node], storage: Storage) -> dict[Node, str]:
     """The nodes that cannot do the work, each with one line that names it; an empty one for a node that is gone."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    ray = import_ray()
     look = ray.remote(num_cpus=0, max_retries=1)(find_obstacle)
     answers = {}
     for node in nodes:
         file = storage.marker.with_name(f"{storage.marker.name}.{node.id}")
-        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        there = _on(node)
         answers[node] = file, look.options(scheduling_strategy=there).remote(storage, file)
     done, _ = ray.wait([reference for _, reference in answers.values()], num_returns=len(answers), timeout=_LOOK)
     blind = {}

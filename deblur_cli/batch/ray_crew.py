@@ -15,6 +15,7 @@ from deblur_cli.batch.ray_cluster import (
     Node,
     describe_death,
     find_blind,
+    import_ray,
     list_nodes,
     share_out,
     shared_marker,
@@ -161,8 +162,7 @@ class Crew:
 
     def listen(self) -> Iterator[Heard | Lost]:
         """What comes next, perhaps nothing, after a tenth of a second at most."""
-        import ray
-
+        ray = import_ray()
         calls = {reference: member for member in self.members for reference in member.calls}
         if not calls:
             time.sleep(_POLL)
@@ -189,8 +189,7 @@ class Crew:
 
     def dismiss(self, member: CrewMember, reason: str) -> Iterator[Lost]:
         """End a worker, or mourn it, and start another on its node while there is hope for that."""
-        import ray
-
+        ray = import_ray()
         if member not in self.members:
             return
         self.members.remove(member)

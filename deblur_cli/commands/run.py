@@ -1,5 +1,6 @@
 """`deblur run`: photos in, sharp photos out."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,8 @@ from deblur_cli.commands.options import (
 )
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.errors import InputError
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # s3://, gs://, https://: none of them can be renamed or locked
 
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
@@ -172,6 +175,9 @@ def _check(sources: Sources, target: Target, manner: Manner) -> None:
         raise InputError("no input; name photos, folders or globs (see 'deblur run --help')")
     if not target.output:
         raise InputError("no output; add --output FOLDER")
+    for text in (*sources.inputs, target.output):
+        if _ADDRESS.match(text):
+            raise InputError(f"{text}: is no path of a file system; mount that storage and name the folder")
     if manner.as_object and manner.as_lines:
         raise InputError("--json and --jsonl exclude each other")
     if manner.quiet and manner.verbose:
