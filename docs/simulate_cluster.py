@@ -57,7 +57,7 @@ class Cluster:
         self.tries: dict[int, int] = {}
         self.events: list[tuple[float, int, str, int, int]] = []
         self.count, self.done, self.failed, self.retries, self.deaths = 0, 0, 0, 0, 0
-        self.driver_free, self.driver_busy, self.waited, self.lost = 0.0, 0.0, 0.0, 0.0
+        self.driver_free, self.driver_busy, self.waited, self.lost, self.asked = 0.0, 0.0, 0.0, 0.0, 0
 
     def plan(self, time: float, what: str, node: int) -> None:
         self.count += 1
@@ -85,6 +85,7 @@ class Cluster:
         self.waited += max(0.0, self.driver_free - now)
         self.driver_free = max(now, self.driver_free) + self.setting.driver
         self.driver_busy += self.setting.driver
+        self.asked += 1
         self.plan(self.driver_free, "get", node)
 
     def get(self, now: float, node: int) -> None:
@@ -158,7 +159,7 @@ def main() -> None:
         f"nodes without work {idle:.2%} of the time, of that away or loading "
         f"{cluster.deaths * (setting.away + setting.load) / (end * setting.nodes):.2%}, work lost with a node "
         f"{cluster.lost / (end * setting.nodes):.3%}",
-        f"driver busy {cluster.driver_busy / end:.2%}, a worker waited {cluster.waited / cluster.count * 1000:.3f} ms "
+        f"driver busy {cluster.driver_busy / end:.2%}, a worker waited {cluster.waited / cluster.asked * 1000:.3f} ms "
         "for it on average",
         f"fixed shards without a failure: the last ends after {max(shards) / 3600:.1f} h, nodes without work "
         f"{1 - statistics.mean(shards) / max(shards):.2%}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.photo_folders import photo, tree
 from support.ray_machine import ray_machine, start_driver
-from support.ray_network import DEADLY, SLOW, TOO_LARGE
+from support.ray_network import DEADLY, SLOW, STUBBORN, TOO_LARGE
 
 pytest.importorskip("ray", reason="Ray is not installed; pip install 'deblur-cli[ray]'")
 pytestmark = [
@@ -83,7 +83,10 @@ def test_a_driver_that_is_stopped_half_way_goes_on_when_it_is_run_again(machine,
     status, out, err = deblur("-o", "out", "--ray", machine.address, "--json")
     assert status == 3, err
     statuses = [row["status"] for row in json.loads(out)["results"]]
-    assert [statuses.count(name) for name in ("done", "skipped", "failed")] == [195 - len(before), len(before), 5]
+    done, skipped, failed = (statuses.count(name) for name in ("done", "skipped", "failed"))
+    assert (done + skipped, failed) == (195, 5)
+    # Workers whose driver is gone without a word may finish what they hold before Ray ends them.
+    assert skipped == len(before) if end == signal.SIGTERM else len(before) <= skipped <= len(before) + 6
     assert len(tree("out")) == 195
     assert before == {path: path.stat().st_ino for path in before}
     assert sum(line.startswith("deblur: in/") and "was inverted" not in line for line in err) == 5
@@ -121,6 +124,20 @@ def test_ctrl_c_ends_the_photos_in_work_and_leaves_no_partial_file(machine):
     assert "4 written, 3 not begun or not finished" in err
     assert "Traceback" not in err
     assert tree("out") == [f"{number:03}.png" for number in range(4)]
+
+
+def test_a_second_ctrl_c_ends_workers_that_do_not_listen_and_leaves_no_claim(machine):
+    photo("in/a.png")
+    photo("in/b.png", shade=STUBBORN)
+    with start_driver("run", "in", "-o", "out", "--ray", machine.address) as process:
+        wait_for_results(1, process)
+        for _ in range(2):
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert tree("out") == ["a.png"]
 
 
 def test_a_cluster_that_is_not_there_is_told_in_a_line(capfd):

@@ -9,7 +9,7 @@ from deblur_cli.commands.run_task import RestoreOrder
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Stopped
 
-DEADLY, TOO_LARGE, SLOW = 1, 2, 3  # shades of red
+DEADLY, TOO_LARGE, SLOW, STUBBORN = 1, 2, 3, 4  # shades of red
 SECONDS = 0.03  # for any other photo
 
 
@@ -26,6 +26,8 @@ class InvertingNetwork:
             os.kill(os.getpid(), signal.SIGKILL)
         if shade == TOO_LARGE:
             raise BackendError("out of memory on this worker; try --tile")
+        if shade == STUBBORN:
+            time.sleep(120)
         for _ in range(1200 if shade == SLOW else 1):
             if watch.stop():
                 raise Stopped
