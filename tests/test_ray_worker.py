@@ -7,14 +7,13 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from importlib import util
 from pathlib import Path
 
 import pytest
-import test_run
-from support.photo_folders import photo, tree
+from support.photo_folders import broken, photo, tree
 from support.ray_network import SLOW, TOO_LARGE, InvertingOrder
-from test_run import broken
 
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
 from deblur_cli.batch.naming import Layout
@@ -25,8 +24,13 @@ from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.system import claims
 
-_inverting_network, deblur = test_run._inverting_network, test_run.deblur
+pytestmark = pytest.mark.usefixtures("inverting")
 STAMP = Stamp("inverts", {}, {})
+
+
+@pytest.fixture
+def deblur(command):
+    return partial(command, "run")
 
 
 def plan_all():

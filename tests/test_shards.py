@@ -2,18 +2,25 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-import test_bench
-import test_run
 from support.photo_folders import photo, tree
 
 from deblur_cli.errors import InputError
 from deblur_cli.system.parts import Part, parse_part
 
-_inverting_network, run = test_run._inverting_network, test_run.deblur
-bench = test_bench.deblur
+
+@pytest.fixture
+def run(command, inverting):
+    return partial(command, "run")
+
+
+@pytest.fixture
+def bench(bench_command):
+    return bench_command
+
 
 SLURM = {"SLURM_ARRAY_TASK_ID": "12", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_COUNT": "4"}
 

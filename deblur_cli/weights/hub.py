@@ -57,7 +57,7 @@ def download(file: WeightsFile, on_bytes: OnBytes | None = None) -> Path:
     from huggingface_hub import constants
 
     prepare_client()
-    constants.DOWNLOADCHUNK_SIZE = CHUNK
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK
     try:
         size = retry(lambda: _ask_size(file))
         _check_disk(file, size)
