@@ -103,6 +103,34 @@ def inverting(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> "FakeBackend":
 
 
 @pytest.fixture
+def bench_command(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line with a network of three lines in every model's place: status, stdout, stderr.
+
+    Any name has an entry, those that begin with `flow` one with a flow.
+    """
+    from support.benchmark_factory import FILE, load_fake
+
+    from deblur_cli import weights
+    from deblur_cli.app import run_app
+    from deblur_cli.benchmark import scoring
+
+    def find_entry(name: str) -> weights.ModelEntry:
+        kind = "dual_expert" if name.startswith("flow") else "expert"
+        return weights.ModelEntry(name, kind, "s", {"weights": FILE})
+
+    monkeypatch.setattr(scoring, "load_model", load_fake)
+    monkeypatch.setattr(weights, "find_model", find_entry)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = run_app([str(argument) for argument in arguments])
+        return status, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def spandrel() -> types.ModuleType:
     """The installed one; its import must not need a torchvision here."""
     from support.real_spandrel import import_spandrel

@@ -11,7 +11,15 @@ import pytest
 from support.deblur_process import call, run_python
 from support.start_up import HEAVY, PROBE, count_modules
 
-COMMANDS = [["run"], ["doctor"], ["bench"], ["train", "expert"], ["train", "preview"], ["train", "plot"]]
+COMMANDS = [
+    ["run"],
+    ["doctor"],
+    ["bench"],
+    ["bench", "merge"],
+    ["train", "expert"],
+    ["train", "preview"],
+    ["train", "plot"],
+]
 
 
 def test_garbage_is_collected_again_once_a_command_runs():

@@ -6,32 +6,18 @@ import shutil
 import sys
 
 import pytest
-from support.benchmark_factory import FILE, load_fake, write_pairs
+from support.benchmark_factory import load_fake, write_pairs
 from support.deblur_process import run_python
 from support.start_up import PROBE
 
 from deblur_cli import weights
-from deblur_cli.app import run_app
 from deblur_cli.benchmark import scoring
 from deblur_cli.weights import ModelEntry
 
 
-def find_entry(name):
-    """Any name has an entry, those that begin with `flow` one with a flow."""
-    return ModelEntry(name, "dual_expert" if name.startswith("flow") else "expert", "s", {"weights": FILE})
-
-
 @pytest.fixture
-def deblur(own_home, monkeypatch, capfd):
-    """Run a command line with a network of three lines in every model's place: status, stdout, stderr."""
-    monkeypatch.setattr(scoring, "load_model", load_fake)
-    monkeypatch.setattr(weights, "find_model", find_entry)
-
-    def run(*arguments):
-        status = run_app([str(argument) for argument in arguments])
-        return status, *capfd.readouterr()
-
-    return run
+def deblur(bench_command):
+    return bench_command
 
 
 @pytest.fixture

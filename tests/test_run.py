@@ -194,7 +194,7 @@ def test_json_lines_tell_start_files_and_end_in_order(deblur):
     assert [event["event"] for event in events] == ["start", "file", "file", "end"]
     assert [event["status"] for event in events[1:3]] == ["skipped", "done"]
     counts = {"photos": 2, "new": 1, "replace": 0, "skip": 1, "ignored": 0, "megapixels": 0.0001}
-    assert events[0]["plan"] == counts | {"results_left_out": 0, "folders_not_listed": []}
+    assert events[0]["plan"] == counts | {"results_left_out": 0, "folders_not_listed": [], "shard": None}
     assert events[-1]["summary"]["done"] == 1
 
 
@@ -355,3 +355,12 @@ def test_the_order_to_restore_can_be_sent_to_whoever_loads_the_model():
     assert sent == order
     pixels = np.full((8, 12, 3), 40, np.uint8)
     assert np.array_equal(sent.load()(pixels, Watch()), 255 - pixels)
+
+
+@pytest.mark.parametrize("arguments", [("s3://bucket/in", "-o", "out"), ("in", "-o", "gs://bucket/out")])
+def test_addresses_of_storage_services_are_refused(deblur, arguments):
+    photo("in/a.png")
+    status, _, err = deblur(*arguments)
+    assert (status, len(err)) == (2, 1)
+    assert "is no path of a file system; mount that storage" in err[0]
+    assert tree(".") == ["in/a.png"]

@@ -19,7 +19,8 @@ from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError, PhotoError
 from deblur_cli.image_io import find_misfit, read_header
 from deblur_cli.image_io.formats import writer_of
-from deblur_cli.system.files import check_writable, nearest_existing
+from deblur_cli.system.files import check_writable, natural_key, nearest_existing
+from deblur_cli.system.parts import WHOLE, Part
 
 _LISTED = 3  # pairs named in one message
 
@@ -32,6 +33,7 @@ class Plan:
     ignored: int  # files in scanned folders that are no photos
     results: int = 0  # results of this tool that were met among the photos, and left out
     unread: tuple[str, ...] = ()  # a line for each sub-folder that could not be listed
+    part: Part = WHOLE  # which of the whole plan's jobs these are
 
     @property
     def todo(self) -> tuple[Job, ...]:
@@ -44,9 +46,12 @@ class Plan:
         return tuple(job for job in self.jobs if job.action == "skip")
 
 
-def build_plan(found: Found, layout: Layout, stamp: Stamp, *, overwrite: bool) -> Plan:
+def build_plan(found: Found, layout: Layout, stamp: Stamp, *, overwrite: bool, part: Part = WHOLE) -> Plan:
     """Name every output and look at what is already there.
 
+    Args:
+        part: of the jobs, in the natural order of their photos. Names are checked for the whole plan, so that no two
+            parts write one file; only what lies at a part's own outputs is looked at.
     Raises:
         InputError: nothing found, colliding outputs, an output that is an input or somebody else's file,
             or a folder that cannot be written.
@@ -60,10 +65,17 @@ def build_plan(found: Found, layout: Layout, stamp: Stamp, *, overwrite: bool) -
     _check_inputs_are_safe(jobs)
     check_writable({job.output.parent for job in jobs})
     _check_names(jobs)
-    decided = [_measure(decide(job, stamp, overwrite=overwrite)) for job in jobs]
+    decided = [_measure(decide(job, stamp, overwrite=overwrite)) for job in _take_part(jobs, part)]
     _check_fits(decided)
     _check_space(decided)
-    return Plan(tuple(decided), found.ignored, results, found.unread)
+    return Plan(tuple(decided), found.ignored, results, found.unread, part)
+
+
+def _take_part(jobs: list[Job], part: Part) -> list[Job]:
+    """The jobs of a part; which they are does not depend on the order of the arguments, which a shell may change."""
+    if part.count == 1:
+        return jobs
+    return part.pick(sorted(jobs, key=lambda job: (natural_key(str(job.source)), str(job.source))))
 
 
 def _describe_nothing(found: Found, results: int) -> str:

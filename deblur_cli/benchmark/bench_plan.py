@@ -1,7 +1,10 @@
 """What a run will do, checked before it begins: options, data sets, columns. Loads no model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +13,8 @@ from deblur_cli.benchmark.perceptual import load_lpips
 from deblur_cli.benchmark.records import BLURRY, SHARP, DatasetInfo, MetricInfo
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import METRICS, Metric, choose_metrics
+from deblur_cli.system.parts import WHOLE, Part
+from deblur_cli.system.version import __version__
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 
 
@@ -35,6 +40,8 @@ class BenchPlan:
     columns: Mapping[str, tuple[str, ...]]  # data set -> metrics asked
     models: Mapping[str, ResolvedModel]  # by the text of their specification, which names their rows
     missing: Mapping[str, str] = field(default_factory=dict)  # metric -> why it cannot be computed here
+    part: Part = WHOLE  # which of the photos these are
+    whole: str = ""  # hash of the plan that it is a part of; empty where it is the whole
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -66,9 +73,13 @@ def build_bench_plan(
     options: Options,
     search: PairSearch,
     limit: int | None = None,
+    part: Part | None = None,
 ) -> BenchPlan:
     """The plan, or the one line that says why there is none.
 
+    Args:
+        part: of the photos of all data sets together, in their order; all of them are checked. Its report says so, that
+            it may be merged.
     Raises:
         InputError: a data set, a model, a metric, a protocol or a pair is not what it should be.
         WeightsError: an unknown model, or one that is not trained.
@@ -79,7 +90,40 @@ def build_bench_plan(
     columns = {dataset.name: _columns(dataset, options) for dataset in datasets}
     found = [resolve(_check_name(spec)) for spec in options.models]
     models = {str(model.spec): model for model in found}
-    return BenchPlan(options, tuple(datasets), columns, models, _find_missing(columns))
+    plan = BenchPlan(options, tuple(datasets), columns, models, _find_missing(columns))
+    if part is None:
+        return plan
+    return replace(plan, datasets=tuple(_take_part(datasets, part)), part=part, whole=_hash_plan(plan))
+
+
+def _take_part(datasets: Sequence[Dataset], part: Part) -> list[Dataset]:
+    places = part.pick([(dataset.name, pair.image) for dataset in datasets for pair in dataset.pairs])
+    taken = set(places)
+    return [
+        replace(dataset, pairs=tuple(pair for pair in dataset.pairs if (dataset.name, pair.image) in taken))
+        for dataset in datasets
+    ]
+
+
+def _hash_plan(plan: BenchPlan) -> str:
+    """Equal for the parts of one plan. Files count by name and size: to read them all would be each part's work."""
+    parts = {
+        "version": __version__,
+        "datasets": [
+            [dataset.name, dataset.layout, protocol_of(dataset, plan.options), plan.columns[dataset.name]]
+            + [[pair.image, *map(_measure_file, (pair.blurry, *pair.truths))] for pair in dataset.pairs]
+            for dataset in plan.datasets
+        ],
+        "models": [[name, model.hashes, model.settings] for name, model in plan.models.items()],
+        "options": {**asdict(plan.options), "models": None, "devices": None},  # cards may differ from part to part
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _measure_file(path: Path) -> int:
+    with suppress(OSError):  # the work will say what is the matter
+        return path.stat().st_size
+    return 0
 
 
 def protocol_of(dataset: Dataset, options: Options) -> str:

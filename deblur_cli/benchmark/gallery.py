@@ -6,7 +6,7 @@ known only at its end.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deblur_cli.benchmark.scoring import Restorer, pick_truth, read_pair
 from deblur_cli.benchmark.statistics import spread_over
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.metrics.sample import Rgb, to_8bit
-from deblur_cli.system.files import whole_file
+from deblur_cli.system.files import whole_file, write_whole
 
 _INDEX = "images/kept.json"  # picture -> key of the score it belongs to
 Keys = Mapping[tuple[str, str, str], str]  # (data set, model, image) -> key in the journal
@@ -68,6 +68,23 @@ def drop_outdated(folder: Path, keys: Keys) -> None:
     for place, key in current.items():
         if place in kept and kept[place] != key:
             (folder / place).unlink(missing_ok=True)
+
+
+def copy_pictures(parts: Sequence[Path], folder: Path) -> None:
+    """Have the pictures that the parts of a report kept; one that is there is not copied again.
+
+    Raises:
+        InputError: as `keep_pictures`.
+    """
+    kept = _read_index(folder)
+    for part in parts:
+        for place, key in _read_index(part).items():
+            if kept.get(place) == key:
+                continue
+            _make_room(folder / place, is_ours=place in kept)
+            write_text(folder / _INDEX, json.dumps({**kept, place: key}, indent=1))
+            write_whole(folder / place, (part / place).read_bytes())
+            kept[place] = key
 
 
 def list_pictures(plan: BenchPlan, report: BenchmarkReport, keys: Keys, most: int) -> Iterator[Wanted]:

@@ -71,6 +71,15 @@ class ImageScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PartInfo:
+    """What a report of a part says in `environment["part"]`, for `merging.py`."""
+
+    shard: str  # "2/4"
+    plan: str  # hash of the whole plan
+    missing: dict[str, str]  # metric -> why it could not be computed there
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkReport:
     """A whole run; `report.json` is this record and nothing else."""
 

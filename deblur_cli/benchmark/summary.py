@@ -3,7 +3,8 @@
 import math
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import torch
 from deblur_cli.benchmark.bench_plan import BenchPlan, protocol_of
 from deblur_cli.benchmark.datasets import Dataset
 from deblur_cli.benchmark.journal import Record
-from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, ModelSummary
+from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, ImageScore, ModelSummary, PartInfo
 from deblur_cli.benchmark.statistics import mean, median
 from deblur_cli.system.version import __version__
 
@@ -39,23 +40,36 @@ def summarise(plan: BenchPlan, dataset: Dataset, model: str, records: Sequence[R
     """One row of the table: means over the photos that have a value, and a note where some have none."""
     rows = [row for row in records if row.score.dataset == dataset.name and row.score.model == model]
     columns = plan.columns[dataset.name]
-    notes = {name: plan.missing[name] for name in columns if name in plan.missing}
-    notes |= {name: note for name in columns if name not in notes and (note := _explain_gaps(name, rows))}
-    if note := _explain_times(rows):
-        notes["seconds_per_megapixel"] = note
-    known = {name: [value for row in rows if (value := row.score.scores.get(name)) is not None] for name in columns}
-    speeds = [row.score.seconds * 1e6 / _pixels(row) for row in rows if row.score.seconds]
-    return ModelSummary(
+    costs = ModelSummary(
         name=model,
         dataset=dataset.name,
         hashes=plan.models[model].hashes if model in plan.models else {},
+        scores=dict.fromkeys(columns),
+        notes={"seconds_per_megapixel": note} if (note := explain_times(row.cost.device for row in rows)) else {},
+        peak_ram_mb=highest(row.cost.peak_ram_mb for row in rows),
+        peak_vram_mb=highest(row.cost.peak_vram_mb for row in rows),
+        parameters=first_known(row.cost.parameters for row in rows),
+        macs_per_megapixel=first_known(row.cost.macs_per_megapixel for row in rows),
+    )
+    return add_means(costs, [row.score for row in rows], plan.missing)
+
+
+def add_means(costs: ModelSummary, rows: Sequence[ImageScore], missing: Mapping[str, str]) -> ModelSummary:
+    """A row of the table with what follows from the scores of its photos.
+
+    Args:
+        costs: the row without them; of its scores only the names count.
+        missing: metric -> why it was not computed.
+    """
+    notes = {name: missing[name] for name in costs.scores if name in missing}
+    notes |= {name: note for name in costs.scores if name not in notes and (note := _explain_gaps(name, rows))}
+    known = {name: [value for row in rows if (value := row.scores.get(name)) is not None] for name in costs.scores}
+    speeds = [row.seconds * 1e6 / (row.height * row.width) for row in rows if row.seconds]
+    return replace(
+        costs,
         scores={name: mean(values) for name, values in known.items()},
-        notes=notes,
+        notes={**notes, **costs.notes},
         seconds_per_megapixel=median(speeds),
-        peak_ram_mb=_highest(row.cost.peak_ram_mb for row in rows),
-        peak_vram_mb=_highest(row.cost.peak_vram_mb for row in rows),
-        parameters=_first(row.cost.parameters for row in rows),
-        macs_per_megapixel=_first(row.cost.macs_per_megapixel for row in rows),
     )
 
 
@@ -76,35 +90,35 @@ def describe_environment(plan: BenchPlan, records: Sequence[Record]) -> dict[str
         "seed": options.seed,
         "protocols": {dataset.name: protocol_of(dataset, options) for dataset in plan.datasets},
         "remarks": [remark for dataset in plan.datasets for remark in dataset.remarks],
+        **({"part": asdict(PartInfo(str(plan.part), plan.whole, dict(plan.missing)))} if plan.whole else {}),
     }
 
 
-def _explain_gaps(name: str, rows: Sequence[Record]) -> str:
+def _explain_gaps(name: str, rows: Sequence[ImageScore]) -> str:
     """Why a mean is not over all photos; also how many are infinite, which makes the mean infinite."""
-    empty = [row for row in rows if row.score.scores.get(name) is None]
-    equal = sum(math.isinf(row.score.scores.get(name) or 0) for row in rows)
+    empty = [row for row in rows if row.scores.get(name) is None]
+    equal = sum(math.isinf(row.scores.get(name) or 0) for row in rows)
     if equal:
         return f"{equal} of {len(rows)} photos are equal to their truth"
     if not empty:
         return ""
-    first = next((row.score.note for row in empty if row.score.note), "not defined here")
+    first = next((row.note for row in empty if row.note), "not defined here")
     return f"{len(empty)} of {len(rows)} photos have no value ({first})"
 
 
-def _explain_times(rows: Sequence[Record]) -> str:
-    devices = {row.cost.device for row in rows if row.cost.device}
-    return f"measured on several devices: {', '.join(sorted(devices))}" if len(devices) > 1 else ""
+def explain_times(devices: Iterable[str]) -> str:
+    """The note on a row whose photos were restored on several devices; empty for one."""
+    found = sorted({device for device in devices if device})
+    return f"measured on several devices: {', '.join(found)}" if len(found) > 1 else ""
 
 
-def _pixels(row: Record) -> int:
-    return row.score.width * row.score.height
-
-
-def _highest(values: Iterable[float | None]) -> float | None:
+def highest(values: Iterable[float | None]) -> float | None:
+    """The largest of what is known."""
     return max((value for value in values if value is not None), default=None)
 
 
-def _first(values: Iterable[_Value | None]) -> _Value | None:
+def first_known(values: Iterable[_Value | None]) -> _Value | None:
+    """The first that is known."""
     return next((value for value in values if value is not None), None)
 
 

@@ -14,6 +14,7 @@ from deblur_cli.commands.options import (
     JsonOption,
     QuietOption,
     SeedOption,
+    ShardOption,
     TileOption,
     check_choice,
     check_device,
@@ -105,6 +106,7 @@ def measure(
     dtype: DtypeOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    shard: ShardOption = None,
     report: Annotated[
         Path | None,
         option(
@@ -129,6 +131,7 @@ def measure(
       deblur bench gopro/ --model NAME:steps=1 --model NAME:steps=8,strength=0.5
       deblur bench levin/ --protocol shift --metrics psnr,ssim
       deblur bench sharp_photos/ --self
+      deblur bench gopro/ --report part2/ --shard 2/4; deblur bench merge part1/ part2/ part3/ part4/
       deblur bench compare old/report.json new/report.json --fail-below psnr=-0.05
 
     \b
@@ -139,6 +142,7 @@ def measure(
     from deblur_cli.benchmark.bench_plan import Options, build_bench_plan
     from deblur_cli.benchmark.datasets import PairSearch
     from deblur_cli.commands.bench_work import BenchOutput, measure_plan
+    from deblur_cli.system.parts import parse_part
     from deblur_cli.weights.model_spec import ModelSpec
 
     _check(datasets, limit, tile, save_images)
@@ -154,7 +158,7 @@ def measure(
         seed=seed,
     )
     search = PairSearch(allow_missing, gamma, self_truth)
-    plan = build_bench_plan(tuple(datasets or ()), options, search, limit)
+    plan = build_bench_plan(tuple(datasets or ()), options, search, limit, parse_part(shard) if shard else None)
     measure_plan(plan, BenchOutput(report, save_images, fresh, as_json, quiet))
 
 
@@ -204,6 +208,35 @@ def compare(
     lines = [f"{row.dataset}/{row.model} {row.metric} {row.improvement:+.4f}" for row in crossed]
     if lines := lines + gaps:
         raise DeblurError(f"--fail-below: {'; '.join(lines)}")
+
+
+@app.command("merge")
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="The reports of all parts, in any order: folders or files.")
+    ],
+    report: Annotated[
+        Path | None,
+        option("Reports", "--report", "Folder for report.html, .json, .csv, .md of the whole.", metavar="DIR"),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """One report of the parts that `--shard` made, with the figures of an undivided run.
+
+    \b
+    Examples:
+      deblur bench merge part*/ --report out/
+      deblur bench merge part1/ part2/ --json
+
+    \b
+    Exit status:
+      0 merged    2 no part, a part is missing or twice, parts of different plans
+      3 a photo could not be read in a part, the others are measured
+    """
+    from deblur_cli.commands.bench_work import BenchOutput, merge_parts
+
+    merge_parts(parts, BenchOutput(report, 0, fresh=False, as_json=as_json, quiet=quiet))
 
 
 def _check(datasets: list[Path] | None, limit: int | None, tile: int | None, pictures: int) -> None:

@@ -2,15 +2,18 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from deblur_cli.benchmark.bench_plan import BenchPlan
-from deblur_cli.benchmark.gallery import Wanted, drop_outdated, keep_pictures, list_pictures
+from deblur_cli.benchmark.compare import read_report
+from deblur_cli.benchmark.gallery import Wanted, copy_pictures, drop_outdated, keep_pictures, list_pictures
 from deblur_cli.benchmark.journal import Journal, Record
 from deblur_cli.benchmark.measuring import run_plan
+from deblur_cli.benchmark.merging import has_failed, merge_reports
 from deblur_cli.benchmark.records import BenchmarkReport
 from deblur_cli.benchmark.report_files import open_folder, write_report
 from deblur_cli.benchmark.summary import build_report
@@ -18,7 +21,7 @@ from deblur_cli.benchmark.tables import note_lines, summary_rows
 from deblur_cli.commands.progress import Display, Gauge, choose_display
 from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.commands.table import show_table
-from deblur_cli.errors import BatchFailed
+from deblur_cli.errors import BatchFailed, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,27 @@ def _measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
         raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
 
 
+def merge_parts(parts: Sequence[Path], output: BenchOutput) -> None:
+    """Make one report of the parts' reports, show its table.
+
+    Raises:
+        InputError: they are not the parts of one plan, or the folder is one of theirs.
+        BatchFailed: a photo could not be read or restored in a part.
+    """
+    folders = [part if part.is_dir() else part.parent for part in parts]
+    if output.report and any(output.report.resolve() == folder.resolve() for folder in folders):
+        raise InputError(f"--report {output.report}: is one of the parts; choose another folder")
+    report = merge_reports([(str(part), read_report(part)) for part in parts], _command_line())
+    if output.report:
+        with open_folder(output.report):
+            copy_pictures(folders, output.report)
+            write_report(report, output.report)
+    _show(report, output)
+    failed = [row.note for row in report.images if has_failed(row)]
+    if failed:
+        raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
+
+
 def _tell_score(display: Display, gauge: Gauge, record: Record) -> None:
     score = record.score
     if record.failed:
@@ -81,7 +105,8 @@ def _tell_plan(plan: BenchPlan, output: BenchOutput) -> None:
     if output.quiet:
         return
     for dataset in plan.datasets:
-        write_note(f"{dataset.name}: layout {dataset.layout}, {len(dataset.pairs)} photos")
+        part = f" of shard {plan.part}" if plan.whole else ""
+        write_note(f"{dataset.name}: layout {dataset.layout}, {len(dataset.pairs)} photos{part}")
         for remark in dataset.remarks:
             write_note(remark)
 

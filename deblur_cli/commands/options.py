@@ -138,6 +138,24 @@ TileOption = Annotated[
     int | None,
     option("Restoration", "--tile", "Longest side of a tile; default: fits the device.", metavar="PIXELS"),
 ]
+ShardOption = Annotated[
+    str | None,
+    option(
+        "Several machines",
+        "--shard",
+        "Only part I of N of the photos, 1/4 to 4/4; auto: by Slurm's or SkyPilot's variables.",
+        metavar="I/N|auto",
+    ),
+]
+RayOption = Annotated[
+    str | None,
+    option(
+        "Several machines",
+        "--ray",
+        "Work on a Ray cluster: local, auto or HOST:PORT; see docs/cluster.md.",
+        metavar="ADDRESS",
+    ),
+]
 SeedOption = Annotated[
     int, option("Restoration", "--seed", "Start of the random numbers, where a model draws any.", metavar="N")
 ]

@@ -146,6 +146,7 @@ def summarise_run(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, A
         "ignored": plan.ignored,
         "results_left_out": plan.results,
         "folders_not_listed": list(plan.unread),
+        "shard": _name_part(plan),
         "megapixels": round(outcome.megapixels, 4),
         "seconds": round(outcome.seconds, 6),
         "network_seconds": round(outcome.network_seconds, 6),
@@ -166,8 +167,13 @@ def count_actions(plan: Plan) -> dict[str, Any]:
         "ignored": plan.ignored,
         "results_left_out": plan.results,
         "folders_not_listed": list(plan.unread),
+        "shard": _name_part(plan),
         "megapixels": round(megapixels, 4),
     }
+
+
+def _name_part(plan: Plan) -> str | None:
+    return str(plan.part) if plan.part.count > 1 else None
 
 
 def show_plan(plan: Plan, setting: Setting, *, as_object: bool, as_lines: bool) -> None:

@@ -1,5 +1,6 @@
 """`deblur run`: photos in, sharp photos out."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,8 +26,10 @@ from deblur_cli.commands.options import (
     OverwriteOption,
     QualityOption,
     QuietOption,
+    RayOption,
     RecursiveOption,
     SeedOption,
+    ShardOption,
     StepsOption,
     StrengthOption,
     TileOption,
@@ -38,9 +41,12 @@ from deblur_cli.commands.options import (
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.errors import InputError
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # s3://, gs://, https://: none of them can be renamed or locked
+
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
     from deblur_cli.batch.stamp import Stamp
+    from deblur_cli.system.parts import Part
     from deblur_cli.weights.model_spec import ResolvedModel
 
 
@@ -85,6 +91,8 @@ def run(
     dtype: DtypeOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    shard: ShardOption = None,
+    ray: RayOption = None,
     dry_run: DryRunOption = False,
     as_object: JsonOption = False,
     as_lines: JsonLinesOption = False,
@@ -103,6 +111,8 @@ def run(
       deblur run "scans/*.tif" -o sharp/ --name '{stem}_sharp{ext}' --format png
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
+      deblur run archive/ -r -o sharp/ --shard 2/8
+      deblur run archive/ -r -o sharp/ --ray auto
 
     \b
     Exit status:
@@ -112,22 +122,26 @@ def run(
       3    a photo failed or a folder was locked, the others are written
       130  Ctrl-C; 143 SIGTERM; no partial file is left
     """
+    from deblur_cli.system.parts import WHOLE, parse_part
+
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name), file_format, quality, overwrite)
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
     _check(sources, target, manner)
     _check_network(device, dtype, tile, seed)
+    if ray is not None:
+        _check_cluster(ray, device)
     check_range("--steps", steps, 1, 1000)
     check_range("--strength", strength, 0, 1)
     chosen = _choose_model(context, model, expert, steps=steps, strength=strength)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
     stamp = _build_stamp(target, order)
-    plan = _build_plan(sources, target, stamp)
+    plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
 
     from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.commands.run_work import do_run, show_plan
 
-    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner)
+    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)
     if dry_run:
         show_plan(task)
     else:
@@ -161,6 +175,9 @@ def _check(sources: Sources, target: Target, manner: Manner) -> None:
         raise InputError("no input; name photos, folders or globs (see 'deblur run --help')")
     if not target.output:
         raise InputError("no output; add --output FOLDER")
+    for text in (*sources.inputs, target.output):
+        if _ADDRESS.match(text):
+            raise InputError(f"{text}: is no path of a file system; mount that storage and name the folder")
     if manner.as_object and manner.as_lines:
         raise InputError("--json and --jsonl exclude each other")
     if manner.quiet and manner.verbose:
@@ -176,6 +193,14 @@ def _check_network(device: str, dtype: str, tile: int | None, seed: int) -> None
     check_range("--seed", seed, 0, 2**63 - 1)
 
 
+def _check_cluster(address: str, device: str) -> None:
+    from deblur_cli.batch.ray_cluster import check_address
+
+    check_address(address)
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {device}: with --ray each worker has a GPU of its own; use auto, cuda or cpu")
+
+
 def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
@@ -187,7 +212,7 @@ def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
     return Stamp(model=order.model.name, weights=order.model.hashes, options=options)
 
 
-def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
+def _build_plan(sources: Sources, target: Target, stamp: "Stamp", part: "Part") -> "Plan":
     from deblur_cli.batch.inputs import PhotoSearch, find_photos, read_list
     from deblur_cli.batch.naming import Layout, names_a_file
     from deblur_cli.batch.plan import build_plan
@@ -198,4 +223,4 @@ def _build_plan(sources: Sources, target: Target, stamp: "Stamp") -> "Plan":
     single = len(found.photos) == 1 and found.photos[0].named
     is_file = names_a_file(target.output, single_file=single)
     layout = Layout(output, is_file, target.file_format, target.name, stamp.model)
-    return build_plan(found, layout, stamp, overwrite=target.overwrite)
+    return build_plan(found, layout, stamp, overwrite=target.overwrite, part=part)

@@ -25,14 +25,20 @@ class RestoreOrder:
     tile: int | None
     seed: int
 
-    def load(self) -> "LoadedModel":
+    def load(self, cores: int | None = None) -> "LoadedModel":
         """The model, ready to restore.
 
+        Args:
+            cores: for this process, where it has not the machine for itself.
         Raises:
             BackendError, WeightsError: as `load_model`.
         """
         from deblur_cli.backends import load_model
 
+        if cores is not None:
+            import torch
+
+            torch.set_num_threads(cores)
         return LoadedModel(load_model(self.model, device=self.device, dtype=self.dtype), self.tile, self.seed)
 
 
@@ -43,6 +49,16 @@ class LoadedModel:
     backend: "Backend"
     tile: int | None
     seed: int
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it."""
+        return str(self.backend.device)
+
+    @property
+    def dtype(self) -> str:
+        """In which number format."""
+        return str(self.backend.dtype).removeprefix("torch.")
 
     def __call__(self, blurry: "Pixels", watch: "Watch") -> "Pixels":
         """The photo, restored as `restore_image` does it."""
@@ -70,3 +86,4 @@ class RunTask:
     restore_order: RestoreOrder
     write_order: "WriteOrder"
     manner: Manner
+    ray: str | None = None  # address of the cluster that does it

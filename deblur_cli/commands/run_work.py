@@ -7,8 +7,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.batch.local import clear_away, run_batch
@@ -19,9 +19,6 @@ from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.system.memory import tune_malloc
-
-if TYPE_CHECKING:
-    from deblur_cli.backends import Backend
 
 
 def show_plan(task: RunTask) -> None:
@@ -50,11 +47,9 @@ def do_run(task: RunTask) -> None:
         _do_nothing(task, teller)
         _raise_failures(task, Outcome())
         return
-    tune_malloc()
     started = time.perf_counter()
-    model = task.restore_order.load()
-    setting = _describe(task, model.backend, time.perf_counter() - started)
-    with stop_on_signals() as stop:
+    with _opened(task) as equipment, stop_on_signals() as stop:
+        setting = _describe(task, equipment, time.perf_counter() - started)
         try:
             teller.start(task.plan, setting)
         except BrokenPipeError as fault:
@@ -62,8 +57,7 @@ def do_run(task: RunTask) -> None:
         meter = Meter.of(task.plan.todo)
         with choose_display(quiet=task.manner.quiet) as display:
             emit = _Listener(teller, meter, display)
-            fail_fast = task.manner.fail_fast
-            outcome = run_batch(task.plan.todo, model, task.write_order, emit=emit, stop=stop, fail_fast=fail_fast)
+            outcome = equipment.run(emit=emit, stop=stop, fail_fast=task.manner.fail_fast)
         outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -106,14 +100,39 @@ def _trace(fault: Exception) -> str:
     return "\n" + "".join(traceback.format_exception(fault)).rstrip()
 
 
-def _describe(task: RunTask, backend: "Backend", load_seconds: float) -> Setting:
+@dataclass(frozen=True, slots=True)
+class _Equipment:
+    """What is ready to do the work: one of the runners, and where its networks run."""
+
+    device: str
+    dtype: str
+    run: Callable[..., Outcome]
+    place: str = ""
+
+
+@contextmanager
+def _opened(task: RunTask) -> Iterator[_Equipment]:
+    jobs, order = task.plan.todo, task.restore_order
+    if task.ray is None:
+        tune_malloc()
+        model = order.load()
+        yield _Equipment(model.device, model.dtype, partial(run_batch, jobs, model, task.write_order))
+        return
+    from deblur_cli.batch.ray_runner import RayTask, opened_ray
+
+    with opened_ray(task.ray, RayTask(jobs, order, task.write_order, order.device, write_note)) as run:
+        first = run.crew.ready[0]
+        yield _Equipment(first.device, first.dtype, run.run, f"{count(len(run.crew.members), 'worker')} of Ray, ")
+
+
+def _describe(task: RunTask, equipment: _Equipment, load_seconds: float) -> Setting:
     stamp = task.write_order.stamp
-    dtype = str(backend.dtype).removeprefix("torch.")
-    setting = Setting(stamp, task.restore_order.tile, str(backend.device), dtype, load_seconds)
+    setting = Setting(stamp, task.restore_order.tile, equipment.device, equipment.dtype, load_seconds)
     if not task.manner.quiet:
         size = sum(job.pixels for job in task.plan.todo) / 1e6
         photos = count(len(task.plan.todo), "photo")
-        write_note(f"{stamp.model} on {setting.device} in {dtype}, {photos}, {size:.1f} megapixels")
+        where = f"{setting.device} in {setting.dtype}, {equipment.place}"
+        write_note(f"{stamp.model} on {where}{photos}, {size:.1f} megapixels")
     return setting
 
 
@@ -122,7 +141,10 @@ def _do_nothing(task: RunTask, teller: Report) -> None:
     teller.start(task.plan, Setting(task.write_order.stamp, task.restore_order.tile))
     teller.end(task.plan, Outcome())
     if not task.manner.quiet:
-        write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+        if task.plan.jobs:
+            write_note(f"nothing left to do, {count(len(task.plan.skipped), 'photo')} done before")
+        else:
+            write_note(f"nothing to do, shard {task.plan.part} has no photo: there are fewer than shards")
 
 
 def _tell_left_out(task: RunTask) -> None:

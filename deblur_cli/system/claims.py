@@ -1,7 +1,8 @@
 """Several runs on one output folder: who makes which photo. Knows files, no photos.
 
 A run claims a photo by a marker beside its output, made exclusively and locked as long as the run lives. Where locks do
-not reach other machines, the marker alone counts until it is old.
+not reach other machines, the marker alone counts until it is old. A run of many machines signs its markers with its
+name: of these, one that is not locked was left by a worker that died, for it gives a photo to one worker at a time.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from deblur_cli.system.files import CAREFUL, host, own_files, try_lock
 
 _SUFFIX = ".deblur-claim"
 _FOREIGN = 3600.0  # seconds that the marker of another machine counts, whose life cannot be seen from here
+_HOST = 8  # digits of a host's name, with which a marker begins
 _UNSIGNED = 60.0  # the same for one that its maker has not signed yet
 
 
@@ -39,9 +41,20 @@ class Claim:
             os.close(self.descriptor)
 
 
-def take(output: Path) -> Claim | None:
-    """The claim of an output in a folder that is there; None while another run has it."""
-    return _take(_marker(output))
+def take(output: Path, run: str = "") -> Claim | None:
+    """The claim of an output in a folder that is there; None while another run has it.
+
+    Args:
+        run: the name of a run of several machines.
+    """
+    return _take(_marker(output), run)
+
+
+def holder(output: Path) -> str:
+    """The host (`files.host`) of the marker of an output; empty where there is none that is signed."""
+    with suppress(OSError):
+        return _marker(output).read_text(encoding="ascii", errors="replace")[:_HOST]
+    return ""
 
 
 def is_taken(output: Path) -> bool:
@@ -70,14 +83,14 @@ def _marker(output: Path) -> Path:
     return output.with_name(f".{output.name[:40]}.{digest}{_SUFFIX}")
 
 
-def _take(marker: Path) -> Claim | None:
+def _take(marker: Path, run: str = "") -> Claim | None:
     while True:
         try:
             descriptor, is_new = _open(marker)
         except OSError:
             return Claim(None)  # the writing will say what is wrong with the folder
         locked = try_lock(descriptor)
-        if locked is False or not (is_new or _is_stale(descriptor, locked=bool(locked))):
+        if locked is False or not (is_new or _is_stale(descriptor, run, locked=bool(locked))):
             os.close(descriptor)
             return None
         if _is_there(marker, descriptor):
@@ -85,7 +98,7 @@ def _take(marker: Path) -> Claim | None:
         os.close(descriptor)
     with suppress(OSError):  # that of another user may not be written, yet the lock holds
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, host().encode())
+        os.ftruncate(descriptor, os.write(descriptor, f"{host()}{run}".encode()))
     own_files.add(marker)
     return Claim(marker, descriptor)
 
@@ -103,12 +116,12 @@ def _open(marker: Path) -> tuple[int, bool]:
             return os.open(marker, os.O_RDONLY | CAREFUL), False
 
 
-def _is_stale(descriptor: int, *, locked: bool) -> bool:
+def _is_stale(descriptor: int, run: str, *, locked: bool) -> bool:
     """Whether the maker of a marker is gone: it runs here and has no lock on it, or it is too long ago to count."""
-    holder, age = os.read(descriptor, 8).decode(errors="replace"), time.time() - os.fstat(descriptor).st_mtime
-    if locked and holder == host():
+    signed, age = os.read(descriptor, 64).decode(errors="replace"), time.time() - os.fstat(descriptor).st_mtime
+    if (locked and signed[:_HOST] == host()) or (run and signed[_HOST:] == run):
         return True
-    return age > (_FOREIGN if holder else _UNSIGNED)
+    return age > (_FOREIGN if signed else _UNSIGNED)
 
 
 def _is_there(marker: Path, descriptor: int) -> bool:

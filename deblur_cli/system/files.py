@@ -83,10 +83,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def find_leftovers(folders: Iterable[Path]) -> list[Path]:
-    """The temporary files of this host in these folders, of living writers too."""
+def find_leftovers(folders: Iterable[Path], *, of_all: bool = False) -> list[Path]:
+    """The temporary files of this host, or of all hosts, in these folders; of living writers too."""
     names = ((path, _TEMPORARY.fullmatch(path.name)) for folder in folders for path in _list(folder))
-    return [path for path, found in names if found and found[1] == host()]
+    return [path for path, found in names if found and (of_all or found[1] == host())]
 
 
 def remove_leftovers(found: Iterable[Path], *, age: float = _OLD) -> list[Path]:

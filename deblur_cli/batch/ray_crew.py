@@ -1,0 +1,243 @@
+"""The workers of a run on a Ray cluster: hired where there is a node, replaced when they die, and listened to.
+
+Knows which photos a worker holds, and not what becomes of them: that is `ray_runner.py`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deblur_cli.batch.jobs import Job
+from deblur_cli.batch.ray_cluster import (
+    Node,
+    describe_death,
+    find_blind,
+    import_ray,
+    list_nodes,
+    share_out,
+    shared_marker,
+    start_worker,
+)
+from deblur_cli.batch.ray_worker import Answer, Ready, WorkerOrder
+from deblur_cli.errors import BackendError, DeblurError, InputError
+
+_LOOK = 3.0  # seconds between two looks at the nodes
+_POLL = 0.1  # seconds to wait for an answer
+_DEATHS = 3  # of workers of a node in a row while they load, before it is left alone
+_GUILTLESS = 5  # photos in a row that a node's workers died of, before it is the node's fault
+_PATIENCE = 60.0  # seconds before it is told that no worker is ready
+
+
+@dataclass(slots=True, eq=False)
+class PhotoTask:
+    """A photo that has no result yet.
+
+    Attributes:
+        tried_on: ids of the nodes whose worker died while it had the photo.
+        holder: the host of another run that is at work on it; `asked` when a worker of ours on that host was, who can
+            tell by the lock whether the other lives; `look_at` when to look again.
+    """
+
+    job: Job
+    tried_on: list[str] = field(default_factory=list)
+    holder: str = ""
+    asked: bool = False
+    look_at: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class CrewMember:
+    """A worker as the driver sees it; it may be given photos once it is ready."""
+
+    node: Node
+    cores: int
+    cards: int
+    handle: Any
+    calls: dict[Any, PhotoTask | None] = field(default_factory=dict)  # by Ray's reference; None is its preparation
+    ready: Ready | None = None
+
+    @property
+    def tasks(self) -> list[PhotoTask]:
+        """The photos that it holds."""
+        return [task for task in self.calls.values() if task is not None]
+
+    def give(self, task: PhotoTask, leftovers: tuple[Path, ...]) -> None:
+        """Have it do a photo."""
+        self.calls[self.handle.work.options(concurrency_group="photos").remote(task.job, leftovers)] = task
+
+    def order_to(self, what: str) -> None:
+        """`halt` or `abort`, beside the work."""
+        with suppress(Exception):  # it may be dead
+            getattr(self.handle, what).options(concurrency_group="control").remote()
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A worker's answer on a photo, or the fault that its own code met there."""
+
+    member: CrewMember
+    task: PhotoTask
+    answer: Answer | None = None
+    fault: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A photo whose worker died."""
+
+    member: CrewMember
+    task: PhotoTask
+    reason: str
+
+
+@dataclass(slots=True)
+class Crew:
+    """All workers of a run.
+
+    Attributes:
+        jobs: what the nodes must see, and how many workers can be of use.
+        tell: gets lines for the user.
+    """
+
+    order: WorkerOrder
+    jobs: Sequence[Job]
+    device: str
+    tell: Callable[[str], None]
+    members: list[CrewMember] = field(default_factory=list)
+    refusal: Exception | None = None  # of the last worker that could not load its model
+    is_closed: bool = False  # nobody is hired any more
+    _known: set[str] = field(default_factory=set)  # ids of nodes that have workers, or shall have none
+    _deaths: dict[str, int] = field(default_factory=dict)  # node -> in a row, while loading
+    _victims: dict[str, set[Path]] = field(default_factory=dict)  # node -> photos lost since one was finished there
+    _looked: float = 0.0
+
+    @property
+    def ready(self) -> list[Ready]:
+        """What the workers that have loaded their model say of themselves."""
+        return [member.ready for member in self.members if member.ready]
+
+    def hire_all(self) -> None:
+        """Check the nodes, create all workers at once, and wait until the first has loaded its model.
+
+        Raises:
+            InputError: a node does not see the photos, or does not see where the results go.
+            BackendError, WeightsError: no node can do the work.
+        """
+        nodes = list_nodes()
+        blind = self._find_blind(nodes)
+        lines = [line for line in blind.values() if line]
+        if lines:
+            raise InputError(lines[0] + (f"; and {len(lines) - 1} more" if len(lines) > 1 else ""))
+        self._hire([node for node in nodes if node not in blind])
+        if not self.members:
+            raise BackendError(
+                f"--device {self.device}: no node of the cluster has it; ray status shows what they have"
+            )
+        told_at = time.monotonic() + _PATIENCE
+        while not self.ready:
+            for _ in self.listen():
+                pass
+            self.look_around()
+            if not self.members:
+                raise self.refusal or BackendError("no node of the cluster could start a worker; Ray's logs tell why")
+            if time.monotonic() > told_at:
+                told_at = float("inf")
+                self.tell("no worker is ready yet: models are being loaded, or the cluster is busy with other work")
+
+    def look_around(self) -> None:
+        """Hire on nodes that have joined the cluster since, or have come back."""
+        if self.is_closed or time.monotonic() - self._looked < _LOOK:
+            return
+        nodes = [node for node in list_nodes() if node.id not in self._known]
+        blind = self._find_blind(nodes)
+        for line in filter(None, blind.values()):
+            self.tell(f"{line}; it is left out")
+        self._known |= {node.id for node in blind}
+        has_cards = any(member.cards for member in self.members)
+        self._hire([node for node in nodes if node not in blind and (node.cards or not has_cards)])
+        self._looked = time.monotonic()
+
+    def listen(self) -> Iterator[Heard | Lost]:
+        """What comes next, perhaps nothing, after a tenth of a second at most."""
+        ray = import_ray()
+        calls = {reference: member for member in self.members for reference in member.calls}
+        if not calls:
+            time.sleep(_POLL)
+            return
+        done, _ = ray.wait(list(calls), timeout=_POLL)
+        for reference in done:
+            member = calls[reference]
+            try:
+                answer = ray.get(reference)
+            except ray.exceptions.RayTaskError as fault:
+                yield from self._hear_fault(member, member.calls.pop(reference), fault)
+            except ray.exceptions.RayError as fault:
+                yield from self.dismiss(member, describe_death(fault))
+            else:
+                task = member.calls.pop(reference)
+                if task is None:
+                    member.ready = answer
+                else:
+                    yield Heard(member, task, answer)
+
+    def praise(self, member: CrewMember) -> None:
+        """It has finished a photo: what was lost on its node before was not the node's fault."""
+        self._victims.pop(member.node.id, None)
+
+    def dismiss(self, member: CrewMember, reason: str) -> Iterator[Lost]:
+        """End a worker, or mourn it, and start another on its node while there is hope for that."""
+        ray = import_ray()
+        if member not in self.members:
+            return
+        self.members.remove(member)
+        with suppress(Exception):  # it may be dead
+            ray.kill(member.handle)
+        lost, node = member.tasks, member.node.id
+        victims = self._victims.setdefault(node, set())
+        victims.update(task.job.source for task in lost)
+        self._deaths[node] = 0 if member.ready else self._deaths.get(node, 0) + 1
+        if self._deaths[node] >= _DEATHS or len(victims) > _GUILTLESS:
+            self.tell(f"node {member.node.address} is left out, its workers die again and again: {reason}")
+        elif not self.is_closed and node in {other.id for other in list_nodes()}:
+            self._start(member.node, member.cores, member.cards)
+        yield from (Lost(member, task, reason) for task in lost)
+
+    def halt(self) -> None:
+        """Have all workers come to an end with what they hold."""
+        self.is_closed = True
+        for member in self.members:
+            member.order_to("halt")
+
+    def abort(self) -> list[PhotoTask]:
+        """End all workers at once; the photos that they held."""
+        self.is_closed = True
+        for member in self.members:
+            member.order_to("abort")
+        time.sleep(5 * _POLL)
+        return [task for member in self.members for task in member.tasks]
+
+    def _hear_fault(self, member: CrewMember, task: PhotoTask | None, fault: Any) -> Iterator[Heard | Lost]:
+        if task is not None:
+            yield Heard(member, task, fault=fault)
+            return
+        self.refusal = fault.cause if isinstance(fault.cause, DeblurError) else fault
+        yield from self.dismiss(member, str(fault.cause))
+
+    def _find_blind(self, nodes: Sequence[Node]) -> dict[Node, str]:
+        if not nodes:
+            return {}
+        with shared_marker(self.jobs, self.order.run) as storage:
+            return find_blind(nodes, storage)
+
+    def _hire(self, nodes: Sequence[Node]) -> None:
+        self._known |= {node.id for node in nodes}
+        for place in share_out(nodes, self.device)[: max(0, len(self.jobs) - len(self.members))]:
+            self._start(*place)
+
+    def _start(self, node: Node, cores: int, cards: int) -> None:
+        member = CrewMember(node, cores, cards, start_worker(node, cores, cards, self.order))
+        member.calls[member.handle.prepare.remote()] = None
+        self.members.append(member)

@@ -1,0 +1,187 @@
+"""What a run on a Ray cluster is made of, without a cluster: addresses, nodes, storage, a worker's answers, claims."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from importlib import util
+from pathlib import Path
+
+import pytest
+from support.photo_folders import broken, photo, tree
+from support.ray_network import SLOW, TOO_LARGE, InvertingOrder
+
+from deblur_cli.batch.inputs import PhotoSearch, find_photos
+from deblur_cli.batch.naming import Layout
+from deblur_cli.batch.plan import build_plan
+from deblur_cli.batch.ray_cluster import Node, check_address, share_out, shared_marker
+from deblur_cli.batch.ray_worker import RayWorker, WorkerOrder, find_obstacle
+from deblur_cli.batch.stages import WriteOrder
+from deblur_cli.batch.stamp import Stamp
+from deblur_cli.system import claims
+
+pytestmark = pytest.mark.usefixtures("inverting")
+STAMP = Stamp("inverts", {}, {})
+
+
+@pytest.fixture
+def deblur(command):
+    return partial(command, "run")
+
+
+def plan_all():
+    found = find_photos(["in"], [], PhotoSearch(False, Path("out")))
+    layout = Layout(Path("out"), False, "same", "{stem}{ext}", "inverts")
+    return build_plan(found, layout, STAMP, overwrite=False).jobs
+
+
+def hire():
+    order = WorkerOrder(InvertingOrder(None, "cpu", "auto", None, 0), WriteOrder(STAMP), "f" * 16, str(Path.cwd()))
+    worker = RayWorker(pickle.loads(pickle.dumps(order)), cores=1)
+    assert worker.prepare().device == "cpu"
+    return worker
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "10.0.0.7:6379", "head.example:6379", "[::1]:6379"])
+def test_a_cluster_is_named_in_three_ways(address, monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: True)
+    monkeypatch.setattr("deblur_cli.batch.ray_cluster.find_spec", lambda name: True)
+    check_address(address)
+
+
+@pytest.mark.parametrize("address", ["", "ray://head:10001", "head", "10.0.0.7:", "local:x"])
+def test_any_other_address_is_refused_before_the_work(deblur, address):
+    photo("in/a.png")
+    status, out, err = deblur("in", "-o", "out", "--ray", address)
+    assert (status, out) == (2, [])
+    assert err == [f"deblur: error: --ray {address}: must be local, auto or HOST:PORT of the cluster's head"]
+
+
+def test_without_ray_a_line_says_how_to_install_it(deblur, monkeypatch):
+    photo("in/a.png")
+    monkeypatch.setattr("deblur_cli.batch.ray_cluster.find_spec", lambda name: None)
+    status, out, err = deblur("in", "-o", "out", "--ray", "local")
+    assert (status, out) == (2, [])
+    assert err == ["deblur: error: --ray local: Ray is not installed; pip install 'deblur-cli[ray]'"]
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_a_worker_takes_the_gpu_that_ray_gives_it(deblur, monkeypatch, device):
+    monkeypatch.setattr("deblur_cli.batch.ray_cluster.find_spec", lambda name: True)
+    photo("in/a.png")
+    status, _, err = deblur("in", "-o", "out", "--ray", "local", "--device", device)
+    assert (status, len(err)) == (2, 1)
+    assert "with --ray each worker has a GPU of its own" in err[0]
+
+
+def test_the_driver_and_the_modules_of_a_worker_load_no_ray_and_no_torch():
+    names = "deblur_cli.batch.ray_worker, deblur_cli.batch.ray_runner, deblur_cli.commands.run_task"
+    probe = f"import sys, {names}; sys.exit(bool({{'ray', 'torch'}} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", probe], check=True)
+
+
+def test_workers_are_one_a_card_or_one_a_group_of_cores():
+    plain, large = Node("a", "10.0.0.1", 4, 0), Node("b", "10.0.0.2", 20, 0)
+    cards = Node("c", "10.0.0.3", 16, 4)
+    assert share_out([plain, large], "auto") == [(plain, 4, 0), (large, 10, 0), (large, 10, 0)]
+    assert share_out([plain, cards], "auto") == [(cards, 4, 1)] * 4
+    assert share_out([plain, cards], "cuda") == [(cards, 4, 1)] * 4
+    assert share_out([plain], "cuda") == []
+    assert share_out([plain, cards], "cpu") == [(plain, 4, 0), (cards, 8, 0), (cards, 8, 0)]
+
+
+def test_a_node_must_see_the_photos_and_the_results_and_have_the_version(tmp_path):
+    photo("in/a.png")
+    jobs = plan_all()
+    with shared_marker(jobs, "run") as storage:
+        answer = storage.marker.with_name(f"{storage.marker.name}.node")
+        assert find_obstacle(storage, answer) == ""
+        assert answer.read_text() == "run"
+        assert "install the same version" in find_obstacle(replace(storage, version="0.0"), answer)
+        (tmp_path / "elsewhere").mkdir()
+        lost = find_obstacle(replace(storage, folder=str(tmp_path / "elsewhere")), answer)
+        assert lost.startswith("does not share the folder ")
+        unseen = find_obstacle(replace(storage, inputs=((Path("in/gone.png"), 9),)), answer)
+        assert unseen == f"does not see {Path.cwd() / 'in/gone.png'}; photos must lie where all nodes read"
+        other = find_obstacle(replace(storage, run="another"), answer)
+        assert other.startswith("does not share the folder ")
+    assert [path for path in tmp_path.rglob(".deblur*") if path.is_file()] == []
+
+
+def test_a_worker_answers_with_results_and_lets_its_claims_go():
+    photo("in/a.png", shade=90)
+    broken("in/b.jpg")
+    photo("in/c.png", shade=TOO_LARGE)
+    good, bad, large = (pickle.loads(pickle.dumps(hire().work(job))) for job in plan_all())
+    assert (good.result.status, good.notices, good.is_machine_at_fault) == ("done", ("was inverted",), False)
+    assert (bad.result.status, bad.result.error_type, bad.is_machine_at_fault) == ("failed", "PhotoError", False)
+    assert "Traceback" in bad.trace
+    assert large.is_machine_at_fault
+    assert tree("out") == ["a.png"]
+    again = hire().work(plan_all()[0])
+    assert again.result.status == "skipped"
+
+
+def test_a_photo_of_another_run_is_left_to_it():
+    photo("in/a.png")
+    Path("out").mkdir()
+    claim = claims.take(Path("out/a.png"))
+    answer = hire().work(plan_all()[0])
+    assert (answer.is_taken, answer.result, answer.holder) == (True, None, claims.holder(Path("out/a.png")))
+    claim.release()
+    assert hire().work(plan_all()[0]).result.status == "done"
+
+
+def test_a_worker_that_is_halted_drops_the_photo_in_the_network():
+    photo("in/a.png", shade=SLOW)
+    worker = hire()
+    threading.Timer(0.2, worker.halt).start()
+    answer = worker.work(plan_all()[0])
+    assert (answer.result, answer.is_taken) == (None, False)
+    assert tree("out") == []
+
+
+def leave(output, signed):
+    """What a worker on another machine left when it died, by the name of the marker that is made here."""
+    claim = claims.take(output)
+    marker = claim.marker
+    claim.release()
+    marker.write_text(signed)
+    return marker
+
+
+def test_the_claim_of_a_dead_worker_on_another_node_is_taken_over_by_the_same_run_only():
+    Path("out").mkdir()
+    output = Path("out/a.png")
+    leave(output, "0badcafe" + "a" * 16)
+    assert claims.take(output) is None
+    assert claims.take(output, "b" * 16) is None
+    assert claims.holder(output) == "0badcafe"
+    claim = claims.take(output, "a" * 16)
+    assert claim is not None
+    assert claims.take(output, "a" * 16) is None  # this one lives
+    claim.release()
+    assert tree("out") == []
+
+
+def test_a_claim_that_is_taken_over_loses_the_name_of_the_run_before():
+    Path("out").mkdir()
+    output = Path("out/a.png")
+    marker = leave(output, "0badcafe" + "a" * 16)
+    os.utime(marker, (time.time() - 7200,) * 2)
+    claim = claims.take(output)
+    assert marker.read_text() == claims.holder(output) != "0badcafe"
+    claim.release()
+
+
+def test_what_a_dead_worker_began_is_removed_when_the_photo_is_claimed_again():
+    photo("in/a.png")
+    Path("out").mkdir()
+    left = Path("out/.a.png.deblur-0badcafe-0123456789abcdef.tmp")
+    left.touch()
+    assert hire().work(plan_all()[0], (left,)).result.status == "done"
+    assert tree("out") == ["a.png"]
