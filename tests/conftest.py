@@ -6,8 +6,13 @@ import sys
 
 import pytest
 
+from deblur_cli.backends import engines
+
 # MKL may let its sums depend on where in memory a tensor lies; on some processors nothing is then equal to the bit.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+
+# The tests are about this tool: where OpenVINO is installed, only those that ask for it meet it.
+os.environ["DEBLUR_ENGINE"] = "torch"
 
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: the tests that press it would wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,6 +21,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What a skipped test says where something could be installed, and not where the system is another one.
 _INSTALLABLE = ("could not import", "not installed", "apt-get install")
 _skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _torch_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_openvino", lambda: False)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

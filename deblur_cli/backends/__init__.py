@@ -43,7 +43,7 @@ def _load_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Back
 
 
 def _load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
-    from deblur_cli.backends.dual_expert_files import load_dual_expert  # diffusers and peft take seconds
+    from deblur_cli.backends.dual_expert_files import load_dual_expert  # an expert alone needs none of it
 
     return load_dual_expert(model, device, dtype)
 

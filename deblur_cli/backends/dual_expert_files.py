@@ -108,7 +108,7 @@ def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dty
     files = find_base(paths["base"], paths.get("base_config"))
     if files.is_foreign and "prompt" not in paths:
         raise WeightsError(f"{files.place}: needs its empty prompt in the role prompt; {PROMPT_HINT}")
-    flow = load_base(files, _read_window(files, paths), dtype, device)
+    flow = load_base(files, _read_window(files, paths), dtype, device, lean=True)
     if "lora" in paths:
         _load_adapter(flow, paths["lora"])
     if "prompt" in paths:
@@ -140,9 +140,7 @@ def _load_adapter(flow: FlowTransformer, path: Path) -> None:
         if columns:
             flow.widen()
         if any(".lora_" in key for key in tensors):
-            flow.attach_lora(read_table(LoraSettings, shape))
-            flow.load_adapter(tensors)
-            flow.fuse()
+            flow.load_fused(read_table(LoraSettings, shape), tensors)
         else:  # a training of every weight, which LoRA is compared with
             flow.load_base({key: value for key, value in tensors.items() if key not in columns})
             flow.load_adapter(columns)

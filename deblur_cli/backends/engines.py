@@ -110,7 +110,7 @@ def choose_engine(asked: str | None, device: torch.device, *networks: nn.Module)
         if is_asked:
             raise BackendError("--engine openvino: is for CPUs; add --device cpu")
         return "torch"
-    if find_spec("openvino") is None:
+    if not has_openvino():
         if is_asked:
             raise BackendError("--engine openvino: is not installed; pip install 'deblur-cli[openvino]'")
         return "torch"
@@ -119,6 +119,11 @@ def choose_engine(asked: str | None, device: torch.device, *networks: nn.Module)
         check_engine(asked, type(strange).__name__)
     measured = platform.machine().lower() in ("x86_64", "amd64")
     return "openvino" if is_asked or (strange is None and measured) else "torch"
+
+
+def has_openvino() -> bool:
+    """Whether the extra is installed; whether it works is seen when it is used."""
+    return find_spec("openvino") is not None
 
 
 def check_engine(asked: str | None, what: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
 from deblur_cli import networks
 from deblur_cli.backends.compiled_files import CompiledFiles
@@ -35,7 +35,7 @@ from deblur_cli.system.devices import is_out_of_memory
 from deblur_cli.system.version import __version__
 
 _TRACED = 64  # side in pixels of the photo that a network is traced on, where it takes other sizes as well
-_TINY = 64**2  # points of a piece: of smaller ones several together make products that are worth it
+_TINY, _AT_ONCE = 64**2, 4  # of pieces with fewer points, so many together make products that are worth it
 _MOST = 8  # sizes and methods of which a network stays in memory
 _ANY_SIZE = (DenseUNet, ResidualCodec)  # compiled once for all sizes
 _OF_ONE_SIZE = (Maxim,)  # compiled for each: all windows of a photo have one
@@ -53,6 +53,16 @@ def can_run(network: nn.Module) -> bool:
     The bundled flow is another; whoever loads it knows it.
     """
     return isinstance(network, (*_ANY_SIZE, *_OF_ONE_SIZE))
+
+
+def list_formats() -> list[str]:
+    """Number formats that OpenVINO multiplies in this CPU's hardware.
+
+    Raises:
+        BackendError: OpenVINO is broken.
+    """
+    capabilities = _find_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["float32"] + ["bfloat16"] * ("BF16" in capabilities)
 
 
 class OpenVinoEngine:
@@ -74,7 +84,7 @@ class OpenVinoEngine:
             self._show_counter(method, tensors)
         is_given = tuple(tensor is not None for tensor in tensors)
         given = [tensor for tensor in tensors if tensor is not None]
-        at_once = max(1, _TINY // max(math.prod(tensor.shape[2:]) for tensor in given))
+        at_once = _AT_ONCE if max(math.prod(tensor.shape[2:]) for tensor in given) < _TINY else 1
         answers = []
         for start in range(0, len(given[0]), at_once):
             pieces = [tensor[start : start + at_once] for tensor in given]
@@ -108,7 +118,7 @@ class OpenVinoEngine:
             content = self._compile(call, given)
             files.write(name, content)
             return self._import(content)
-        except RuntimeError as fault:
+        except (RuntimeError, _import_openvino().frontend.OpConversionFailure) as fault:
             if is_out_of_memory(fault):
                 raise
             text = " ".join(str(fault).split())[:200]
@@ -123,7 +133,8 @@ class OpenVinoEngine:
         core, frontend = _find_core(), _find_frontend()
         decoder_class = importlib.import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
         method, is_given, shapes = call
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        quiet = warnings.catch_warnings(action="ignore")
+        with torch.inference_mode(False), torch.no_grad(), _disable_current_modes(), quiet:
             example = tuple(torch.rand(shape) for shape in self._choose_example(given))
             traced: Any = torch.jit.trace(_Method(self.module, method, is_given), example, check_trace=False)
             decoder = decoder_class(traced, example_input=example)  # must outlive the model, whose weights it holds

@@ -11,6 +11,7 @@ from deblur_cli.commands.options import (
     DEFAULT_MODEL,
     DTYPES,
     DtypeOption,
+    EngineOption,
     JsonOption,
     QuietOption,
     SeedOption,
@@ -20,6 +21,7 @@ from deblur_cli.commands.options import (
     check_range,
     complete_model,
     option,
+    pick_engine,
 )
 from deblur_cli.commands.streams import write_json
 from deblur_cli.commands.table import show_table
@@ -103,6 +105,7 @@ def measure(
         ),
     ] = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
     report: Annotated[
@@ -143,9 +146,10 @@ def measure(
 
     _check(datasets, limit, tile, save_images)
     check_choice("--dtype", dtype, DTYPES)
+    wanted_engine = pick_engine(engine)
     check_range("--seed", seed, 0, 2**63 - 1)
     options = Options(
-        models=tuple(map(ModelSpec.parse, models or [DEFAULT_MODEL])),
+        models=tuple(ModelSpec.parse(text).override(engine=wanted_engine) for text in models or [DEFAULT_MODEL]),
         metrics=_split(metrics),
         protocol=protocol,
         devices=_split_devices(device),
