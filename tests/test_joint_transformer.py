@@ -60,7 +60,7 @@ def test_an_adapter_is_added_as_peft_adds_it() -> None:
 def test_an_adapter_that_does_not_fit_changes_nothing() -> None:
     _, ours = build()
     before = {key: value.clone() for key, value in ours.base_state().items()}
-    with pytest.raises(ValueError, match="adapter weights do not fit the network: .* missing"):
+    with pytest.raises(ValueError, match=r"adapter weights do not fit the network: .* missing"):
         ours.load_fused(BOTH, {})
     assert all(torch.equal(value, before[key]) for key, value in ours.base_state().items())
 

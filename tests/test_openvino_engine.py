@@ -162,13 +162,14 @@ def test_what_it_cannot_take_is_one_line() -> None:
             return torch.linalg.matrix_exp(blurry[..., :8, :8])
 
     engine = Float32Fallback(Strange(DenseUNetConfig(2, (8, 12), (1, 1), (1,))), CPU, torch.float32, "openvino")
-    with pytest.raises(BackendError, match="OpenVINO does not take Strange .*; add --engine torch"):
+    with pytest.raises(BackendError, match=r"OpenVINO does not take Strange .*; add --engine torch"):
         engine.run("predict_residual", photo(64, 64))
 
 
 @needs_openvino
 def test_nobody_is_told_over_the_network_that_it_is_used() -> None:
-    code = f"import sys; sys.path[:] = {sys.path!r}; from deblur_cli.backends.openvino_engine import list_formats; list_formats(); "
+    code = f"import sys; sys.path[:] = {sys.path!r}; "
+    code += "from deblur_cli.backends.openvino_engine import list_formats; list_formats(); "
     code += "sys.exit(any(name.startswith('openvino_telemetry') for name in sys.modules))"
     assert run_python(["-c", code]).returncode == 0
 

@@ -129,9 +129,7 @@ def _adjust(tiling: Cut, entry: weights.ModelEntry) -> Cut:
 _FIRST = "dense_unet"  # the network of our files from before they named it
 
 
-def load_any_expert(
-    entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None
-) -> Backend:
+def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None) -> Backend:
     """The backend of an expert.
 
     Args:

@@ -1,8 +1,8 @@
 """OpenVINO as an engine: a network compiled for this CPU, once; the optional extra `deblur-cli[openvino]`.
 
-A network is traced on a small picture, converted, and compiled for the sizes that it meets. The compiled form is kept on
-disk (`compiled_files.py`), so that the next process is ready in half a second. Pictures go through one at a time, since
-a CPU gains nothing from several; windows of latents, which are tiny, four at a time.
+A network is traced on a small picture, converted, and compiled for the sizes that it meets. The compiled form is kept
+on disk (`compiled_files.py`), so that the next process is ready in less than a second. Pictures go through one at a
+time, since a CPU gains nothing from several; windows of latents, which are tiny, four at a time.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ from deblur_cli.system.version import __version__
 
 _TRACED = 64  # side in pixels of the photo that a network is traced on, where it takes other sizes as well
 _TINY, _AT_ONCE = 64**2, 4  # of pieces with fewer points, so many together make products that are worth it
-_MOST = 8  # sizes and methods of which a network stays in memory
-_ANY_SIZE = (DenseUNet, ResidualCodec)  # compiled once for all sizes
-_OF_ONE_SIZE = (Maxim,)  # compiled for each: all windows of a photo have one
+_HELD, _KEPT = 2, 4  # sizes of a network that stay in memory, and that go to the disk in one process
+_ANY_SIZE = (ResidualCodec,)  # compiled once for all sizes: it is quick, and meets nine in a large photo
+_OF_ONE_SIZE = (Maxim, DenseUNet)  # compiled for each: all tiles of a photo have one, and memory is laid out for it
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _LOG = logging.getLogger("deblur_cli")
@@ -73,6 +73,7 @@ class OpenVinoEngine:
         self.module, self._dtype = network.to(device, torch.float32), dtype
         self._requests: dict[Call, Any] = {}
         self._lock = threading.Lock()
+        self._compiled = 0
 
     def run(self, method: str, *tensors: Tensor | None) -> Tensor:
         """See `Engine`; the first axis of the tensors counts pictures.
@@ -99,7 +100,7 @@ class OpenVinoEngine:
         with self._lock:  # a request serves one at a time, and its answer lies where the next one will
             request = self._requests.pop(call, None) or self._load(call, given)
             self._requests[call] = request
-            while len(self._requests) > _MOST:
+            while len(self._requests) > _HELD:
                 del self._requests[next(iter(self._requests))]
             request.infer(arrays)
             return torch.from_numpy(request.get_output_tensor(0).data.copy())
@@ -116,7 +117,9 @@ class OpenVinoEngine:
         _tell_once(files.folder)
         try:
             content = self._compile(call, given)
-            files.write(name, content)
+            self._compiled += 1
+            if self._compiled <= _KEPT:
+                files.write(name, content)
             return self._import(content)
         except (RuntimeError, _import_openvino().frontend.OpConversionFailure) as fault:
             if is_out_of_memory(fault):
@@ -136,7 +139,9 @@ class OpenVinoEngine:
         quiet = warnings.catch_warnings(action="ignore")
         with torch.inference_mode(False), torch.no_grad(), _disable_current_modes(), quiet:
             example = tuple(torch.rand(shape) for shape in self._choose_example(given))
-            traced: Any = torch.jit.trace(_Method(self.module, method, is_given), example, check_trace=False)
+            traced: Any = torch.jit.trace(  # type: ignore[no-untyped-call]
+                _Method(self.module, method, is_given), example, check_trace=False
+            )
             decoder = decoder_class(traced, example_input=example)  # must outlive the model, whose weights it holds
             model = frontend.convert(frontend.load(decoder))
             model.reshape(dict(enumerate(map(list, shapes))))
@@ -153,7 +158,7 @@ class OpenVinoEngine:
         return [(*one.shape[:2], one.shape[2] * side // height, one.shape[3] * side // width) for one in given]
 
     def _settings(self) -> dict[str, Any]:
-        """As many threads as torch would take, and not bound to certain cores, which other processes may be bound to."""
+        """As many threads as torch would take, not bound to cores: other processes may be bound to the same."""
         threads = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
         return {"INFERENCE_PRECISION_HINT": _PRECISIONS[self._dtype], **threads}
 
@@ -167,7 +172,7 @@ class OpenVinoEngine:
         digest = hashlib.sha256(f"{self.module} {getattr(self.module, 'config', '')}".encode())
         for key, tensor in [*self.module.named_parameters(), *self.module.named_buffers()]:
             digest.update(f"{key} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().contiguous().numpy())
+            digest.update(tensor.detach().contiguous().numpy().data)
         return digest.hexdigest()
 
     def _show_counter(self, method: str, tensors: Sequence[Tensor | None]) -> None:
@@ -243,4 +248,11 @@ def _describe_place() -> list[str]:
             code.update(path.read_bytes())
     cpu = [core.get_property("CPU", key) for key in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     packages = [version(name) for name in ("torch", "diffusers")]
-    return [__version__, code.hexdigest(), _import_openvino().__version__, *packages, platform.machine(), *map(str, cpu)]
+    return [
+        __version__,
+        code.hexdigest(),
+        _import_openvino().__version__,
+        *packages,
+        platform.machine(),
+        *map(str, cpu),
+    ]

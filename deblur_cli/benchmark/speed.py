@@ -141,7 +141,7 @@ def make_photo(megapixels: float, seed: int = 0) -> Rgb:
 
 
 def measure_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Multiplications a second of one large matrix product: on a CPU those of processor seconds, else of the clock's."""
+    """Multiplications a second of one large matrix product; on a CPU a second of the processors counts."""
     left, right = (torch.rand(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
     spent = []
     for _ in range(_ROUNDS + 1):
@@ -244,14 +244,14 @@ def _time_process(
     out = ["-o", str(source / "out"), "--overwrite", "--quiet"]
     command = [sys.executable, "-m", "deblur_cli", "run", str(source), *out, *_name_options(plan, model)]
     started = time.perf_counter()
-    with tempfile.TemporaryFile() as told, subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=told
-    ) as process:
+    with tempfile.TemporaryFile() as told, subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told) as process:
         used = _wait(process)
         if process.returncode:
             told.seek(0)
             lines = told.read().decode(errors="replace").strip().splitlines()
-            raise BackendError(f"deblur run --model {model.spec} has failed: {lines[-1] if lines else 'without a word'}")
+            raise BackendError(
+                f"deblur run --model {model.spec} has failed: {lines[-1] if lines else 'without a word'}"
+            )
     wall = time.perf_counter() - started
     dtype = plan.dtype
     return SpeedRow(str(model.spec), kind, megapixels * count, count, Spent(wall, used[0]), dtype, peak_mb=used[1])

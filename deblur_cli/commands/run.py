@@ -144,7 +144,9 @@ def _choose_template(name: str | None) -> str:
     return "{stem}{ext}" if name is None else check_template(name)
 
 
-def _choose_model(context: typer.Context, model: str, expert: str | None, **knobs: float | str | None) -> "ResolvedModel":
+def _choose_model(
+    context: typer.Context, model: str, expert: str | None, **knobs: float | str | None
+) -> "ResolvedModel":
     """The model, perhaps with another expert in it, or that expert alone.
 
     What stands on the command line outdoes what stands in the environment.

@@ -66,10 +66,7 @@ class FlowTransformer(nn.Module):
         self.config = config
         self.lora: LoraSettings | None = None
         self.is_fused = False
-        is_own = lean and config.kind == "sd3" and suffices(config.settings)
-        self.transformer: Any = (
-            JointTransformer(config.settings) if is_own else find_class(config.kind)(**config.transformer)
-        )
+        self.transformer: Any = _build_transformer(config, lean=lean)
         _cast_at_the_door(self._embedding)
         if config.kind == "flux2":
             _cast_at_the_door(self.transformer.time_guidance_embed.timestep_embedder)
@@ -284,6 +281,12 @@ class FlowTransformer(nn.Module):
             raise ValueError("blurry latents are for a widened network, and only for one")
         if blurry is not None and tuple(blurry.shape) != shape:
             raise ValueError(f"blurry latents must be {shape}, not {tuple(blurry.shape)}")
+
+
+def _build_transformer(config: FlowTransformerConfig, *, lean: bool) -> Any:
+    if lean and config.kind == "sd3" and suffices(config.settings):
+        return JointTransformer(config.settings)
+    return find_class(config.kind)(**config.transformer)
 
 
 def _pack(latents: Tensor) -> Tensor:

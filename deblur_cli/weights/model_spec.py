@@ -46,7 +46,7 @@ class ModelSpec:
         steps: of a model with a flow, 1 to 1000.
         strength: of a flow's residual, 0 to 1.
         expert: in the place of the model's own one, as `find_expert` takes it.
-        engine: what is to run the networks, of `ENGINES`; None and "auto" take what is quickest. The picture is the same.
+        engine: what is to run the networks, of `ENGINES`, with the same picture; None and "auto" take the quickest.
     """
 
     name: str = ""
