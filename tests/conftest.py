@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deblur_cli.backends import engines
+
 if TYPE_CHECKING:
     from support.fake_backend import FakeBackend
 
@@ -18,6 +20,9 @@ Command = Callable[..., tuple[int, list[str], list[str]]]
 # MKL may let its sums depend on where in memory a tensor lies; on some processors nothing is then equal to the bit.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
+# The tests are about this tool: where OpenVINO is installed, only those that ask for it meet it.
+os.environ["DEBLUR_ENGINE"] = "torch"
+
 # A shell starts its background jobs with Ctrl-C ignored, and children inherit that: the tests that press it would wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,6 +30,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # What a skipped test says where something could be installed, and not where the system is another one.
 _INSTALLABLE = ("could not import", "not installed", "apt-get install")
 _skipped: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _torch_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_openvino", lambda: False)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -53,7 +53,7 @@ def test_a_sound_installation_is_told_section_by_section(doctor):
     status, lines = doctor()
     assert status == 0
     sections = [line for line in lines if not line.startswith(" ")]
-    expected = ["deblur", "packages", "memory", "torch", "devices", "codecs", "cache", "weights"]
+    expected = ["deblur", "packages", "memory", "torch", "devices", "engines", "codecs", "cache", "weights"]
     assert [line for line in sections if not line.startswith("warning: ")] == [
         *expected,
         "all that deblur run needs is there",

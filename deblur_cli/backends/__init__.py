@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from deblur_cli.backends.engines import check_engine
 from deblur_cli.backends.expert import load_any_expert
 from deblur_cli.errors import WeightsError
 from deblur_cli.restoration.contract import Backend
@@ -27,7 +28,8 @@ def load_model(model: str | Path | ModelSpec | ResolvedModel, *, device: str = "
     Raises:
         InputError: the model takes no such setting, or there is no such file.
         WeightsError: unknown model, or its files are missing, damaged or do not fit.
-        BackendError: the asked device is not there, the number format is not the model's, or spandrel is missing.
+        BackendError: the asked device is not there, the number format or the engine is not the model's, or spandrel
+            is missing.
     """
     found = model if isinstance(model, ResolvedModel) else resolve(model)
     backend = found.entry.backend
@@ -37,11 +39,11 @@ def load_model(model: str | Path | ModelSpec | ResolvedModel, *, device: str = "
 
 
 def _load_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
-    return load_any_expert(model.entry, device, dtype)
+    return load_any_expert(model.entry, device, dtype, model.spec.engine)
 
 
 def _load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
-    from deblur_cli.backends.dual_expert_files import load_dual_expert  # diffusers and peft take seconds
+    from deblur_cli.backends.dual_expert_files import load_dual_expert  # an expert alone needs none of it
 
     return load_dual_expert(model, device, dtype)
 
@@ -49,6 +51,7 @@ def _load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) ->
 def _load_deblurdiff(model: ResolvedModel, device: torch.device, dtype: str) -> Backend:
     from deblur_cli.backends.diffusion import load_deblurdiff  # diffusers and transformers take seconds
 
+    check_engine(model.spec.engine, "DeblurDiff")
     return load_deblurdiff(model.entry, device, dtype, model.settings["steps"])
 
 

@@ -33,11 +33,13 @@ _USUAL = 180.0  # those of an expert of which nobody knows
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The networks of a dual expert; without an expert the flow starts from the photo as taken."""
+    """The networks of a dual expert, and what runs them; without an expert the flow starts from the photo as taken."""
 
     expert: Backend | None
     codec: ResidualCodec
     flow: FlowTransformer
+    codec_engine: str = "torch"
+    flow_engine: str = "torch"
 
 
 class DualExpertBackend:
@@ -52,8 +54,9 @@ class DualExpertBackend:
     ) -> None:
         self.name, self.settings, self.device, self.dtype = name, settings, device, dtype
         self._expert = parts.expert
-        self._codec = TiledCodec(parts.codec, device, dtype)
-        self._flow, self._flow_config = Float32Fallback(parts.flow, device, dtype), parts.flow.config
+        self._codec = TiledCodec(parts.codec, device, dtype, parts.codec_engine)
+        self._flow = Float32Fallback(parts.flow, device, dtype, parts.flow_engine)
+        self._flow_config = parts.flow.config
         self._sees_blurry = parts.flow.is_widened
         self.tiling = parts.expert.tiling if parts.expert else _choose_tiling(self._codec, device)
 

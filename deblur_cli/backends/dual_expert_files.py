@@ -8,7 +8,7 @@ import torch
 
 from deblur_cli import weights
 from deblur_cli.backends.dual_expert import DualExpertBackend, Parts
-from deblur_cli.backends.engines import choose_dtype
+from deblur_cli.backends.engines import choose_dtype, choose_engine
 from deblur_cli.backends.expert import load_any_expert
 from deblur_cli.backends.flow_base import (
     PROMPT_HINT,
@@ -46,13 +46,15 @@ def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> 
     _check_kinship(fetched)
     chosen = choose_dtype(dtype, device, entry.dtypes)
     codec = load_codec(paths["codec"])
-    flow = _load_flow(paths, device, chosen)
+    engine = choose_engine(model.spec.engine, device, codec)
+    flow_engine = _choose_flow_engine(paths, engine)
+    flow = _load_flow(paths, device, chosen if flow_engine == "torch" else torch.float32)
     if flow.config.channels != codec.config.channels:
         both = f"{flow.config.channels} and {codec.config.channels} channels"
         raise WeightsError(f"{paths['base']}: its latents are not those of {paths['codec']} ({both})")
     estimating = model.expert or (entry if "expert" in entry.files else None)
-    expert = None if estimating is None else load_any_expert(estimating, device, dtype)
-    parts = Parts(expert, codec, flow)
+    expert = None if estimating is None else load_any_expert(estimating, device, dtype, model.spec.engine)
+    parts = Parts(expert, codec, flow, engine, flow_engine)
     return DualExpertBackend(entry.name, parts, _read_settings(paths, settings), device, chosen)
 
 
@@ -96,12 +98,17 @@ def _read_parents(path: Path) -> Mapping[str, Any]:
     return told
 
 
+def _choose_flow_engine(paths: Mapping[str, Path], engine: str) -> str:
+    """A base from elsewhere has gigabytes, which nobody wants twice: torch runs it."""
+    return "torch" if find_base(paths["base"], paths.get("base_config")).is_foreign else engine
+
+
 def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dtype) -> FlowTransformer:
     """The base with its adapter fused into it, in the windows that the adapter was trained on."""
     files = find_base(paths["base"], paths.get("base_config"))
     if files.is_foreign and "prompt" not in paths:
         raise WeightsError(f"{files.place}: needs its empty prompt in the role prompt; {PROMPT_HINT}")
-    flow = load_base(files, _read_window(files, paths), dtype, device)
+    flow = load_base(files, _read_window(files, paths), dtype, device, lean=True)
     if "lora" in paths:
         _load_adapter(flow, paths["lora"])
     if "prompt" in paths:
@@ -133,9 +140,7 @@ def _load_adapter(flow: FlowTransformer, path: Path) -> None:
         if columns:
             flow.widen()
         if any(".lora_" in key for key in tensors):
-            flow.attach_lora(read_table(LoraSettings, shape))
-            flow.load_adapter(tensors)
-            flow.fuse()
+            flow.load_fused(read_table(LoraSettings, shape), tensors)
         else:  # a training of every weight, which LoRA is compared with
             flow.load_base({key: value for key, value in tensors.items() if key not in columns})
             flow.load_adapter(columns)

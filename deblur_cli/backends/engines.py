@@ -1,13 +1,16 @@
 """What runs a network: an engine, one row each, and float32 wherever a faster number format was not enough."""
 
 import copy
+import platform
 from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from deblur_cli.backends.openvino_engine import OpenVinoEngine, can_run
 from deblur_cli.errors import BackendError
 from deblur_cli.system.devices import find_dtype
 
@@ -59,6 +62,7 @@ class AutocastEngine:
 ENGINES: Mapping[str, Callable[[nn.Module, torch.device, torch.dtype], Engine]] = {
     "torch": TorchEngine,
     "autocast": AutocastEngine,
+    "openvino": OpenVinoEngine,
 }
 
 
@@ -88,6 +92,44 @@ class Float32Fallback:
     @cached_property
     def _exact(self) -> Engine:
         return self._build(self._network, self._device, torch.float32)
+
+
+def choose_engine(asked: str | None, device: torch.device, *networks: nn.Module) -> str:
+    """What is to run the networks: torch, or OpenVINO where it is installed and has been measured to be quicker.
+
+    Args:
+        asked: "torch", "openvino", or "auto" and None for whichever is quicker.
+        networks: none where the caller knows that OpenVINO takes its network.
+    Raises:
+        BackendError: OpenVINO was asked by name and cannot be had.
+    """
+    if asked == "torch":
+        return asked
+    is_asked = asked == "openvino"
+    if device.type != "cpu":
+        if is_asked:
+            raise BackendError("--engine openvino: is for CPUs; add --device cpu")
+        return "torch"
+    if not has_openvino():
+        if is_asked:
+            raise BackendError("--engine openvino: is not installed; pip install 'deblur-cli[openvino]'")
+        return "torch"
+    strange = next((network for network in networks if not can_run(network)), None)
+    if strange is not None:
+        check_engine(asked, type(strange).__name__)
+    measured = platform.machine().lower() in ("x86_64", "amd64")
+    return "openvino" if is_asked or (strange is None and measured) else "torch"
+
+
+def has_openvino() -> bool:
+    """Whether the extra is installed; whether it works is seen when it is used."""
+    return find_spec("openvino") is not None
+
+
+def check_engine(asked: str | None, what: str) -> None:
+    """Raise BackendError where OpenVINO is asked for something that only torch runs."""
+    if asked == "openvino":
+        raise BackendError(f"--engine openvino: does not run {what}; leave the option out")
 
 
 def choose_dtype(asked: str, device: torch.device, supported: Collection[str]) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import weights
-from deblur_cli.backends.engines import Float32Fallback, choose_dtype
+from deblur_cli.backends.engines import Float32Fallback, check_engine, choose_dtype, choose_engine
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_maxim_once
@@ -26,11 +26,17 @@ class ExpertBackend:
     """Runs an expert in its number format and adds the residual in float32."""
 
     def __init__(
-        self, name: str, network: Expert, device: torch.device, dtype: torch.dtype, tiling: Cut | None = None
+        self,
+        name: str,
+        network: Expert,
+        device: torch.device,
+        dtype: torch.dtype,
+        tiling: Cut | None = None,
+        engine: str = "torch",
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tiling = tiling or choose_tiling(network, device)
-        self._network = Float32Fallback(network, device, dtype)
+        self._network = Float32Fallback(network, device, dtype, engine)
 
     @property
     def module(self) -> nn.Module:
@@ -43,13 +49,15 @@ class ExpertBackend:
         return blurry + self._network.run("predict_residual", blurry.contiguous(memory_format=torch.channels_last))
 
 
-def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> ExpertBackend:
+def load_expert(
+    entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None
+) -> ExpertBackend:
     """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of it with deconvolutions.
 
     Raises:
         WeightsError: a file is missing or damaged, the entry's network, config or tiling is none, or the blend was
             trained on another expert.
-        BackendError: the network does not work in the asked number format.
+        BackendError: the network does not work in the asked number format or engine.
     """
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
@@ -58,7 +66,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> 
         network = _add_blend(network, weights.fetch(entry.files["blend"]).path, fetched.sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
-    return ExpertBackend(entry.name, network, device, chosen, tiling)
+    return ExpertBackend(entry.name, network, device, chosen, tiling, choose_engine(engine, device, network))
 
 
 def choose_tiling(network: Expert, device: torch.device) -> Cut:
@@ -121,7 +129,7 @@ def _adjust(tiling: Cut, entry: weights.ModelEntry) -> Cut:
 _FIRST = "dense_unet"  # the network of our files from before they named it
 
 
-def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str) -> Backend:
+def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None) -> Backend:
     """The backend of an expert.
 
     Args:
@@ -131,10 +139,11 @@ def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str)
         BackendError: the network does not work in the asked number format, or spandrel is missing or broken.
     """
     if entry.network:
-        return load_expert(entry, device, dtype)
+        return load_expert(entry, device, dtype, engine)
     path = weights.fetch(entry.files["expert"]).path
     if is_ours(path):
-        return load_expert(replace(entry, network=_FIRST), device, dtype)
+        return load_expert(replace(entry, network=_FIRST), device, dtype, engine)
+    check_engine(engine, "networks of spandrel")
     return load_foreign(path, device, dtype)
 
 

@@ -80,18 +80,24 @@ def find_base(path: Path, config: Path | None = None) -> BaseFiles:
 
 
 def load_base(
-    files: BaseFiles, window: int | None, dtype: torch.dtype, device: torch.device | str = "cpu"
+    files: BaseFiles,
+    window: int | None,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    *,
+    lean: bool = False,
 ) -> FlowTransformer:
     """The network, filled strictly. It is built without memory first, so that a large one is there once.
 
     Args:
         window: side in latents of the squares that it will look at; None takes the base's own.
+        lean: for running only; see `FlowTransformer`.
     Raises:
         WeightsError: the weights are missing, damaged or do not fit, or the base does not work in this window.
     """
     config = read_base_config(files, window)
     with error_context(files.place), limited_by(*files.weights), torch.device("meta"):
-        network = FlowTransformer(config)
+        network = FlowTransformer(config, lean=lean)
     network.to(dtype).to_empty(device=device)
     tensors = {key: value for file in files.weights for key, value in check_tensors(read_content(file), file).items()}
     with error_context(files.place):

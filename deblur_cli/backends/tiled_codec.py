@@ -54,9 +54,9 @@ def load_codec(path: Path) -> ResidualCodec:
 class TiledCodec:
     """Encodes and decodes photos of any size in bounded memory."""
 
-    def __init__(self, codec: ResidualCodec, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, codec: ResidualCodec, device: torch.device, dtype: torch.dtype, engine: str = "torch") -> None:
         self.channels, self.context, self.device = codec.config.channels, codec.config.context, device
-        self._network = Float32Fallback(codec, device, dtype)
+        self._network = Float32Fallback(codec, device, dtype, engine)
 
     @property
     def module(self) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 _CLEAR = Path("/proc/self/clear_refs")
-_STATUS = Path("/proc/self/status")
+_PROC = Path("/proc/self")
 
 
 class PeakMemory:
@@ -36,16 +36,23 @@ class PeakMemory:
 
     def ram(self) -> float | None:
         """Megabytes (10^6) of resident memory of the whole process, libraries included."""
-        if _STATUS.is_file():
-            lines = [line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM")]
-            return int(lines[0].split()[1]) * 1024 / 1e6 if lines else None
-        return _ram_since_start()
+        return read_peak("self") if _PROC.is_dir() else _ram_since_start()
 
     def vram(self) -> float | None:
         """Megabytes (10^6) that tensors took on the CUDA device."""
         if self._device.type != "cuda":
             return None
         return float(torch.cuda.max_memory_allocated(self._device)) / 1e6
+
+
+def read_peak(process: int | str) -> float | None:
+    """Megabytes (10^6) of resident memory that a living process has had at most; None where Linux does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = [line for line in lines if line.startswith("VmHWM")]
+    return int(found[0].split()[1]) * 1024 / 1e6 if found else None
 
 
 def count_parameters(module: object) -> int | None:

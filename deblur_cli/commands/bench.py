@@ -11,6 +11,7 @@ from deblur_cli.commands.options import (
     DEFAULT_MODEL,
     DTYPES,
     DtypeOption,
+    EngineOption,
     JsonOption,
     QuietOption,
     SeedOption,
@@ -21,6 +22,7 @@ from deblur_cli.commands.options import (
     check_range,
     complete_model,
     option,
+    pick_engine,
 )
 from deblur_cli.commands.streams import write_json
 from deblur_cli.commands.table import show_table
@@ -104,9 +106,19 @@ def measure(
         ),
     ] = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
     shard: ShardOption = None,
+    speed: Annotated[
+        bool, option("Speed", "--speed", "Seconds by part of made photos, instead of scores of a data set.")
+    ] = False,
+    megapixels: Annotated[
+        str, option("Speed", "--megapixels", "Sizes of single photos, as in 1,6,24,45.", metavar="A,B")
+    ] = "1,6",
+    photos: Annotated[
+        str | None, option("Speed", "--photos", "Whole folders of so many photos, as in 1,4,16.", metavar="A,B")
+    ] = None,
     report: Annotated[
         Path | None,
         option(
@@ -132,6 +144,7 @@ def measure(
       deblur bench levin/ --protocol shift --metrics psnr,ssim
       deblur bench sharp_photos/ --self
       deblur bench gopro/ --report part2/ --shard 2/4; deblur bench merge part1/ part2/ part3/ part4/
+      deblur bench --speed --model standard --model standard:engine=torch
       deblur bench compare old/report.json new/report.json --fail-below psnr=-0.05
 
     \b
@@ -145,11 +158,21 @@ def measure(
     from deblur_cli.system.parts import parse_part
     from deblur_cli.weights.model_spec import ModelSpec
 
-    _check(datasets, limit, tile, save_images)
     check_choice("--dtype", dtype, DTYPES)
+    wanted_engine = pick_engine(engine)
     check_range("--seed", seed, 0, 2**63 - 1)
+    specs = tuple(ModelSpec.parse(text).override(engine=wanted_engine) for text in models or [DEFAULT_MODEL])
+    if speed:
+        from deblur_cli.commands.speed_work import SpeedWish, do_speed
+
+        if datasets:
+            raise InputError(f"--speed: makes its own photos; leave {datasets[0]} out")
+        wish = SpeedWish(_numbers("--megapixels", megapixels, 1000), _numbers("--photos", photos or "", 1000))
+        do_speed(specs, wish, device, dtype, BenchOutput(report, 0, fresh, as_json, quiet))
+        return
+    _check(datasets, limit, tile, save_images)
     options = Options(
-        models=tuple(map(ModelSpec.parse, models or [DEFAULT_MODEL])),
+        models=specs,
         metrics=_split(metrics),
         protocol=protocol,
         devices=_split_devices(device),
@@ -249,6 +272,17 @@ def _check(datasets: list[Path] | None, limit: int | None, tile: int | None, pic
 
 def _split(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in (text or "").split(",") if part.strip()))
+
+
+def _numbers(flag: str, text: str, most: int) -> tuple[float, ...]:
+    """Positive numbers; of megapixels they may be parts of one."""
+    try:
+        found = tuple(map(float, _split(text)))
+    except ValueError as fault:
+        raise InputError(f"{flag} {text}: must be numbers, as in 1,6") from fault
+    if not all(0.01 <= number <= most for number in found):
+        raise InputError(f"{flag} {text}: must be from 0.01 to {most}")
+    return found
 
 
 def _split_devices(text: str) -> tuple[str, ...]:

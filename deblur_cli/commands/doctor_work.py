@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deblur_cli.errors import WeightsError
+from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.system.version import __version__
 from deblur_cli.weights import fetch, read_manifest
 
 _PACKAGES = (
     *("torch", "numpy", "pillow", "pyvips", "pillow-heif", "rawpy", "diffusers", "peft", "accelerate"),
-    *("safetensors", "huggingface-hub", "typer", "rich", "torchvision", "ray"),
+    *("safetensors", "huggingface-hub", "typer", "rich", "torchvision", "ray", "openvino"),
 )
-_OPTIONAL = frozenset(("pillow-heif", "rawpy", "torchvision", "ray"))
+_OPTIONAL = frozenset(("pillow-heif", "rawpy", "torchvision", "ray", "openvino"))
 _CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 
@@ -99,6 +99,7 @@ def _look_at_torch(found: Diagnosis) -> None:
         build = f"ROCm {torch.version.hip}"
     found.facts["torch"] = {"version": torch.__version__, "build": build}
     found.facts["devices"] = _devices()
+    found.facts["engines"] = _engines(found)
     _judge_build(found, build, has_card=torch.cuda.is_available())
 
 
@@ -135,6 +136,24 @@ def _devices() -> list[dict[str, Any]]:
         devices.append({"name": "mps", "bfloat16": has_fast_bfloat16(torch.device("mps"))})
     threads = torch.get_num_threads()
     return [*devices, {"name": "cpu", "threads": threads, "bfloat16": has_fast_bfloat16(cpu)}]
+
+
+def _engines(found: Diagnosis) -> dict[str, str | None]:
+    """What can run networks on this CPU, and which number formats it multiplies in hardware."""
+    import torch
+
+    from deblur_cli.backends.openvino_engine import list_formats
+    from deblur_cli.system.devices import has_fast_bfloat16
+
+    own = ["float32"] + ["bfloat16"] * has_fast_bfloat16(torch.device("cpu"))
+    engines: dict[str, str | None] = {"torch": ", ".join(own), "openvino": None}
+    if importlib.util.find_spec("openvino") is not None:
+        try:
+            engines["openvino"] = ", ".join(list_formats())
+        except BackendError as fault:
+            engines["openvino"] = "broken"
+            found.warnings.append(str(fault))
+    return engines
 
 
 def _nvidia_driver() -> str | None:

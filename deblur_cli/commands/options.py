@@ -66,6 +66,13 @@ def complete_dtype(incomplete: str) -> list[str]:
     return [name for name in DTYPES if name.startswith(incomplete)]
 
 
+def complete_engine(incomplete: str) -> list[str]:
+    """Engines for the shell."""
+    from deblur_cli.weights.model_spec import ENGINES
+
+    return [name for name in ENGINES if name.startswith(incomplete)]
+
+
 OutputOption = Annotated[
     str | None,
     option("Files", "--output -o", "Folder for the results; for one photo also its file.", metavar="OUT"),
@@ -134,6 +141,16 @@ DtypeOption = Annotated[
     str,
     option("Restoration", "--dtype", "auto, float32 or bfloat16.", metavar="DTYPE", complete=complete_dtype),
 ]
+EngineOption = Annotated[
+    str,
+    option(
+        "Restoration",
+        "--engine",
+        "auto, torch or openvino; the same picture, but OpenVINO is quicker on CPUs.",
+        metavar="ENGINE",
+        complete=complete_engine,
+    ),
+]
 TileOption = Annotated[
     int | None,
     option("Restoration", "--tile", "Longest side of a tile; default: fits the device.", metavar="PIXELS"),
@@ -177,6 +194,14 @@ def check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
     """Raise InputError unless the value is one of the choices."""
     if value not in choices:
         raise InputError(f"{flag} {value}: unknown; use one of {', '.join(choices)}")
+
+
+def pick_engine(engine: str) -> str | None:
+    """An engine for a `ModelSpec`, None for auto; raises InputError where there is none of that name."""
+    from deblur_cli.weights.model_spec import ENGINES
+
+    check_choice("--engine", engine, ENGINES)
+    return None if engine == "auto" else engine
 
 
 def check_range(flag: str, value: float | None, lowest: int, highest: int) -> None:

@@ -14,6 +14,7 @@ from deblur_cli.commands.options import (
     DeviceOption,
     DryRunOption,
     DtypeOption,
+    EngineOption,
     ExpertOption,
     FailFastOption,
     FilesFromOption,
@@ -37,6 +38,7 @@ from deblur_cli.commands.options import (
     check_choice,
     check_device,
     check_range,
+    pick_engine,
 )
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.errors import InputError
@@ -89,6 +91,7 @@ def run(
     strength: StrengthOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
     shard: ShardOption = None,
@@ -133,7 +136,8 @@ def run(
         _check_cluster(ray, device)
     check_range("--steps", steps, 1, 1000)
     check_range("--strength", strength, 0, 1)
-    chosen = _choose_model(context, model, expert, steps=steps, strength=strength)
+    knobs = {"steps": steps, "strength": strength, "engine": pick_engine(engine)}
+    chosen = _choose_model(context, model, expert, **knobs)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
     stamp = _build_stamp(target, order)
     plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
@@ -154,7 +158,9 @@ def _choose_template(name: str | None) -> str:
     return "{stem}{ext}" if name is None else check_template(name)
 
 
-def _choose_model(context: typer.Context, model: str, expert: str | None, **knobs: float | None) -> "ResolvedModel":
+def _choose_model(
+    context: typer.Context, model: str, expert: str | None, **knobs: float | str | None
+) -> "ResolvedModel":
     """The model, perhaps with another expert in it, or that expert alone.
 
     What stands on the command line outdoes what stands in the environment.

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
-from diffusers.models.activations import GELU
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.networks.flow_transformer_config import CLASSES, FlowTransformerConfig, LoraSettings
+from deblur_cli.networks.flow_transformer_config import FlowTransformerConfig, LoraSettings, find_class
+from deblur_cli.networks.joint_transformer import JointTransformer, suffices
 
 __all__ = ["FlowTransformer", "FlowTransformerConfig", "LoraSettings", "WidenedEmbedding"]
 
@@ -51,6 +49,10 @@ class FlowTransformer(nn.Module):
     Built with random weights. The latents may be float32 whatever the weights are: they are cast where they enter,
     so that time, which FLUX.2 rounds to the number format of its latents, keeps its precision.
 
+    Args:
+        lean: for running only, where our own modules suffice: they are there at once, and diffusers and peft, which
+            are imported otherwise, take three seconds.
+
     Attributes:
         prompt: embeddings of the empty prompt, (1, L, joint); one zero token until `set_prompt`.
         pooled: its pooled embedding, (1, pooled), of SD3 only.
@@ -59,12 +61,12 @@ class FlowTransformer(nn.Module):
     prompt: Tensor
     pooled: Tensor | None
 
-    def __init__(self, config: FlowTransformerConfig) -> None:
+    def __init__(self, config: FlowTransformerConfig, *, lean: bool = False) -> None:
         super().__init__()
         self.config = config
         self.lora: LoraSettings | None = None
         self.is_fused = False
-        self.transformer: Any = CLASSES[config.kind](**config.transformer)
+        self.transformer: Any = _build_transformer(config, lean=lean)
         _cast_at_the_door(self._embedding)
         if config.kind == "flux2":
             _cast_at_the_door(self.transformer.time_guidance_embed.timestep_embedder)
@@ -115,6 +117,8 @@ class FlowTransformer(nn.Module):
         """
         if self.lora is not None:
             raise ValueError("the network has a LoRA already")
+        from peft import LoraConfig, inject_adapter_in_model
+
         layers = settings.find_layers(self.transformer)
         lora = LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=layers)
         inject_adapter_in_model(lora, self.transformer, _ADAPTER)
@@ -132,11 +136,34 @@ class FlowTransformer(nn.Module):
         """
         if self.lora is None or self.is_fused:
             raise ValueError("there is no LoRA left to fuse")
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
         layers = {name: layer for name, layer in self.transformer.named_modules() if isinstance(layer, BaseTunerLayer)}
         for name, layer in layers.items():
             layer.merge()
             self.transformer.set_submodule(name, layer.get_base_layer())
         self.is_fused = True
+
+    def load_fused(self, settings: LoraSettings, state: Mapping[str, Tensor]) -> None:
+        """Add an adapter's matrices into the base as `attach_lora`, `load_adapter` and `fuse` do, to the bit.
+
+        Raises:
+            ValueError: a target matches no layer, the network has or had an adapter, or the tensors do not fit it.
+        """
+        if self.lora is not None:
+            raise ValueError("the network has a LoRA already")
+        layers = {name: self.transformer.get_submodule(name) for name in settings.find_layers(self.transformer)}
+        matrices = {}
+        for name, layer in layers.items():
+            matrices[f"{name}.lora_A.weight"] = torch.empty(settings.rank, layer.in_features)
+            matrices[f"{name}.lora_B.weight"] = torch.empty(layer.out_features, settings.rank)
+        _copy_exactly({**self.adapter_state(), **matrices}, state, "adapter weights")
+        for name, layer in layers.items():
+            low, high = (matrices[f"{name}.lora_{side}.weight"] for side in "AB")
+            layer.weight.data += (high @ low).to(layer.weight.device)
+        for key, parameter in self.transformer.named_parameters():  # torch adds up a frozen layer in another order
+            parameter.requires_grad_(_is_adapted(key))
+        self.lora, self.is_fused = settings, True
 
     def use_exact_gelu(self) -> None:
         """Replace the approximation of GELU by GELU itself: five times quicker on a CPU in bfloat16.
@@ -144,7 +171,7 @@ class FlowTransformer(nn.Module):
         They differ by less than 5e-4, a tenth of what bfloat16 rounds away there; for running, not for training.
         """
         for layer in self.transformer.modules():
-            if isinstance(layer, GELU):
+            if getattr(layer, "approximate", None) == "tanh":
                 layer.approximate = "none"
 
     def set_prompt(self, prompt: Tensor, pooled: Tensor | None = None) -> None:
@@ -254,6 +281,12 @@ class FlowTransformer(nn.Module):
             raise ValueError("blurry latents are for a widened network, and only for one")
         if blurry is not None and tuple(blurry.shape) != shape:
             raise ValueError(f"blurry latents must be {shape}, not {tuple(blurry.shape)}")
+
+
+def _build_transformer(config: FlowTransformerConfig, *, lean: bool) -> Any:
+    if lean and config.kind == "sd3" and suffices(config.settings):
+        return JointTransformer(config.settings)
+    return find_class(config.kind)(**config.transformer)
 
 
 def _pack(latents: Tensor) -> Tensor:

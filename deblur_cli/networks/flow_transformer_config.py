@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import Flux2Transformer2DModel, SD3Transformer2DModel
 from torch import nn
 
-CLASSES: Mapping[str, Any] = {"sd3": SD3Transformer2DModel, "flux2": Flux2Transformer2DModel}
+from deblur_cli.networks import joint_transformer
+
+CLASSES: Mapping[str, str] = {"sd3": "SD3Transformer2DModel", "flux2": "Flux2Transformer2DModel"}  # of diffusers
 
 _FUSED = r"single_transformer_blocks\.\d+\.attn\.(to_qkv_mlp_proj|to_out)"
 _GROUPS = {
@@ -113,8 +114,17 @@ class LoraSettings:
         return sorted(found)
 
 
+def find_class(kind: str) -> Any:
+    """The class of a kind; diffusers, which it is from, takes three seconds to import."""
+    import diffusers
+
+    return getattr(diffusers, CLASSES[kind])
+
+
 def _defaults(kind: str) -> dict[str, Any]:
-    signature = inspect.signature(CLASSES[kind].__init__)
+    if kind == "sd3":
+        return dict(joint_transformer.DEFAULTS)
+    signature = inspect.signature(find_class(kind).__init__)
     return {name: parameter.default for name, parameter in signature.parameters.items() if name != "self"}
 
 

@@ -70,6 +70,7 @@ def _can_fuse(layer: nn.Linear, features: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")  # it would mix formats, which oneDNN refuses
         and features.dtype == layer.weight.dtype
         and _HAS_ONEDNN
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # no converter knows what is fused
     )
 
 

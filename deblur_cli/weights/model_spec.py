@@ -1,7 +1,8 @@
 """Which model, and how it is to run: as the user says it, and as it is stamped, loaded and sent to a worker.
 
 Loads nothing and knows no torch; every value here can be pickled. A new knob of a model is a field of `ModelSpec`, read
-from `ResolvedModel.spec` by what loads the model; one of a flow stands in `_FLOW_KNOBS` and `_DEFAULTS` too.
+from `ResolvedModel.spec` by what loads the model; one of a flow stands in `_FLOW_KNOBS` and `_DEFAULTS` too. What
+changes the picture is among `ResolvedModel.settings`, which are stamped; the engine, like the device, is not.
 """
 
 import re
@@ -32,6 +33,9 @@ _FLOW_KNOBS: Mapping[str, tuple[str, Callable[[str], Any], int, int]] = {
     "strength": (r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,2})?", float, 0, 1),
 }
 
+ENGINES = ("auto", "torch", "openvino")
+_FORMS = {"engine": "|".join(ENGINES), **{key: form for key, (form, *_) in _FLOW_KNOBS.items()}}
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -42,12 +46,14 @@ class ModelSpec:
         steps: of a model with a flow, 1 to 1000.
         strength: of a flow's residual, 0 to 1.
         expert: in the place of the model's own one, as `find_expert` takes it.
+        engine: what is to run the networks, of `ENGINES`, with the same picture; None and "auto" take the quickest.
     """
 
     name: str = ""
     steps: int | None = None
     strength: float | None = None
     expert: str | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         for key, value in self._flow_knobs().items():
@@ -60,23 +66,24 @@ class ModelSpec:
 
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
-        """`NAME`, or `NAME:steps=8,strength=0.5` with either or both.
+        """`NAME`, or `NAME:steps=8,strength=0.5` with either or both, and perhaps `engine=torch`.
 
         Raises:
             InputError: the text has another form, or a number is out of its range.
         """
         name, colon, rest = text.partition(":")
         words = [part.partition("=")[::2] for part in rest.split(",")] if colon else []
-        is_sound = all(key in _FLOW_KNOBS and re.fullmatch(_FLOW_KNOBS[key][0], value) for key, value in words)
+        is_sound = all(key in _FORMS and re.fullmatch(_FORMS[key], value) for key, value in words)
         if not name or not is_sound or len(dict(words)) < len(words):
             raise InputError(f"--model {text}: must be NAME or NAME:steps=8,strength=0.5, with either or both")
-        return cls(name, **{key: _FLOW_KNOBS[key][1](value) for key, value in words})
+        kinds = {key: kind for key, (_, kind, *_) in _FLOW_KNOBS.items()}
+        return cls(name, **{key: kinds.get(key, str)(value) for key, value in words})
 
     def __str__(self) -> str:
         if not self.name:
-            return str(self.expert)
+            return str(self.expert) if self.engine is None else f"{self.expert}:engine={self.engine}"
         parts = [f"{key}={repr(value).removesuffix('.0')}" for key, value in self._flow_knobs().items()]
-        parts += [] if self.expert is None else [f"expert={self.expert}"]
+        parts += [f"{key}={value}" for key in ("expert", "engine") if (value := getattr(self, key)) is not None]
         return f"{self.name}:{','.join(parts)}" if parts else self.name
 
     def override(self, **given: Any) -> "ModelSpec":

@@ -208,6 +208,11 @@ def _copy_hashing(reader: BinaryIO, writer: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def own_folder(kind: str) -> Path:
+    """Where the tool keeps what it makes itself of that kind."""
+    return _folder() / kind
+
+
 def _folder() -> Path:
     from huggingface_hub import constants
 
