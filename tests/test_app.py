@@ -72,7 +72,7 @@ def test_every_command_has_help_with_an_example(command):
 def test_every_option_of_run_can_be_set_by_environment():
     answer = call(["run", "--help"], COLUMNS="250")
     options = [line for line in answer.stdout.splitlines() if line.startswith("│ --") and "--help" not in line]
-    assert len(options) == 21
+    assert len(options) == 22
     for line in options:
         name = line.split()[1].removeprefix("--").replace("-", "_").upper()
         assert f"[env var: DEBLUR_{name}]" in line
