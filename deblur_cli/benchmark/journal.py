@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deblur_cli.backends.engines import has_openvino
 from deblur_cli.benchmark.bench_plan import BenchPlan, protocol_of
 from deblur_cli.benchmark.datasets import Dataset, Pair
 from deblur_cli.benchmark.records import SCHEMA, ImageScore
@@ -85,6 +86,8 @@ def make_key(plan: BenchPlan, dataset: Dataset, model: str, pair: Pair) -> str:
         "tile": options.tile,
         "seed": options.seed,
     }
+    if has_openvino():  # it decides about seconds
+        parts["engine"] = "openvino"
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
