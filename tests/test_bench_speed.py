@@ -74,7 +74,7 @@ def test_a_made_photo_has_its_size_and_is_no_plain_surface() -> None:
 
 
 def test_the_machines_rate_is_that_of_a_matrix_product(monkeypatch) -> None:
-    monkeypatch.setattr(speed, "_SIDE", 256)
+    monkeypatch.setattr(speed, "MATRIX_SIDE", 256)
     assert measure_rate(torch.device("cpu"), torch.float32) > 1e8
 
 

@@ -30,7 +30,7 @@ needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openv
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where compiled networks go, and whether they were told of, as in a new process."""
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
-    openvino_engine._tell_once.cache_clear()
+    openvino_engine.tell_once.cache_clear()
     return tmp_path / "deblur" / "compiled"
 
 
@@ -118,7 +118,7 @@ def test_it_is_compiled_once_told_once_and_taken_from_the_disk_then(home, caplog
         f"deblur: compiling networks for this CPU, once; they are kept in {home}"
     ]
     assert len(list(home.iterdir())) == 2
-    monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(openvino_engine.OpenVinoEngine, "compile_call", lambda *_: pytest.fail("compiled again"))
     again = Float32Fallback(unet(), CPU, torch.float32, "openvino").run("predict_residual", blurry)
     assert torch.equal(first, again)
 
@@ -201,7 +201,7 @@ def test_what_only_torch_runs_says_so() -> None:
 
 
 def test_of_compiled_files_those_used_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deblur_cli.backends.compiled_files._MOST", 300)
+    monkeypatch.setattr("deblur_cli.backends.compiled_files.MOST_BYTES", 300)
     files = CompiledFiles(tmp_path)
     for age, name in ((30, "a"), (20, "b")):
         files.write(name, bytes(100))

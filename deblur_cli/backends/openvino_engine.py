@@ -114,9 +114,9 @@ class OpenVinoEngine:
                 return self._import(content)
             except RuntimeError as fault:  # of another build of OpenVINO, whatever its version says
                 _LOG.debug("%s: %s", name, fault)
-        _tell_once(files.folder)
+        tell_once(files.folder)
         try:
-            content = self._compile(call, given)
+            content = self.compile_call(call, given)
             self._compiled += 1
             if self._compiled <= _KEPT:
                 files.write(name, content)
@@ -131,7 +131,7 @@ class OpenVinoEngine:
     def _import(self, content: bytes) -> Any:
         return _find_core().import_model(io.BytesIO(content), "CPU", self._settings()).create_infer_request()
 
-    def _compile(self, call: Call, given: list[Tensor]) -> bytes:
+    def compile_call(self, call: Call, given: list[Tensor]) -> bytes:
         """By OpenVINO's frontend: its own `convert_model` takes ten times as long."""
         core, frontend = _find_core(), _find_frontend()
         decoder_class = importlib.import_module("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
@@ -207,7 +207,7 @@ def _open(shape: Shape) -> Shape:
 
 
 @cache
-def _tell_once(folder: Path) -> None:
+def tell_once(folder: Path) -> None:
     _LOG.warning("deblur: compiling networks for this CPU, once; they are kept in %s", folder)
 
 

@@ -32,7 +32,7 @@ from deblur_cli.system.version import __version__
 from deblur_cli.weights.model_spec import ResolvedModel
 
 PARTS = ("decode", "network", "flow", "merge", "encode")
-_SIDE = 2048  # of the matrices whose product tells the machine's rate
+MATRIX_SIDE = 2048  # of the matrices whose product tells the machine's rate
 _ROUNDS = 5  # of that product, of which the median counts
 _TINY = 0.004  # megapixels of the photo whose whole process is nearly all start
 _ASPECT = 1.5
@@ -142,14 +142,14 @@ def make_photo(megapixels: float, seed: int = 0) -> Rgb:
 
 def measure_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Multiplications a second of one large matrix product; on a CPU a second of the processors counts."""
-    left, right = (torch.rand(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+    left, right = (torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype) for _ in range(2))
     spent = []
     for _ in range(_ROUNDS + 1):
         seconds = Spent()
         with _clock(seconds, device):
             torch.mm(left, right)
         spent.append(seconds.cpu if device.type == "cpu" else seconds.wall)
-    return float(_SIDE**3 / median(spent[1:]))
+    return float(MATRIX_SIDE**3 / median(spent[1:]))
 
 
 def _time_photos(plan: SpeedPlan, model: ResolvedModel, folder: Path) -> Iterator[SpeedRow]:
