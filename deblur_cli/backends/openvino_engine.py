@@ -208,6 +208,7 @@ def _open(shape: Shape) -> Shape:
 
 @cache
 def tell_once(folder: Path) -> None:
+    """One line on the first compilation of a process, which takes some seconds."""
     _LOG.warning("deblur: compiling networks for this CPU, once; they are kept in %s", folder)
 
 

@@ -20,6 +20,8 @@ from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed
 from deblur_cli.system.memory import tune_malloc
 
+_STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has them all
+
 
 def show_plan(task: RunTask) -> None:
     """What `--dry-run` prints."""
@@ -193,9 +195,6 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether to stop; at the end a signal that came is delivered after all.
@@ -225,5 +224,5 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 def _listened() -> list[signal.Signals]:
     """The signals that are not ignored already, as SIGHUP is under nohup."""
-    known = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
     return [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]

@@ -11,7 +11,7 @@ from deblur_cli.image_io import fitting, formats
 from deblur_cli.image_io.faults import BrokenPhotoError
 from deblur_cli.image_io.metadata import xmp
 from deblur_cli.image_io.seal import seal
-from deblur_cli.system.files import whole_file
+from deblur_cli.system.files import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -74,8 +74,7 @@ def check_fit(photo: Photo, source: Path, *, file_format: str) -> None:
 
 def _write_whole(path: Path, content: bytes, times_of: os.stat_result | None) -> None:
     try:
-        with whole_file(path, times_of) as temporary:
-            temporary.write_bytes(content)
+        write_whole(path, content, times_of)
     except OSError as fault:
         if fault.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BackendError(f"disk full: {path} was not written; free some space and run again") from fault

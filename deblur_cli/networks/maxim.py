@@ -106,7 +106,7 @@ class Maxim(Expert):
         if config.stages > self.config.stages or (config.width, config.side) != (self.config.width, self.config.side):
             raise ValueError(f"{self.config} holds no {config}")
         other = Maxim(config)
-        for mine, whole in zip(other.stages, self.stages, strict=False):
+        for mine, whole in zip(other.stages, self.stages[: config.stages], strict=True):
             for name, part in mine.named_children():
                 assert isinstance(part, nn.ModuleList)
                 setattr(mine, name, getattr(whole, name)[: len(part)])

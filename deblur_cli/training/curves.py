@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deblur_cli.errors import InputError
 from deblur_cli.system import plot
+from deblur_cli.system.files import write_whole
 from deblur_cli.system.pages import render
 from deblur_cli.system.plot import Axis, Plot, draw_lines
 
@@ -31,7 +32,7 @@ def write_log_page(run: Path) -> Path:
     except (ValueError, KeyError, IndexError) as fault:
         raise InputError(f"{path}: the training log is empty or damaged") from fault
     target = run / "log.html"
-    target.write_text(page, encoding="utf-8")
+    write_whole(target, page.encode())
     return target
 
 
