@@ -26,6 +26,7 @@ from deblur_cli.errors import BackendError, DeblurError, InputError
 
 _LOOK = 3.0  # seconds between two looks at the nodes
 _POLL = 0.1  # seconds to wait for an answer
+_LAST = 3.0  # seconds for a worker to be gone, before its process is ended from outside
 _DEATHS = 3  # of workers of a node in a row while they load, before it is left alone
 _GUILTLESS = 5  # photos in a row that a node's workers died of, before it is the node's fault
 _PATIENCE = 60.0  # seconds before it is told that no worker is ready
@@ -72,6 +73,11 @@ class CrewMember:
         """`halt` or `abort`, beside the work."""
         with suppress(Exception):  # it may be dead
             getattr(self.handle, what).options(concurrency_group="control").remote()
+
+    def kill(self) -> None:
+        """End its process, whatever that is doing."""
+        with suppress(Exception):  # it may be dead
+            import_ray().kill(self.handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +195,10 @@ class Crew:
 
     def dismiss(self, member: CrewMember, reason: str) -> Iterator[Lost]:
         """End a worker, or mourn it, and start another on its node while there is hope for that."""
-        ray = import_ray()
         if member not in self.members:
             return
         self.members.remove(member)
-        with suppress(Exception):  # it may be dead
-            ray.kill(member.handle)
+        member.kill()
         lost, node = member.tasks, member.node.id
         victims = self._victims.setdefault(node, set())
         victims.update(task.job.source for task in lost)
@@ -212,11 +216,14 @@ class Crew:
             member.order_to("halt")
 
     def abort(self) -> list[PhotoTask]:
-        """End all workers at once; the photos that they held."""
+        """End all workers at once; the photos that they held, whose claims nobody has any more."""
         self.is_closed = True
-        for member in self.members:
-            member.order_to("abort")
-        time.sleep(5 * _POLL)
+        photos = [reference for member in self.members if member.ready for reference in member.calls]
+        for end in (lambda member: member.order_to("abort"), CrewMember.kill):
+            for member in self.members:
+                end(member)
+            if not photos or len(import_ray().wait(photos, num_returns=len(photos), timeout=_LAST)[0]) == len(photos):
+                break
         return [task for member in self.members for task in member.tasks]
 
     def _hear_fault(self, member: CrewMember, task: PhotoTask | None, fault: Any) -> Iterator[Heard | Lost]:

@@ -109,16 +109,18 @@ class RayRun:
     def _hand_out(self) -> None:
         if self.crew.is_closed:
             return
-        for member in self.crew.members:
-            while (task := self._next_for(member)) is not None:
-                member.give(task, tuple(path for path in self._leftovers if is_leftover_of(path, task.job.output)))
-                self._tell(PhotoStarted(task.job))
+        for _ in range(_AT_ONCE):  # everybody has one before anybody has two
+            for member in self.crew.members:
+                if (task := self._next_for(member)) is not None:
+                    member.give(task, tuple(path for path in self._leftovers if is_leftover_of(path, task.job.output)))
+                    self._tell(PhotoStarted(task.job))
 
     def _next_for(self, member: CrewMember) -> PhotoTask | None:
         tasks = member.tasks
         if member.ready is None or len(tasks) >= _AT_ONCE or any(task.tried_on for task in tasks):
             return None
-        if self._fresh:
+        idle = sum(not other.tasks for other in self.crew.members) if tasks else 0
+        if len(self._fresh) > idle:  # the last ones wait for who has none, not in the hand of who has one
             return self._fresh.popleft()
         task = self._next_elsewhere(member.ready.host)
         return self._next_again(member) if task is None and not tasks else task
