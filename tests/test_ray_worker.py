@@ -18,7 +18,7 @@ from support.ray_network import SLOW, TOO_LARGE, InvertingOrder
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
 from deblur_cli.batch.naming import Layout
 from deblur_cli.batch.plan import build_plan
-from deblur_cli.batch.ray_cluster import Node, check_address, share_out, shared_marker
+from deblur_cli.batch.ray_cluster import Inspection, Node, check_address, share_out
 from deblur_cli.batch.ray_worker import RayWorker, WorkerOrder, find_obstacle
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp
@@ -96,19 +96,21 @@ def test_workers_are_one_a_card_or_one_a_group_of_cores():
 
 def test_a_node_must_see_the_photos_and_the_results_and_have_the_version(tmp_path):
     photo("in/a.png")
-    jobs = plan_all()
-    with shared_marker(jobs, "run") as storage:
-        answer = storage.marker.with_name(f"{storage.marker.name}.node")
-        assert find_obstacle(storage, answer) == ""
-        assert answer.read_text() == "run"
-        assert "install the same version" in find_obstacle(replace(storage, version="0.0"), answer)
-        (tmp_path / "elsewhere").mkdir()
-        lost = find_obstacle(replace(storage, folder=str(tmp_path / "elsewhere")), answer)
-        assert lost.startswith("does not share the folder ")
-        unseen = find_obstacle(replace(storage, inputs=((Path("in/gone.png"), 9),)), answer)
-        assert unseen == f"does not see {Path.cwd() / 'in/gone.png'}; photos must lie where all nodes read"
-        other = find_obstacle(replace(storage, run="another"), answer)
-        assert other.startswith("does not share the folder ")
+    inspection = Inspection([], plan_all(), "run")
+    inspection.begin()
+    storage = inspection.storage
+    answer = storage.marker.with_name(f"{storage.marker.name}.node")
+    assert find_obstacle(storage, answer) == ""
+    assert answer.read_text() == "run"
+    assert "install the same version" in find_obstacle(replace(storage, version="0.0"), answer)
+    (tmp_path / "elsewhere").mkdir()
+    lost = find_obstacle(replace(storage, folder=str(tmp_path / "elsewhere")), answer)
+    assert lost.startswith("does not share the folder ")
+    unseen = find_obstacle(replace(storage, inputs=((Path("in/gone.png"), 9),)), answer)
+    assert unseen == f"does not see {Path.cwd() / 'in/gone.png'}; photos must lie where all nodes read"
+    other = find_obstacle(replace(storage, run="another"), answer)
+    assert other.startswith("does not share the folder ")
+    inspection.close()
     assert [path for path in tmp_path.rglob(".deblur*") if path.is_file()] == []
 
 

@@ -12,13 +12,12 @@ from typing import Any
 
 from deblur_cli.batch.jobs import Job
 from deblur_cli.batch.ray_cluster import (
+    Inspection,
     Node,
     describe_death,
-    find_blind,
     import_ray,
     list_nodes,
     share_out,
-    shared_marker,
     start_worker,
 )
 from deblur_cli.batch.ray_worker import Answer, Ready, WorkerOrder
@@ -119,6 +118,7 @@ class Crew:
     _deaths: dict[str, int] = field(default_factory=dict)  # node -> in a row, while loading
     _victims: dict[str, set[Path]] = field(default_factory=dict)  # node -> photos lost since one was finished there
     _looked: float = 0.0
+    _inspection: Inspection | None = None
 
     @property
     def ready(self) -> list[Ready]:
@@ -132,12 +132,13 @@ class Crew:
             InputError: a node does not see the photos, or does not see where the results go.
             BackendError, WeightsError: no node can do the work.
         """
-        nodes = list_nodes()
-        blind = self._find_blind(nodes)
-        lines = [line for line in blind.values() if line]
+        inspection = self._inspect(list_nodes())
+        while not inspection.is_over(_POLL):
+            pass
+        nodes, lines = self._learn(inspection)
         if lines:
             raise InputError(lines[0] + (f"; and {len(lines) - 1} more" if len(lines) > 1 else ""))
-        self._hire([node for node in nodes if node not in blind])
+        self._hire(nodes)
         if not self.members:
             raise BackendError(
                 f"--device {self.device}: no node of the cluster has it; ray status shows what they have"
@@ -154,17 +155,20 @@ class Crew:
                 self.tell("no worker is ready yet: models are being loaded, or the cluster is busy with other work")
 
     def look_around(self) -> None:
-        """Hire on nodes that have joined the cluster since, or have come back."""
+        """Hire on nodes that have joined the cluster since, or have come back, once they have said what they see."""
         if self.is_closed or time.monotonic() - self._looked < _LOOK:
             return
-        nodes = [node for node in list_nodes() if node.id not in self._known]
-        blind = self._find_blind(nodes)
-        for line in filter(None, blind.values()):
-            self.tell(f"{line}; it is left out")
-        self._known |= {node.id for node in blind}
-        has_cards = any(member.cards for member in self.members)
-        self._hire([node for node in nodes if node not in blind and (node.cards or not has_cards)])
         self._looked = time.monotonic()
+        if self._inspection is None:
+            joined = [node for node in list_nodes() if node.id not in self._known]
+            if joined:
+                self._inspect(joined)
+        elif self._inspection.is_over():
+            nodes, lines = self._learn(self._inspection)
+            for line in lines:
+                self.tell(f"{line}; it is left out")
+            has_cards = any(member.cards for member in self.members)
+            self._hire([node for node in nodes if node.cards or not has_cards])
 
     def listen(self) -> Iterator[Heard | Lost]:
         """What comes next, perhaps nothing, after a tenth of a second at most."""
@@ -233,14 +237,25 @@ class Crew:
         self.refusal = fault.cause if isinstance(fault.cause, DeblurError) else fault
         yield from self.dismiss(member, str(fault.cause))
 
-    def _find_blind(self, nodes: Sequence[Node]) -> dict[Node, str]:
-        if not nodes:
-            return {}
-        with shared_marker(self.jobs, self.order.run) as storage:
-            return find_blind(nodes, storage)
+    def close(self) -> None:
+        """Ask nobody any more."""
+        if self._inspection is not None:
+            self._inspection.close()
+            self._inspection = None
+
+    def _inspect(self, nodes: Sequence[Node]) -> Inspection:
+        self._inspection = Inspection(nodes, self.jobs, self.order.run)
+        self._inspection.begin()
+        return self._inspection
+
+    def _learn(self, inspection: Inspection) -> tuple[list[Node], list[str]]:
+        """Those that can do the work, and why others cannot."""
+        blind = inspection.find_blind()
+        self.close()
+        self._known |= {node.id for node in inspection.nodes}
+        return [node for node in inspection.nodes if node not in blind], [line for line in blind.values() if line]
 
     def _hire(self, nodes: Sequence[Node]) -> None:
-        self._known |= {node.id for node in nodes}
         for place in share_out(nodes, self.device)[: max(0, len(self.jobs) - len(self.members))]:
             self._start(*place)
 

@@ -51,8 +51,11 @@ def opened_ray(address: str, task: RayTask) -> Iterator["RayRun"]:
     with joined(address):
         order = WorkerOrder(task.model, task.writing, secrets.token_hex(8), str(Path.cwd()))
         crew = Crew(order, task.jobs, task.device, task.tell)
-        crew.hire_all()
-        yield RayRun(task.jobs, crew)
+        try:
+            crew.hire_all()
+            yield RayRun(task.jobs, crew)
+        finally:
+            crew.close()
 
 
 @dataclass(slots=True)
