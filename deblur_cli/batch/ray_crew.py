@@ -25,6 +25,7 @@ from deblur_cli.errors import BackendError, DeblurError, InputError
 
 _LOOK = 3.0  # seconds between two looks at the nodes
 _POLL = 0.1  # seconds to wait for an answer
+_PULSE = 2.0  # seconds between two questions how far a photo is
 _LAST = 3.0  # seconds for a worker to be gone, before its process is ended from outside
 _DEATHS = 3  # of workers of a node in a row while they load, before it is left alone
 _GUILTLESS = 5  # photos in a row that a node's workers died of, before it is the node's fault
@@ -36,12 +37,14 @@ class PhotoTask:
     """A photo that has no result yet.
 
     Attributes:
+        pixels: that are finished, as was told.
         tried_on: ids of the nodes whose worker died while it had the photo.
         holder: the host of another run that is at work on it; `asked` when a worker of ours on that host was, who can
             tell by the lock whether the other lives; `look_at` when to look again.
     """
 
     job: Job
+    pixels: int = 0
     tried_on: list[str] = field(default_factory=list)
     holder: str = ""
     asked: bool = False
@@ -58,6 +61,8 @@ class CrewMember:
     handle: Any
     calls: dict[Any, PhotoTask | None] = field(default_factory=dict)  # by Ray's reference; None is its preparation
     ready: Ready | None = None
+    question: Any = None  # how far it is, by Ray's reference
+    asked: float = 0.0
 
     @property
     def tasks(self) -> list[PhotoTask]:
@@ -68,10 +73,20 @@ class CrewMember:
         """Have it do a photo."""
         self.calls[self.handle.work.options(concurrency_group="photos").remote(task.job, leftovers)] = task
 
-    def order_to(self, what: str) -> None:
-        """`halt` or `abort`, beside the work."""
+    def order_to(self, what: str) -> Any:
+        """`halt`, `abort` or `progress`, beside the work; Ray's reference."""
         with suppress(Exception):  # it may be dead
-            getattr(self.handle, what).options(concurrency_group="control").remote()
+            return getattr(self.handle, what).options(concurrency_group="control").remote()
+        return None
+
+    def awaited(self) -> Iterator[Any]:
+        """References of all that it owes an answer to; how far it is, is asked from time to time."""
+        now = time.monotonic()
+        if self.question is None and self.ready and self.calls and now - self.asked > _PULSE:
+            self.question, self.asked = self.order_to("progress"), now
+        yield from self.calls
+        if self.question is not None:
+            yield self.question
 
     def kill(self) -> None:
         """End its process, whatever that is doing."""
@@ -87,6 +102,14 @@ class Heard:
     task: PhotoTask
     answer: Answer | None = None
     fault: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """So many more pixels of a photo are finished."""
+
+    task: PhotoTask
+    pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +193,10 @@ class Crew:
             has_cards = any(member.cards for member in self.members)
             self._hire([node for node in nodes if node.cards or not has_cards])
 
-    def listen(self) -> Iterator[Heard | Lost]:
+    def listen(self) -> Iterator[Heard | Progressed | Lost]:
         """What comes next, perhaps nothing, after a tenth of a second at most."""
         ray = import_ray()
-        calls = {reference: member for member in self.members for reference in member.calls}
+        calls = {reference: member for member in self.members for reference in member.awaited()}
         if not calls:
             time.sleep(_POLL)
             return
@@ -187,11 +210,7 @@ class Crew:
             except ray.exceptions.RayError as fault:
                 yield from self.dismiss(member, describe_death(fault))
             else:
-                task = member.calls.pop(reference)
-                if task is None:
-                    member.ready = answer
-                else:
-                    yield Heard(member, task, answer)
+                yield from self._hear(member, reference, answer)
 
     def praise(self, member: CrewMember) -> None:
         """It has finished a photo: what was lost on its node before was not the node's fault."""
@@ -229,6 +248,19 @@ class Crew:
             if not photos or len(import_ray().wait(photos, num_returns=len(photos), timeout=_LAST)[0]) == len(photos):
                 break
         return [task for member in self.members for task in member.tasks]
+
+    def _hear(self, member: CrewMember, reference: Any, answer: Any) -> Iterator[Heard | Progressed]:
+        if reference == member.question:
+            member.question = None
+            source, pixels = answer or (None, 0)
+            for held in member.tasks:
+                if held.job.source == source and pixels > held.pixels:
+                    more, held.pixels = pixels - held.pixels, pixels
+                    yield Progressed(held, more)
+        elif (task := member.calls.pop(reference)) is None:
+            member.ready = answer
+        else:
+            yield Heard(member, task, answer)
 
     def _hear_fault(self, member: CrewMember, task: PhotoTask | None, fault: Any) -> Iterator[Heard | Lost]:
         if task is not None:

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, PhotoStarted, Result
+from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
 from deblur_cli.batch.local import clear_away
 from deblur_cli.batch.ray_cluster import joined
-from deblur_cli.batch.ray_crew import Crew, CrewMember, Heard, Lost, PhotoTask
+from deblur_cli.batch.ray_crew import Crew, CrewMember, Heard, Lost, PhotoTask, Progressed
 from deblur_cli.batch.ray_worker import Loadable, WorkerOrder
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.errors import BackendError, PhotoError
@@ -155,10 +155,12 @@ class RayRun:
 
     # What comes back.
 
-    def _take(self, heard: Heard | Lost) -> None:
+    def _take(self, heard: Heard | Progressed | Lost) -> None:
         task = heard.task
         if isinstance(heard, Lost):
             self._lose(task, heard)
+        elif isinstance(heard, Progressed):
+            self._tell(PixelsDone(task.job, heard.pixels))
         elif heard.answer is None:
             text = f"{task.job.source}: {heard.fault}".splitlines()[0]
             self._record(Result(task.job, "failed", text, type(heard.fault).__name__), PhotoError(text))
