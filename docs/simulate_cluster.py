@@ -93,6 +93,9 @@ class Cluster:
         is_alone = any(photo in self.tries for photo in here.held)
         if is_alone or not (self.fresh or (self.again and not here.held)):
             return
+        is_near_end = here.held and len(self.fresh) <= len(self.nodes)
+        if is_near_end and len(self.fresh) <= sum(not other.held for other in self.nodes if other.is_up):
+            return  # the last photos are for nodes that have none; this one asks again when it has finished
         here.held.append(self.fresh.popleft() if self.fresh else self.again.popleft())
         if len(here.held) == 1:
             self.begin(now, node)

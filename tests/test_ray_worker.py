@@ -10,16 +10,20 @@ from dataclasses import replace
 from functools import partial
 from importlib import util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.photo_folders import broken, photo, tree
 from support.ray_network import SLOW, TOO_LARGE, InvertingOrder
 
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
+from deblur_cli.batch.jobs import PixelsDone, Result
 from deblur_cli.batch.naming import Layout
 from deblur_cli.batch.plan import build_plan
-from deblur_cli.batch.ray_cluster import Node, check_address, share_out, shared_marker
-from deblur_cli.batch.ray_worker import RayWorker, WorkerOrder, find_obstacle
+from deblur_cli.batch.ray_cluster import Inspection, Node, check_address, share_out
+from deblur_cli.batch.ray_crew import Crew, CrewMember
+from deblur_cli.batch.ray_runner import RayRun
+from deblur_cli.batch.ray_worker import Answer, RayWorker, Ready, WorkerOrder, find_obstacle, first_alone
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.system import claims
@@ -96,19 +100,21 @@ def test_workers_are_one_a_card_or_one_a_group_of_cores():
 
 def test_a_node_must_see_the_photos_and_the_results_and_have_the_version(tmp_path):
     photo("in/a.png")
-    jobs = plan_all()
-    with shared_marker(jobs, "run") as storage:
-        answer = storage.marker.with_name(f"{storage.marker.name}.node")
-        assert find_obstacle(storage, answer) == ""
-        assert answer.read_text() == "run"
-        assert "install the same version" in find_obstacle(replace(storage, version="0.0"), answer)
-        (tmp_path / "elsewhere").mkdir()
-        lost = find_obstacle(replace(storage, folder=str(tmp_path / "elsewhere")), answer)
-        assert lost.startswith("does not share the folder ")
-        unseen = find_obstacle(replace(storage, inputs=((Path("in/gone.png"), 9),)), answer)
-        assert unseen == f"does not see {Path.cwd() / 'in/gone.png'}; photos must lie where all nodes read"
-        other = find_obstacle(replace(storage, run="another"), answer)
-        assert other.startswith("does not share the folder ")
+    inspection = Inspection([], plan_all(), "run")
+    inspection.begin()
+    storage = inspection.storage
+    answer = storage.marker.with_name(f"{storage.marker.name}.node")
+    assert find_obstacle(storage, answer) == ""
+    assert answer.read_text() == "run"
+    assert "install the same version" in find_obstacle(replace(storage, version="0.0"), answer)
+    (tmp_path / "elsewhere").mkdir()
+    lost = find_obstacle(replace(storage, folder=str(tmp_path / "elsewhere")), answer)
+    assert lost.startswith("does not share the folder ")
+    unseen = find_obstacle(replace(storage, inputs=((Path("in/gone.png"), 9),)), answer)
+    assert unseen == f"does not see {Path.cwd() / 'in/gone.png'}; photos must lie where all nodes read"
+    other = find_obstacle(replace(storage, run="another"), answer)
+    assert other.startswith("does not share the folder ")
+    inspection.close()
     assert [path for path in tmp_path.rglob(".deblur*") if path.is_file()] == []
 
 
@@ -143,6 +149,114 @@ def test_a_worker_that_is_halted_drops_the_photo_in_the_network():
     answer = worker.work(plan_all()[0])
     assert (answer.result, answer.is_taken) == (None, False)
     assert tree("out") == []
+
+
+def test_a_worker_tells_how_far_the_photo_in_its_network_is():
+    source = photo("in/a.png", shade=SLOW)
+    worker = hire()
+    assert worker.progress() is None
+    thread = threading.Thread(target=worker.work, args=plan_all())
+    thread.start()
+    while worker.progress() is None:
+        time.sleep(0.01)
+    worker.halt()
+    thread.join()
+    found, pixels = worker.progress()
+    assert (found, pixels > 0) == (source, True)
+
+
+def test_one_worker_of_a_machine_loads_first_and_then_all_others_at_once():
+    entered, may_leave, together = [], threading.Event(), threading.Barrier(2, timeout=30)
+
+    def load():
+        with first_alone("run"):
+            entered.append(threading.current_thread())
+            if len(entered) == 1:
+                may_leave.wait()
+            else:
+                together.wait()
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    assert len(entered) == 1
+    may_leave.set()
+    for thread in threads:
+        thread.join()
+    assert (len(entered), together.broken) == (3, False)
+
+
+class SlowRay:
+    """In the place of Ray: nothing is answered before it is `open`."""
+
+    exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=OSError)
+
+    def __init__(self):
+        self.answers, self.open = {}, False
+
+    def wait(self, references, timeout):
+        return references[-1:] if self.open else [], []
+
+    def get(self, reference):
+        return self.answers[reference]
+
+    def method(self, answer):
+        """Of an actor's handle."""
+
+        def remote(*arguments):
+            reference = object()
+            self.answers[reference] = answer(*arguments)
+            return reference
+
+        return SimpleNamespace(options=lambda concurrency_group: SimpleNamespace(remote=remote))
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    found = SlowRay()
+    monkeypatch.setattr("deblur_cli.batch.ray_crew.import_ray", lambda: found)
+    monkeypatch.setattr("deblur_cli.batch.ray_crew.list_nodes", list)
+    return found
+
+
+def crew_of(ray, ready):
+    order = WorkerOrder(InvertingOrder(None, "cpu", "auto", None, 0), WriteOrder(STAMP), "f" * 16, str(Path.cwd()))
+    crew = Crew(order, plan_all(), "cpu", print)
+    handle = SimpleNamespace(
+        work=ray.method(lambda job, leftovers: Answer(Result(job, "done", "", ""))),
+        progress=ray.method(lambda: (crew.jobs[0].source, 40)),
+    )
+    for is_ready in ready:
+        state = Ready("0badcafe", "cpu", "float32") if is_ready else None
+        crew.members.append(CrewMember(Node("a", "10.0.0.1", 1, 0), 1, 0, handle, ready=state))
+    return crew
+
+
+@pytest.mark.parametrize(
+    ("ready", "photos", "held"),
+    [([True, True], 2, [1, 1]), ([True, True], 3, [2, 1]), ([True, False], 2, [1, 0]), ([True, False], 3, [2, 0])],
+)
+def test_nobody_has_two_photos_while_another_has_none(ray, ready, photos, held):
+    for number in range(photos):
+        photo(f"in/{number}.png")
+    crew, seen = crew_of(ray, ready), []
+
+    def look():
+        seen.append([len(member.tasks) for member in crew.members])
+        ray.open = len(seen) > 1
+        return False
+
+    assert len(RayRun(crew.jobs, crew).run(emit=print, stop=look).done) == photos
+    assert seen[1] == held
+
+
+def test_how_far_a_photo_is_reaches_the_driver(ray):
+    photo("in/a.png")
+    crew, told = crew_of(ray, [True]), []
+    ray.open = True
+    RayRun(crew.jobs, crew).run(emit=told.append, stop=bool)
+    assert [event.pixels for event in told if isinstance(event, PixelsDone)] == [40]
 
 
 def leave(output, signed):

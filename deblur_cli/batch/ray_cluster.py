@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -158,48 +159,70 @@ def _on(node: Node) -> Any:
     return strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
-@contextmanager
-def shared_marker(jobs: Sequence[Job], run: str) -> Iterator[Storage]:
-    """A file where the results will go, for `find_blind` to look for; it is gone after the block."""
-    place = nearest_existing(jobs[0].output.parent)
-    marker = place / f".deblur-cluster-{secrets.token_hex(8)}"
-    sources = {job.source.parent: job.source for job in reversed(jobs)}
-    inputs = []
-    for source in list(sources.values())[-_INPUTS:]:
-        with suppress(OSError):  # the work will say what is the matter
-            inputs.append((source, source.stat().st_size))
-    try:
-        marker.write_text(run, encoding="ascii")
-        yield Storage(str(Path.cwd()), marker, run, tuple(inputs))
-    finally:
-        for path in (marker, *place.glob(f"{marker.name}.*")):
+class Inspection:
+    """Asks nodes whether they can do the work, by a file where the results will go, which is there until `close`."""
+
+    def __init__(self, nodes: Sequence[Node], jobs: Sequence[Job], run: str) -> None:
+        self.nodes = nodes
+        place = nearest_existing(jobs[0].output.parent)
+        marker = place / f".deblur-cluster-{secrets.token_hex(8)}"
+        sources = {job.source.parent: job.source for job in reversed(jobs)}
+        inputs = []
+        for source in list(sources.values())[-_INPUTS:]:
+            with suppress(OSError):  # the work will say what is the matter
+                inputs.append((source, source.stat().st_size))
+        self.storage = Storage(str(Path.cwd()), marker, run, tuple(inputs))
+        self._until = time.monotonic() + _LOOK
+        self._answers: dict[Node, Any] = {}
+
+    def begin(self) -> None:
+        """Write the file, and send the question."""
+        self.storage.marker.write_text(self.storage.run, encoding="ascii")
+        for node in self.nodes:
+            look = import_ray().remote(num_cpus=0, max_retries=1, scheduling_strategy=_on(node))(find_obstacle)
+            self._answers[node] = look.remote(self.storage, self._file(node))
+
+    def close(self) -> None:
+        """Remove the file, and those that the nodes have written beside it."""
+        marker = self.storage.marker
+        for path in (marker, *marker.parent.glob(f"{marker.name}.*")):
             path.unlink(missing_ok=True)
 
+    def is_over(self, patience: float = 0.0) -> bool:
+        """Whether all have answered, or will not.
 
-def find_blind(nodes: Sequence[Node], storage: Storage) -> dict[Node, str]:
-    """The nodes that cannot do the work, each with one line that names it; an empty one for a node that is gone."""
-    ray = import_ray()
-    look = ray.remote(num_cpus=0, max_retries=1)(find_obstacle)
-    answers = {}
-    for node in nodes:
-        file = storage.marker.with_name(f"{storage.marker.name}.{node.id}")
-        there = _on(node)
-        answers[node] = file, look.options(scheduling_strategy=there).remote(storage, file)
-    done, _ = ray.wait([reference for _, reference in answers.values()], num_returns=len(answers), timeout=_LOOK)
-    blind = {}
-    for node, (file, reference) in answers.items():
+        Args:
+            patience: seconds to wait for that.
+        """
+        return len(self._wait(patience)) == len(self.nodes) or time.monotonic() > self._until
+
+    def find_blind(self) -> dict[Node, str]:
+        """The nodes that cannot do the work, each with one line that names it; an empty one for a node that is gone."""
+        done = self._wait(0.0)
+        answers = {node: self._judge(node, is_there=node in done) for node in self.nodes}
+        return {node: said for node, said in answers.items() if said is not None}
+
+    def _wait(self, patience: float) -> set[Node]:
+        if not self._answers:
+            return set()
+        references = list(self._answers.values())
+        done = set(import_ray().wait(references, num_returns=len(references), timeout=patience)[0])
+        return {node for node, reference in self._answers.items() if reference in done}
+
+    def _judge(self, node: Node, *, is_there: bool) -> str | None:
+        faults, file = import_ray().exceptions, self._file(node)
         try:
-            said = ray.get(reference) if reference in done else f"gave no answer in {_LOOK:.0f} s"
-        except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
-            blind[node] = ""
-            continue
-        except ray.exceptions.RayError as fault:
+            said = import_ray().get(self._answers[node]) if is_there else f"gave no answer in {_LOOK:.0f} s"
+        except (faults.TaskUnschedulableError, faults.NodeDiedError):
+            return ""
+        except faults.RayError as fault:
             said = f"cannot run deblur-cli ({_first_line(fault)}); install the same version on all nodes"
         if not said and not file.is_file():
             said = f"does not share the folder {file.parent.absolute()}; results must go where all nodes write"
-        if said:
-            blind[node] = f"node {node.address} {said}"
-    return blind
+        return f"node {node.address} {said}" if said else None
+
+    def _file(self, node: Node) -> Path:
+        return self.storage.marker.with_name(f"{self.storage.marker.name}.{node.id}")
 
 
 def describe_death(fault: BaseException) -> str:

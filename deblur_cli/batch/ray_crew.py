@@ -12,13 +12,12 @@ from typing import Any
 
 from deblur_cli.batch.jobs import Job
 from deblur_cli.batch.ray_cluster import (
+    Inspection,
     Node,
     describe_death,
-    find_blind,
     import_ray,
     list_nodes,
     share_out,
-    shared_marker,
     start_worker,
 )
 from deblur_cli.batch.ray_worker import Answer, Ready, WorkerOrder
@@ -26,6 +25,8 @@ from deblur_cli.errors import BackendError, DeblurError, InputError
 
 _LOOK = 3.0  # seconds between two looks at the nodes
 _POLL = 0.1  # seconds to wait for an answer
+_PULSE = 2.0  # seconds between two questions how far a photo is
+_LAST = 3.0  # seconds for a worker to be gone, before its process is ended from outside
 _DEATHS = 3  # of workers of a node in a row while they load, before it is left alone
 _GUILTLESS = 5  # photos in a row that a node's workers died of, before it is the node's fault
 _PATIENCE = 60.0  # seconds before it is told that no worker is ready
@@ -36,12 +37,14 @@ class PhotoTask:
     """A photo that has no result yet.
 
     Attributes:
+        pixels: that are finished, as was told.
         tried_on: ids of the nodes whose worker died while it had the photo.
         holder: the host of another run that is at work on it; `asked` when a worker of ours on that host was, who can
             tell by the lock whether the other lives; `look_at` when to look again.
     """
 
     job: Job
+    pixels: int = 0
     tried_on: list[str] = field(default_factory=list)
     holder: str = ""
     asked: bool = False
@@ -58,6 +61,8 @@ class CrewMember:
     handle: Any
     calls: dict[Any, PhotoTask | None] = field(default_factory=dict)  # by Ray's reference; None is its preparation
     ready: Ready | None = None
+    question: Any = None  # how far it is, by Ray's reference
+    asked: float = 0.0
 
     @property
     def tasks(self) -> list[PhotoTask]:
@@ -68,10 +73,25 @@ class CrewMember:
         """Have it do a photo."""
         self.calls[self.handle.work.options(concurrency_group="photos").remote(task.job, leftovers)] = task
 
-    def order_to(self, what: str) -> None:
-        """`halt` or `abort`, beside the work."""
+    def order_to(self, what: str) -> Any:
+        """`halt`, `abort` or `progress`, beside the work; Ray's reference."""
         with suppress(Exception):  # it may be dead
-            getattr(self.handle, what).options(concurrency_group="control").remote()
+            return getattr(self.handle, what).options(concurrency_group="control").remote()
+        return None
+
+    def awaited(self) -> Iterator[Any]:
+        """References of all that it owes an answer to; how far it is, is asked from time to time."""
+        now = time.monotonic()
+        if self.question is None and self.ready and self.calls and now - self.asked > _PULSE:
+            self.question, self.asked = self.order_to("progress"), now
+        yield from self.calls
+        if self.question is not None:
+            yield self.question
+
+    def kill(self) -> None:
+        """End its process, whatever that is doing."""
+        with suppress(Exception):  # it may be dead
+            import_ray().kill(self.handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +102,14 @@ class Heard:
     task: PhotoTask
     answer: Answer | None = None
     fault: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """So many more pixels of a photo are finished."""
+
+    task: PhotoTask
+    pixels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +141,7 @@ class Crew:
     _deaths: dict[str, int] = field(default_factory=dict)  # node -> in a row, while loading
     _victims: dict[str, set[Path]] = field(default_factory=dict)  # node -> photos lost since one was finished there
     _looked: float = 0.0
+    _inspection: Inspection | None = None
 
     @property
     def ready(self) -> list[Ready]:
@@ -126,12 +155,13 @@ class Crew:
             InputError: a node does not see the photos, or does not see where the results go.
             BackendError, WeightsError: no node can do the work.
         """
-        nodes = list_nodes()
-        blind = self._find_blind(nodes)
-        lines = [line for line in blind.values() if line]
+        inspection = self._inspect(list_nodes())
+        while not inspection.is_over(_POLL):
+            pass
+        nodes, lines = self._learn(inspection)
         if lines:
             raise InputError(lines[0] + (f"; and {len(lines) - 1} more" if len(lines) > 1 else ""))
-        self._hire([node for node in nodes if node not in blind])
+        self._hire(nodes)
         if not self.members:
             raise BackendError(
                 f"--device {self.device}: no node of the cluster has it; ray status shows what they have"
@@ -148,22 +178,25 @@ class Crew:
                 self.tell("no worker is ready yet: models are being loaded, or the cluster is busy with other work")
 
     def look_around(self) -> None:
-        """Hire on nodes that have joined the cluster since, or have come back."""
+        """Hire on nodes that have joined the cluster since, or have come back, once they have said what they see."""
         if self.is_closed or time.monotonic() - self._looked < _LOOK:
             return
-        nodes = [node for node in list_nodes() if node.id not in self._known]
-        blind = self._find_blind(nodes)
-        for line in filter(None, blind.values()):
-            self.tell(f"{line}; it is left out")
-        self._known |= {node.id for node in blind}
-        has_cards = any(member.cards for member in self.members)
-        self._hire([node for node in nodes if node not in blind and (node.cards or not has_cards)])
         self._looked = time.monotonic()
+        if self._inspection is None:
+            joined = [node for node in list_nodes() if node.id not in self._known]
+            if joined:
+                self._inspect(joined)
+        elif self._inspection.is_over():
+            nodes, lines = self._learn(self._inspection)
+            for line in lines:
+                self.tell(f"{line}; it is left out")
+            has_cards = any(member.cards for member in self.members)
+            self._hire([node for node in nodes if node.cards or not has_cards])
 
-    def listen(self) -> Iterator[Heard | Lost]:
+    def listen(self) -> Iterator[Heard | Progressed | Lost]:
         """What comes next, perhaps nothing, after a tenth of a second at most."""
         ray = import_ray()
-        calls = {reference: member for member in self.members for reference in member.calls}
+        calls = {reference: member for member in self.members for reference in member.awaited()}
         if not calls:
             time.sleep(_POLL)
             return
@@ -177,11 +210,7 @@ class Crew:
             except ray.exceptions.RayError as fault:
                 yield from self.dismiss(member, describe_death(fault))
             else:
-                task = member.calls.pop(reference)
-                if task is None:
-                    member.ready = answer
-                else:
-                    yield Heard(member, task, answer)
+                yield from self._hear(member, reference, answer)
 
     def praise(self, member: CrewMember) -> None:
         """It has finished a photo: what was lost on its node before was not the node's fault."""
@@ -189,12 +218,10 @@ class Crew:
 
     def dismiss(self, member: CrewMember, reason: str) -> Iterator[Lost]:
         """End a worker, or mourn it, and start another on its node while there is hope for that."""
-        ray = import_ray()
         if member not in self.members:
             return
         self.members.remove(member)
-        with suppress(Exception):  # it may be dead
-            ray.kill(member.handle)
+        member.kill()
         lost, node = member.tasks, member.node.id
         victims = self._victims.setdefault(node, set())
         victims.update(task.job.source for task in lost)
@@ -212,12 +239,28 @@ class Crew:
             member.order_to("halt")
 
     def abort(self) -> list[PhotoTask]:
-        """End all workers at once; the photos that they held."""
+        """End all workers at once; the photos that they held, whose claims nobody has any more."""
         self.is_closed = True
-        for member in self.members:
-            member.order_to("abort")
-        time.sleep(5 * _POLL)
+        photos = [reference for member in self.members if member.ready for reference in member.calls]
+        for end in (lambda member: member.order_to("abort"), CrewMember.kill):
+            for member in self.members:
+                end(member)
+            if not photos or len(import_ray().wait(photos, num_returns=len(photos), timeout=_LAST)[0]) == len(photos):
+                break
         return [task for member in self.members for task in member.tasks]
+
+    def _hear(self, member: CrewMember, reference: Any, answer: Any) -> Iterator[Heard | Progressed]:
+        if reference == member.question:
+            member.question = None
+            source, pixels = answer or (None, 0)
+            for held in member.tasks:
+                if held.job.source == source and pixels > held.pixels:
+                    more, held.pixels = pixels - held.pixels, pixels
+                    yield Progressed(held, more)
+        elif (task := member.calls.pop(reference)) is None:
+            member.ready = answer
+        else:
+            yield Heard(member, task, answer)
 
     def _hear_fault(self, member: CrewMember, task: PhotoTask | None, fault: Any) -> Iterator[Heard | Lost]:
         if task is not None:
@@ -226,14 +269,25 @@ class Crew:
         self.refusal = fault.cause if isinstance(fault.cause, DeblurError) else fault
         yield from self.dismiss(member, str(fault.cause))
 
-    def _find_blind(self, nodes: Sequence[Node]) -> dict[Node, str]:
-        if not nodes:
-            return {}
-        with shared_marker(self.jobs, self.order.run) as storage:
-            return find_blind(nodes, storage)
+    def close(self) -> None:
+        """Ask nobody any more."""
+        if self._inspection is not None:
+            self._inspection.close()
+            self._inspection = None
+
+    def _inspect(self, nodes: Sequence[Node]) -> Inspection:
+        self._inspection = Inspection(nodes, self.jobs, self.order.run)
+        self._inspection.begin()
+        return self._inspection
+
+    def _learn(self, inspection: Inspection) -> tuple[list[Node], list[str]]:
+        """Those that can do the work, and why others cannot."""
+        blind = inspection.find_blind()
+        self.close()
+        self._known |= {node.id for node in inspection.nodes}
+        return [node for node in inspection.nodes if node not in blind], [line for line in blind.values() if line]
 
     def _hire(self, nodes: Sequence[Node]) -> None:
-        self._known |= {node.id for node in nodes}
         for place in share_out(nodes, self.device)[: max(0, len(self.jobs) - len(self.members))]:
             self._start(*place)
 

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, PhotoStarted, Result
+from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, PhotoStarted, PixelsDone, Result
 from deblur_cli.batch.local import clear_away
 from deblur_cli.batch.ray_cluster import joined
-from deblur_cli.batch.ray_crew import Crew, CrewMember, Heard, Lost, PhotoTask
-from deblur_cli.batch.ray_worker import Loadable, WorkerOrder
+from deblur_cli.batch.ray_crew import Crew, CrewMember, Heard, Lost, PhotoTask, Progressed
+from deblur_cli.batch.ray_worker import Answer, Loadable, WorkerOrder
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.system import claims
@@ -51,8 +51,11 @@ def opened_ray(address: str, task: RayTask) -> Iterator["RayRun"]:
     with joined(address):
         order = WorkerOrder(task.model, task.writing, secrets.token_hex(8), str(Path.cwd()))
         crew = Crew(order, task.jobs, task.device, task.tell)
-        crew.hire_all()
-        yield RayRun(task.jobs, crew)
+        try:
+            crew.hire_all()
+            yield RayRun(task.jobs, crew)
+        finally:
+            crew.close()
 
 
 @dataclass(slots=True)
@@ -109,16 +112,18 @@ class RayRun:
     def _hand_out(self) -> None:
         if self.crew.is_closed:
             return
-        for member in self.crew.members:
-            while (task := self._next_for(member)) is not None:
-                member.give(task, tuple(path for path in self._leftovers if is_leftover_of(path, task.job.output)))
-                self._tell(PhotoStarted(task.job))
+        for _ in range(_AT_ONCE):  # everybody has one before anybody has two
+            for member in self.crew.members:
+                if (task := self._next_for(member)) is not None:
+                    member.give(task, tuple(path for path in self._leftovers if is_leftover_of(path, task.job.output)))
+                    self._tell(PhotoStarted(task.job))
 
     def _next_for(self, member: CrewMember) -> PhotoTask | None:
         tasks = member.tasks
         if member.ready is None or len(tasks) >= _AT_ONCE or any(task.tried_on for task in tasks):
             return None
-        if self._fresh:
+        idle = sum(not other.tasks for other in self.crew.members) if tasks else 0
+        if len(self._fresh) > idle:  # the last ones wait for who has none, not in the hand of who has one
             return self._fresh.popleft()
         task = self._next_elsewhere(member.ready.host)
         return self._next_again(member) if task is None and not tasks else task
@@ -150,10 +155,12 @@ class RayRun:
 
     # What comes back.
 
-    def _take(self, heard: Heard | Lost) -> None:
+    def _take(self, heard: Heard | Progressed | Lost) -> None:
         task = heard.task
         if isinstance(heard, Lost):
-            self._lose(task, heard)
+            self._lose(heard)
+        elif isinstance(heard, Progressed):
+            self._tell(PixelsDone(task.job, heard.pixels))
         elif heard.answer is None:
             text = f"{task.job.source}: {heard.fault}".splitlines()[0]
             self._record(Result(task.job, "failed", text, type(heard.fault).__name__), PhotoError(text))
@@ -163,26 +170,26 @@ class RayRun:
         elif heard.answer.result is not None:
             for text in heard.answer.notices:
                 self._tell(Notice(task.job, text))
-            self._finish(task, heard, heard.answer.result)
+            self._finish(task, heard.member, heard.answer, heard.answer.result)
 
-    def _finish(self, task: PhotoTask, heard: Heard, result: Result) -> None:
-        assert heard.answer is not None, "an answer brought the result"
-        if heard.answer.is_machine_at_fault:
-            self._lose(task, Lost(heard.member, task, result.error), BackendError(result.error))
-            for other in self.crew.dismiss(heard.member, result.error):  # its device is not trusted any more
-                self._take(other)
+    def _finish(self, task: PhotoTask, member: CrewMember, answer: Answer, result: Result) -> None:
+        if answer.is_machine_at_fault:
+            self._lose(Lost(member, task, result.error), BackendError(result.error))
+            for other in self.crew.dismiss(member, result.error):  # its device is not trusted any more
+                self._lose(other)
             return
-        self.crew.praise(heard.member)
+        self.crew.praise(member)
         if result.job == task.job:
             result = replace(result, job=task.job)  # a million copies of what is there anyway take a gigabyte
         if result.status == "skipped" and task.tried_on:  # written by a worker that died before it could tell
             result = replace(result, status="done", width=task.job.width, height=task.job.height)
         fault = PhotoError(result.error) if result.status == "failed" else None
         if fault is not None:
-            fault.add_note(heard.answer.trace)
+            fault.add_note(answer.trace)
         self._record(result, fault)
 
-    def _lose(self, task: PhotoTask, lost: Lost, fault: BackendError | None = None) -> None:
+    def _lose(self, lost: Lost, fault: BackendError | None = None) -> None:
+        task = lost.task
         self._tidy(task.job.output)
         task.tried_on.append(lost.member.node.id)
         if len(task.tried_on) < _TRIES:
@@ -196,7 +203,7 @@ class RayRun:
 
     def _tidy(self, output: Path) -> None:
         """Remove the claim and the temporary files that a dead worker left; not those of a living one."""
-        if output.parent.is_dir() and (claim := claims.take(output, self.crew.order.run)) is not None:
+        if (claim := claims.take(output, self.crew.order.run)) is not None:
             left = find_leftovers([output.parent], of_all=True)
             remove_leftovers([path for path in left if is_leftover_of(path, output)], age=0)
             claim.release()

@@ -5,9 +5,11 @@ whatever comes in or goes out is a plain value.
 """
 
 import os
+import tempfile
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +19,7 @@ from deblur_cli.batch.stages import Piece, Restore, WriteOrder, read, restore, w
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import claims
-from deblur_cli.system.files import host, remove_leftovers, remove_own_files
+from deblur_cli.system.files import CAREFUL, host, remove_leftovers, remove_own_files, try_lock
 from deblur_cli.system.memory import tune_malloc
 from deblur_cli.system.version import __version__
 
@@ -116,6 +118,29 @@ def find_obstacle(storage: Storage, answer: Path) -> str:
     return ""
 
 
+@contextmanager
+def first_alone(run: str) -> Iterator[None]:
+    """One worker of a machine in the block, and once it has left, all others together.
+
+    So weights are downloaded, checked and converted once, and the others read what is in the system's memory.
+    """
+    path = Path(tempfile.gettempdir()) / f"deblur-{run}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | CAREFUL, 0o600)
+    except OSError:  # it costs only time
+        yield
+        return
+    try:
+        if try_lock(descriptor) is False:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+
+
 @dataclass(slots=True, eq=False)
 class RayWorker:
     """A process of the run. Two photos may be in work, so that one is read or written while the other is restored."""
@@ -123,6 +148,7 @@ class RayWorker:
     order: WorkerOrder
     cores: int
     _network: Restore | None = None
+    _pixels: tuple[Path, int] | None = None  # of the photo in the network, that are finished
     _stop: threading.Event = field(default_factory=threading.Event)
     _turn: threading.Lock = field(default_factory=threading.Lock)  # of the network
 
@@ -134,7 +160,8 @@ class RayWorker:
         """
         os.chdir(self.order.folder)
         tune_malloc()
-        model = self.order.model.load(self.cores)
+        with first_alone(self.order.run):
+            model = self.order.model.load(self.cores)
         self._network = model
         return Ready(host(), model.device, model.dtype)
 
@@ -157,7 +184,7 @@ class RayWorker:
         try:
             piece = read(job, self.order.writing, claim)
             if piece is not None and piece.photo is not None:
-                self._restore(piece, Watch(on_event=notices.append, stop=self._stop.is_set))
+                self._restore(piece, notices)
             if self._stop.is_set() and (piece is None or piece.photo is None):
                 return Answer()  # a photo that was interrupted has not failed
             if piece is None:
@@ -170,10 +197,21 @@ class RayWorker:
         trace = "".join(traceback.format_exception(piece.fault)) if piece.fault else ""
         return Answer(piece.result(), tuple(notices), trace, isinstance(piece.fault, BackendError))
 
-    def _restore(self, piece: Piece, watch: Watch) -> None:
+    def _restore(self, piece: Piece, notices: list[str]) -> None:
         assert self._network is not None, "a worker gets no photos before it is prepared"
+        source, done = piece.job.source, 0
+
+        def count(pixels: int) -> None:
+            nonlocal done
+            done += pixels
+            self._pixels = source, done
+
         with self._turn:
-            restore(piece, self._network, watch)
+            restore(piece, self._network, Watch(on_event=notices.append, on_pixels=count, stop=self._stop.is_set))
+
+    def progress(self) -> tuple[Path, int] | None:
+        """The photo that was in the network last, and how many of its pixels are finished."""
+        return self._pixels
 
     def halt(self) -> None:
         """Begin nothing, and leave the photo in the network; what is being written is written to its end."""

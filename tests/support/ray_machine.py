@@ -22,7 +22,7 @@ weights.find_model = lambda name: weights.ModelEntry(name, "fake", "inverts", {}
 app.main()
 """
 _NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
-_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1"}
+_SWITCHES = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 
 
 class RayMachine:

@@ -32,6 +32,7 @@ class InvertingNetwork:
             if watch.stop():
                 raise Stopped
             time.sleep(SECONDS)
+            watch.on_pixels(1)
         watch.on_event("was inverted") if shade == 90 else None
         return 255 - blurry
 
