@@ -37,3 +37,10 @@ function onDrag(node, move, accepts = () => true) {
     if (node.hasPointerCapture(event.pointerId)) move(event, false);
   });
 }
+
+// Binds the switch of colours; what is stored was applied before anything was painted (theme.js).
+function startTheme() {
+  const chosen = document.querySelector(`#theme input[value="${CSS.escape(storedTheme())}"]`);
+  if (chosen) chosen.checked = true;
+  byId("theme").addEventListener("change", (event) => storeTheme(event.target.value));
+}
