@@ -38,14 +38,11 @@ def restore_image(
         Stopped: `watch.stop` said so.
     """
     watch = watch or Watch()
-    tiling = backend.tiling if tile is None else backend.tiling.with_size(tile)
-    while True:
-        try:
-            return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
-        except (RuntimeError, MemoryError) as fault:
-            if not is_out_of_memory(fault):
-                raise
-            tiling = _halve(tiling, fault, backend, watch)
+
+    def work(tiling: Cut) -> Pixels:
+        return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
+
+    return _in_memory(work, backend, tile, watch)
 
 
 def restore_crop(
@@ -73,16 +70,31 @@ def restore_crop(
     """
     if isinstance(backend, Enhancing) and backend.share > 0:
         return restore_image(blurry, backend, tile=tile, seed=seed, watch=watch)[rows, columns].copy()
+    watch = watch or Watch()
+
+    def work(tiling: Cut) -> Pixels:
+        laid = tiling.lay(*blurry.shape[:2])
+        tiles = [tile for tile in laid if _meet(tile.rows, rows) and _meet(tile.columns, columns)]
+        merged = _restore_tiles(blurry, backend, tiling, watch, tiles)
+        return quantize(merged[rows, columns].contiguous(), blurry.dtype)
+
+    return _in_memory(work, backend, tile, watch)
+
+
+def _in_memory(work: Callable[[Cut], Pixels], backend: Backend, tile: int | None, watch: Watch) -> Pixels:
+    """What the work makes with the backend's tiles or those that are asked for; with smaller ones where memory ends."""
     tiling = backend.tiling if tile is None else backend.tiling.with_size(tile)
-    tiles = [
-        piece for piece in tiling.lay(*blurry.shape[:2]) if _meet(piece.rows, rows) and _meet(piece.columns, columns)
-    ]
-    merged = _restore_tiles(blurry, backend, tiling, watch or Watch(), tiles)
-    return quantize(merged[rows, columns].contiguous(), blurry.dtype)
+    while True:
+        try:
+            return work(tiling)
+        except (RuntimeError, MemoryError) as fault:
+            if not is_out_of_memory(fault):
+                raise
+            tiling = _halve(tiling, fault, backend, watch)
 
 
 def _meet(span: Span, part: slice) -> bool:
-    return span.core.start < part.stop and part.start < span.core.stop
+    return bool(span.core.start < part.stop and part.start < span.core.stop)
 
 
 def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
