@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+MARK = "deblur-cli page"  # in the head of every page that may be written over by the next one
 _SHARED_STYLES = ("base.css", "stage.css")
 _SHARED_SCRIPTS = ("dom.js", "split.js")
 
