@@ -24,7 +24,7 @@ _ONE_BATCH = ("strength", "shard", "ray", "as_object")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RedoManner:
     """What the command line says of every photo that is done again; see `RestoreOrder` and `WriteOrder`."""
 
     device: str
@@ -40,7 +40,7 @@ BuildStamp = Callable[[int | None, RestoreOrder], Stamp]
 
 
 def build_tasks(
-    context: typer.Context, path: Path, wanted: Wanted, manner: Manner, build_stamp: BuildStamp
+    context: typer.Context, path: Path, wanted: RedoManner, manner: Manner, build_stamp: BuildStamp
 ) -> list[RunTask]:
     """The batches that a file of choices asks for; what it says to keep or to reject is told, and stays as it is.
 
@@ -55,7 +55,7 @@ def build_tasks(
     if not choices:
         raise InputError(f"--from-view {path}: holds no choices; make some in deblur view")
     groups: dict[tuple[Any, ...], list[Choice]] = {}
-    orders: dict[tuple[Any, ...], tuple[str, Wanted]] = {}
+    orders: dict[tuple[Any, ...], tuple[str, RedoManner]] = {}
     for choice in choices:
         if choice.verdict == "redo":
             own = _with_old_options(context, wanted, file.resolve(choice.result))
@@ -78,7 +78,7 @@ def _check_options(context: typer.Context) -> None:
             raise InputError(f"--from-view and {flag} exclude each other: the file says what is done, and how")
 
 
-def _with_old_options(context: typer.Context, wanted: Wanted, result: Path) -> Wanted:
+def _with_old_options(context: typer.Context, wanted: RedoManner, result: Path) -> RedoManner:
     """What the command line names, else what the result was made with, else the defaults."""
     old = read_recipe(stamp_of(result) or "").options
     kept: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def _with_old_options(context: typer.Context, wanted: Wanted, result: Path) -> W
 
 
 def _build_task(
-    file: ChoiceFile, model: str, wanted: Wanted, choices: list[Choice], manner: Manner, build_stamp: BuildStamp
+    file: ChoiceFile, model: str, wanted: RedoManner, choices: list[Choice], manner: Manner, build_stamp: BuildStamp
 ) -> RunTask:
     try:
         found = resolve(ModelSpec.parse(model).override(engine=wanted.engine))

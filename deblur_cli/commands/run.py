@@ -142,9 +142,9 @@ def run(
     if sheet is not None:
         _check_sheet(sheet)
     if from_view is not None:
-        from deblur_cli.commands.from_view import Wanted, build_tasks
+        from deblur_cli.commands.from_view import RedoManner, build_tasks
 
-        wanted = Wanted(device, dtype, tile, seed, quality, pick_engine(engine), overwrite)
+        wanted = RedoManner(device, dtype, tile, seed, quality, pick_engine(engine), overwrite)
         tasks = build_tasks(context, Path(from_view), wanted, manner, _build_stamp)
         _do(tasks, sheet, dry_run=dry_run)
         return
