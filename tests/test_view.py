@@ -62,11 +62,11 @@ def test_whoever_has_not_the_token_gets_403_whatever_is_asked(address):
         f"{token[:-2]}/",
         f"{token[:-1]}x/thumb/0",
         "//",
-        "/é",
+        "/%C3%A9",
         token[:-4] + "/before/0",
     ):
-        assert ask(address, place.encode("utf-8").decode("latin-1"))[0] == 403
-        assert ask(address, place.encode("utf-8").decode("latin-1"), "POST", "{}")[0] == 403
+        assert ask(address, place)[0] == 403
+        assert ask(address, place, "POST", "{}")[0] == 403
     assert ask(address, token)[0] == 200
     assert len(token) > 24
 
@@ -96,11 +96,11 @@ def test_addresses_name_numbers_and_never_a_path(address):
         "after/0x0",
         "thumb/00000000",
         "before/0/..",
-        "after/\u0661",
+        "after/%D9%A1",
         "choice",
         "nothing",
     ):
-        status, body = ask(address, token + place.encode().decode("latin-1"))
+        status, body = ask(address, token + place)
         assert status == 404
         assert b"secret" not in body
 

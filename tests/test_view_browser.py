@@ -173,7 +173,7 @@ def write_sheet(folder: Path) -> Path:
 
 
 def test_a_sheet_by_keyboard_and_mouse(browser: Browser, tmp_path: Path) -> None:
-    browser.open(write_sheet(tmp_path))
+    browser.open(write_sheet(tmp_path), prefers_reduced_motion="reduce")
     assert browser.texts("h2") == ["<b>a.jpg", "b.jpg", "c.jpg"]
     first = ".photo:nth-of-type(1)"
     browser.press("2")
