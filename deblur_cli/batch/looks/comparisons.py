@@ -19,10 +19,9 @@ GONE = "its photo was not found; deblur view --sources FOLDER says where it lies
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStyle:
-    """How large the crops are, in pixels, and how they are written."""
+    """How large the crops are, in pixels."""
 
     size: tuple[int, int] = SIZE
-    quality: int = 90
 
     @classmethod
     def of(cls, photos: int) -> "ComparisonStyle":
@@ -75,7 +74,7 @@ def exif_line(path: Path) -> str:
 def _compare(before: Photo, after: Photo, style: ComparisonStyle) -> tuple[tuple[Look, ...], tuple[str, ...]]:
     crop = choose_change(before.pixels, after.pixels, style.size)
     looks = tuple(
-        make_look(label, "", to_picture(photo, crop), webp(style.quality))
+        make_look(label, "", to_picture(photo, crop), webp(90))
         for label, photo in ((AS_TAKEN, before), ("restored", after))
     )
     height, width = after.pixels.shape[:2]
