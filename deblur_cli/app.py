@@ -24,6 +24,8 @@ _UsageFault: type[Exception] = typer.BadParameter.__bases__[0]
 # What `deblur --help` says of each command; each lives in a module of its name.
 _COMMANDS = {
     "run": "Restore motion-blurred photos; everything else about them stays as it is.",
+    "preview": "Show a crop of each photo through several choices, before a whole card is done.",
+    "view": "Look at results beside their photos in a browser, and say which to keep or do again.",
     "doctor": "Tell devices, memory, torch build, codecs, cache and weights.",
     "bench": "Measure models on data sets, beside doing nothing; or compare two reports.",
     "train": "Train the networks, and look at what they learn from.",

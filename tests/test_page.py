@@ -22,9 +22,9 @@ from support.report_page import (
 
 from deblur_cli.benchmark.page import render_page
 from deblur_cli.benchmark.page.columns import find_best, metric_columns, summary_columns
-from deblur_cli.benchmark.page.payload import to_script_json
 from deblur_cli.benchmark.page.photos import find_extremes
 from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, MetricInfo
+from deblur_cli.system.pages import to_script_json
 from deblur_cli.system.plot import ticks
 
 

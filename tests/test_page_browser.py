@@ -1,12 +1,12 @@
 """The report page in a headless Chromium: every control by hand, and nothing on the console or the network."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.chromium import CHROMEDRIVER, CHROMIUM, needs_chromium
 from support.report_page import NASTY, make_report, rename, write_pictures
 
 from deblur_cli.benchmark.page import render_page
@@ -17,12 +17,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from support.report_browser import Browser, start_browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None or CHROMEDRIVER is None,
-    reason="no Chromium here: apt-get install chromium chromium-driver",
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")

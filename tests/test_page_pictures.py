@@ -14,8 +14,9 @@ from support.report_page import make_picture, make_report, page_json, write_pict
 from deblur_cli.benchmark.page import pictures, render_page
 from deblur_cli.benchmark.page.error_map import absolute_error, colour_table, pick_limit, shrink, to_colours
 from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
-from deblur_cli.benchmark.page.pictures import build_viewers, find_busiest
+from deblur_cli.benchmark.page.pictures import build_viewers
 from deblur_cli.benchmark.records import SHARP, picture_path
+from deblur_cli.system.page_pictures import find_busiest
 
 
 def decode(address: str) -> Image.Image:

@@ -60,6 +60,25 @@ class Layout:
         return str(found)
 
 
+@dataclass(frozen=True, slots=True)
+class FixedLayout:
+    """In the place of a `Layout`: each photo's `relative` is its output already, as in a file of choices."""
+
+    def destination(self, photo: FoundPhoto) -> tuple[Path, str]:
+        """See `Layout.destination`.
+
+        Raises:
+            InputError: the output is of no format that is written.
+        """
+        found, known = find_format(photo.relative), writable_formats()
+        if found not in known.values():
+            raise InputError(f"{photo.relative}: this format cannot be written; choose one of {', '.join(known)}")
+        return photo.relative, str(found)
+
+    def telling_types_apart(self) -> None:
+        """No name is made."""
+
+
 def names_a_file(output: str, *, single_file: bool) -> bool:
     """Whether `-o` names the output file itself rather than a folder.
 

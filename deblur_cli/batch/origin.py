@@ -122,7 +122,7 @@ def _judge(job: Job, stamp: Stamp, *, overwrite: bool, again: bool) -> Job:
         return job
     if found is None:
         raise InputError(f"{job.output}: exists and was not made by this tool; use --overwrite to replace it")
-    if not _belongs_to(found, job.source, digest):
+    if not belongs_to(found, job.source, digest):
         raise InputError(
             f"{job.output}: was made from another photo than {job.source}; choose another --output or --name, "
             "or --overwrite to replace it"
@@ -140,7 +140,7 @@ def _look(path: Path) -> FileState | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _belongs_to(found: str, source: Path, digest: str) -> bool:
+def belongs_to(found: str, source: Path, digest: str) -> bool:
     """Whether the result with this stamp was made from the photo in `source`, a file with this sha256."""
     if stamped(found, "input_sha256") == digest:
         return True

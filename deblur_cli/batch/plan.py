@@ -13,7 +13,7 @@ from pathlib import Path
 
 from deblur_cli.batch.inputs import Found, FoundPhoto
 from deblur_cli.batch.jobs import Job
-from deblur_cli.batch.naming import Layout
+from deblur_cli.batch.naming import FixedLayout, Layout
 from deblur_cli.batch.origin import decide, stamp_of
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.errors import BackendError, InputError, PhotoError
@@ -46,7 +46,9 @@ class Plan:
         return tuple(job for job in self.jobs if job.action == "skip")
 
 
-def build_plan(found: Found, layout: Layout, stamp: Stamp, *, overwrite: bool, part: Part = WHOLE) -> Plan:
+def build_plan(
+    found: Found, layout: Layout | FixedLayout, stamp: Stamp, *, overwrite: bool, part: Part = WHOLE
+) -> Plan:
     """Name every output and look at what is already there.
 
     Args:
@@ -85,7 +87,7 @@ def _describe_nothing(found: Found, results: int) -> str:
     return "; ".join(parts)
 
 
-def _place(photo: FoundPhoto, layout: Layout) -> Job:
+def _place(photo: FoundPhoto, layout: Layout | FixedLayout) -> Job:
     output, file_format = layout.destination(photo)
     return Job(source=photo.path, output=output, file_format=file_format, action="new")
 
@@ -105,7 +107,7 @@ def _without_own_results(jobs: list[Job], found: Found) -> tuple[list[Job], int]
     return kept, len(jobs) - len(kept)
 
 
-def _check_collisions(jobs: Sequence[Job], layout: Layout, found: Found) -> None:
+def _check_collisions(jobs: Sequence[Job], layout: Layout | FixedLayout, found: Found) -> None:
     pairs = _find_collisions(jobs)
     if not pairs:
         return

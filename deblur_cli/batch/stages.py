@@ -8,7 +8,7 @@ photo is no exception there but part of its piece: one bad photo never stops the
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +46,7 @@ class Piece:
     seconds: float = 0.0
     network_seconds: float = 0.0
     fault: Exception | None = None
+    told: list[str] = field(default_factory=list)  # while it was restored
 
     def result(self) -> Result:
         """What became of it."""
@@ -84,14 +85,20 @@ def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | 
 
 
 def restore(piece: Piece, network: Restore, watch: Watch) -> None:
-    """Put the restored pixels in the place of the blurred ones; the piece counts the network's seconds."""
+    """Put the restored pixels in the place of the blurred ones; the piece counts the network's seconds, and keeps
+    what was told: it is stamped.
+    """
 
     def count(seconds: float) -> None:
         piece.network_seconds += seconds
 
+    def note(text: str) -> None:
+        piece.told.append(text)
+        watch.on_event(text)
+
     with _recorded(piece):
         photo = _photo_of(piece)
-        piece.photo = replace(photo, pixels=network(photo.pixels, replace(watch, on_network=count)))
+        piece.photo = replace(photo, pixels=network(photo.pixels, replace(watch, on_network=count, on_event=note)))
 
 
 def write(piece: Piece, order: WriteOrder, watch: Watch) -> None:
@@ -104,12 +111,13 @@ def write(piece: Piece, order: WriteOrder, watch: Watch) -> None:
             watch.on_event(note)
         if losses := find_losses(photo, file_format):
             watch.on_event(f"{file_format} has no place for {', '.join(losses)}")
+        told = {"notice": "; ".join(piece.told)} if piece.told else {}
         is_stamped = write_photo(
             photo,
             piece.job.output,
             file_format=file_format,
             quality=order.quality,
-            stamp=order.stamp.text(file_format=file_format, **origin.proofs),
+            stamp=order.stamp.text(file_format=file_format, **origin.proofs, **told),
             times_of=origin.times,
         )
         if not is_stamped:

@@ -10,7 +10,8 @@ from deblur_cli.system.version import __version__
 TOOL = "deblur-cli"
 
 # They say which photo and which file it is, not what was done: see `origin.py` and `seal.py`.
-_NOT_THE_WORK = ("version", "pixels_sha256", "result_sha256")
+_NOT_THE_WORK = ("version", "pixels_sha256", "result_sha256", "notice")
+_NOT_OPTIONS = ("tool", "model", "weights", "format", "input_sha256", *_NOT_THE_WORK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Stamp:
         """The stamp as it is written into one output: compact JSON, keys sorted, so that equal work is equal text.
 
         Args:
-            proofs: `pixels_sha256` of the photo and the blank `result_sha256` that the writing fills.
+            proofs: `pixels_sha256` of the photo and the blank `result_sha256` that the writing fills, and perhaps a
+                `notice`: what was told while the photo was restored, such as where the guard acted.
         """
         fields = {
             "tool": TOOL,
@@ -49,6 +51,19 @@ def describe_same_work(left: str, right: str) -> bool:
 def stamped(stamp: str, field: str) -> str:
     """What a stamp says of the photo or of its own file; empty where it is damaged, or older than that field."""
     return str(_read(stamp).get(field, ""))
+
+
+def read_recipe(stamp: str) -> Stamp:
+    """What was done, out of the text in a result; a field that is damaged is empty."""
+    fields = _read(stamp)
+    found = fields.get("weights")
+    weights = {str(role): str(digest) for role, digest in found.items()} if isinstance(found, dict) else {}
+    options = {
+        name: value
+        for name, value in fields.items()
+        if name not in _NOT_OPTIONS and isinstance(value, str | int | float)
+    }
+    return Stamp(str(fields.get("model", "")), weights, options)
 
 
 def _parse(stamp: str) -> dict[str, Any] | None:

@@ -176,6 +176,14 @@ RayOption = Annotated[
 SeedOption = Annotated[
     int, option("Restoration", "--seed", "Start of the random numbers, where a model draws any.", metavar="N")
 ]
+FromViewOption = Annotated[
+    str | None,
+    option("Files", "--from-view", "Do what was chosen in deblur view, instead of INPUT and OUT.", metavar="FILE"),
+]
+SheetOption = Annotated[
+    str | None,
+    option("Reports", "--report", "Contact sheet: before and after, what changed, what failed.", metavar="FILE.html"),
+]
 DryRunOption = Annotated[bool, option("Reports", "--dry-run", "Show what would be done; write nothing.")]
 JsonOption = Annotated[bool, option("Reports", "--json", "One JSON object on stdout at the end.")]
 JsonLinesOption = Annotated[bool, option("Reports", "--jsonl", "JSON lines on stdout while it works.")]

@@ -19,6 +19,7 @@ from deblur_cli.commands.options import (
     FailFastOption,
     FilesFromOption,
     FormatOption,
+    FromViewOption,
     JsonLinesOption,
     JsonOption,
     ModelOption,
@@ -31,6 +32,7 @@ from deblur_cli.commands.options import (
     RecursiveOption,
     SeedOption,
     ShardOption,
+    SheetOption,
     StepsOption,
     StrengthOption,
     TileOption,
@@ -96,6 +98,8 @@ def run(
     seed: SeedOption = 0,
     shard: ShardOption = None,
     ray: RayOption = None,
+    from_view: FromViewOption = None,
+    sheet: SheetOption = None,
     dry_run: DryRunOption = False,
     as_object: JsonOption = False,
     as_lines: JsonLinesOption = False,
@@ -116,6 +120,7 @@ def run(
       deblur run holiday/ -o sharp/ --dry-run
       deblur run archive/ -r -o sharp/ --shard 2/8
       deblur run archive/ -r -o sharp/ --ray auto
+      deblur run --from-view sharp/deblur-choices.txt --report redone.html
 
     \b
     Exit status:
@@ -130,8 +135,19 @@ def run(
     sources = Sources(tuple(inputs or ()), files_from, recursive)
     target = Target(output or "", _choose_template(name), file_format, quality, overwrite)
     manner = Manner(as_object, as_lines, quiet, verbose, fail_fast)
-    _check(sources, target, manner)
+    if from_view is None:
+        _check(sources, target)
+    _check_manner(target, manner)
     _check_network(device, dtype, tile, seed)
+    if sheet is not None:
+        _check_sheet(sheet)
+    if from_view is not None:
+        from deblur_cli.commands.from_view import RedoManner, build_tasks
+
+        wanted = RedoManner(device, dtype, tile, seed, quality, pick_engine(engine), overwrite)
+        tasks = build_tasks(context, Path(from_view), wanted, manner, _build_stamp)
+        _do(tasks, sheet, dry_run=dry_run)
+        return
     if ray is not None:
         _check_cluster(ray, device)
     check_range("--steps", steps, 1, 1000)
@@ -139,17 +155,30 @@ def run(
     knobs = {"steps": steps, "strength": strength, "engine": pick_engine(engine)}
     chosen = _choose_model(context, model, expert, **knobs)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
-    stamp = _build_stamp(target, order)
+    stamp = _build_stamp(quality, order)
     plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
 
     from deblur_cli.batch.stages import WriteOrder
-    from deblur_cli.commands.run_work import do_run, show_plan
 
-    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)
-    if dry_run:
+    _do([RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)], sheet, dry_run=dry_run)
+
+
+def _do(tasks: list[RunTask], sheet: str | None, *, dry_run: bool) -> None:
+    from deblur_cli.commands.run_work import do_runs, show_plan
+
+    if not dry_run:
+        do_runs(tasks, None if sheet is None else Path(sheet))
+        return
+    for task in tasks:
         show_plan(task)
-    else:
-        do_run(task)
+
+
+def _check_sheet(sheet: str) -> None:
+    from deblur_cli.batch.looks.sheet import check_target
+
+    if not sheet.lower().endswith((".html", ".htm")):
+        raise InputError(f"--report {sheet}: must end in .html")
+    check_target(Path(sheet))
 
 
 def _choose_template(name: str | None) -> str:
@@ -176,7 +205,7 @@ def _choose_model(
     return resolve(ModelSpec.parse(model).override(expert=inside, **knobs))
 
 
-def _check(sources: Sources, target: Target, manner: Manner) -> None:
+def _check(sources: Sources, target: Target) -> None:
     if not sources.inputs and sources.files_from is None:
         raise InputError("no input; name photos, folders or globs (see 'deblur run --help')")
     if not target.output:
@@ -184,6 +213,9 @@ def _check(sources: Sources, target: Target, manner: Manner) -> None:
     for text in (*sources.inputs, target.output):
         if _ADDRESS.match(text):
             raise InputError(f"{text}: is no path of a file system; mount that storage and name the folder")
+
+
+def _check_manner(target: Target, manner: Manner) -> None:
     if manner.as_object and manner.as_lines:
         raise InputError("--json and --jsonl exclude each other")
     if manner.quiet and manner.verbose:
@@ -207,14 +239,14 @@ def _check_cluster(address: str, device: str) -> None:
         raise InputError(f"--device {device}: with --ray each worker has a GPU of its own; use auto, cuda or cpu")
 
 
-def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
+def _build_stamp(quality: int | None, order: RestoreOrder) -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
     options: dict[str, str | int | float] = {"dtype": order.dtype, "seed": order.seed, **order.model.settings}
     if order.tile is not None:
         options["tile"] = order.tile
-    if target.quality is not None:
-        options["quality"] = target.quality
+    if quality is not None:
+        options["quality"] = quality
     return Stamp(model=order.model.name, weights=order.model.hashes, options=options)
 
 

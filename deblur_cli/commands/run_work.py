@@ -4,11 +4,13 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from deblur_cli.batch.jobs import Event, Notice, Outcome, PhotoFinished
 from deblur_cli.batch.local import clear_away, run_batch
@@ -17,8 +19,11 @@ from deblur_cli.commands.progress import Display, Meter, choose_display, format_
 from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.streams import closed_output, write_note
-from deblur_cli.errors import BatchFailed
+from deblur_cli.errors import BatchFailed, InputError
 from deblur_cli.system.memory import tune_malloc
+
+if TYPE_CHECKING:
+    from deblur_cli.batch.looks.run_sheet import RunSheet
 
 _STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # not every system has them all
 
@@ -34,7 +39,52 @@ def show_plan(task: RunTask) -> None:
     _raise_failures(task, Outcome())
 
 
-def do_run(task: RunTask) -> None:
+def do_runs(tasks: Sequence[RunTask], sheet: Path | None = None) -> None:
+    """One batch after the other, each with its own model, and the contact sheet of them all.
+
+    Args:
+        sheet: where that is written, also when photos failed or a signal came.
+    Raises:
+        BatchFailed: as `do_run`, of one batch or of several together.
+        InputError: the sheet cannot be written.
+    """
+    drawn, failures = _open_sheet(sheet, tasks), []
+    try:
+        for task in tasks:
+            try:
+                do_run(task, drawn)
+            except BatchFailed as fault:
+                failures.append(fault)
+                if task.manner.fail_fast:
+                    break
+    except BaseException:
+        _write_sheet(drawn, is_ending=True)
+        raise
+    _write_sheet(drawn)
+    if failures:
+        raise failures[0] if len(failures) == 1 else BatchFailed("; ".join(map(str, failures)))
+
+
+def _open_sheet(sheet: Path | None, tasks: Sequence[RunTask]) -> "RunSheet | None":
+    if sheet is None:
+        return None
+    from deblur_cli.batch.looks.run_sheet import RunSheet
+
+    return RunSheet(sheet, sum(len(task.plan.jobs) for task in tasks))
+
+
+def _write_sheet(sheet: "RunSheet | None", *, is_ending: bool = False) -> None:
+    """Write the sheet, if there is one; when the command ends for another reason, that one is told and this a note."""
+    try:
+        if sheet is not None:
+            sheet.write()
+    except InputError as fault:
+        if not is_ending:
+            raise
+        write_note(str(fault))
+
+
+def do_run(task: RunTask, sheet: "RunSheet | None" = None) -> None:
     """Restore and write what the plan says, tell it, and raise what the exit status must show.
 
     Raises:
@@ -47,6 +97,8 @@ def do_run(task: RunTask) -> None:
     teller = report.choose_report(as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     if not task.plan.todo:
         _do_nothing(task, teller)
+        if sheet is not None:
+            sheet.close_batch(task.plan, Outcome(), task.write_order.stamp)
         _raise_failures(task, Outcome())
         return
     started = time.perf_counter()
@@ -58,8 +110,10 @@ def do_run(task: RunTask) -> None:
             raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
         with choose_display(quiet=task.manner.quiet) as display:
-            emit = _Listener(teller, meter, display)
+            emit = _Listener(teller, meter, display, sheet)
             outcome = equipment.run(emit=emit, stop=stop, fail_fast=task.manner.fail_fast)
+        if sheet is not None:
+            sheet.close_batch(task.plan, outcome, task.write_order.stamp)
         outcome = _report_end(task, teller, outcome)
         _tell_summary(task, outcome, setting)
     _raise_failures(task, outcome)
@@ -85,6 +139,7 @@ class _Listener:
     teller: Report
     meter: Meter
     display: Display
+    sheet: "RunSheet | None" = None
 
     def __call__(self, event: Event) -> None:
         self.meter.see(event)
@@ -94,6 +149,8 @@ class _Listener:
             self.display.note(event.result.error + _trace(event.fault))
         self.teller.see(event, self.meter, self.display)
         self.display.show(self.meter)
+        if self.sheet is not None:
+            self.sheet.see(event)
 
 
 def _trace(fault: Exception) -> str:

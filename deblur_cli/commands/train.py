@@ -275,7 +275,7 @@ def preview(
     check_writable([out.parent])
     check_range("--seed", seed, 0, 2**31 - 1)
     check_range("--count", count, 1, 1000)
-    from deblur_cli.training.preview import draw_sheet
+    from deblur_cli.training.pair_sheet import draw_sheet
     from deblur_cli.training.recipe import read_common_recipe
 
     sheet = draw_sheet(read_common_recipe(recipe), data, count, seed)

@@ -38,14 +38,63 @@ def restore_image(
         Stopped: `watch.stop` said so.
     """
     watch = watch or Watch()
+
+    def work(tiling: Cut) -> Pixels:
+        return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
+
+    return _in_memory(work, backend, tile, watch)
+
+
+def restore_crop(
+    blurry: Pixels,
+    backend: Backend,
+    rows: slice,
+    columns: slice,
+    *,
+    tile: int | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+) -> Pixels:
+    """A part of what `restore_image` makes of the whole photo, with no more work than that part needs.
+
+    Tiles lie where they lie in the whole photo, and only those that reach into the part are restored; on a CPU it
+    equals the same place of the whole result to the last bit. What a second stage does (`Enhancing`) depends on the
+    whole photo: a flow's windows are mixed at every step, and so reach further with each, and DeblurDiff matches the
+    colours of the whole photo. Where there is one that does something, all of the photo is restored.
+
+    Args:
+        rows, columns: of the photo, with a start and a stop inside it.
+        tile, seed, watch: as for `restore_image`; so are all others, and what is raised.
+    Returns:
+        (h, w, 3) of the photo's dtype.
+    """
+    if isinstance(backend, Enhancing) and backend.share > 0:
+        return restore_image(blurry, backend, tile=tile, seed=seed, watch=watch)[rows, columns].copy()
+    watch = watch or Watch()
+
+    def work(tiling: Cut) -> Pixels:
+        laid = tiling.lay(*blurry.shape[:2])
+        tiles = [tile for tile in laid if _meet(tile.rows, rows) and _meet(tile.columns, columns)]
+        merged = _restore_tiles(blurry, backend, tiling, watch, tiles)
+        return quantize(merged[rows, columns].contiguous(), blurry.dtype)
+
+    return _in_memory(work, backend, tile, watch)
+
+
+def _in_memory(work: Callable[[Cut], Pixels], backend: Backend, tile: int | None, watch: Watch) -> Pixels:
+    """What the work makes with the backend's tiles or those that are asked for; with smaller ones where memory ends."""
     tiling = backend.tiling if tile is None else backend.tiling.with_size(tile)
     while True:
         try:
-            return quantize(_restore(blurry, backend, tiling, Order(seed, tiling.size, watch)), blurry.dtype)
+            return work(tiling)
         except (RuntimeError, MemoryError) as fault:
             if not is_out_of_memory(fault):
                 raise
             tiling = _halve(tiling, fault, backend, watch)
+
+
+def _meet(span: Span, part: slice) -> bool:
+    return bool(span.core.start < part.stop and part.start < span.core.stop)
 
 
 def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
@@ -58,12 +107,12 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
 def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order) -> Tensor:
     """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
     if not isinstance(backend, Enhancing):
-        return _restore_tiles(blurry, backend, tiling, order.watch)
+        return _restore_tiles(blurry, backend, tiling, order.watch, tiling.lay(*blurry.shape[:2]))
     count = _Count(order.watch.on_pixels)
     first, second = (
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
-    estimate = _restore_tiles(blurry, backend, tiling, first)
+    estimate = _restore_tiles(blurry, backend, tiling, first, tiling.lay(*blurry.shape[:2]))
     with _timed(order.watch, backend.device):
         return backend.enhance(blurry, estimate, replace(order, watch=second))
 
@@ -82,11 +131,10 @@ class _Count:
         self._told = now
 
 
-def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch) -> Tensor:
+def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch, tiles: list[Tile]) -> Tensor:
     height, width = blurry.shape[:2]
     merged = torch.zeros(height, width, 3)
     done = 0
-    tiles = tiling.lay(height, width)
     for first in range(0, len(tiles), tiling.at_once):
         if watch.stop():
             raise Stopped

@@ -40,14 +40,14 @@ class Browser:
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
-    def open(self, file: Path, width: int = 1440, **features: str) -> None:
-        """Load a page afresh, as wide as asked, with media features such as `prefers_color_scheme`."""
+    def open(self, file: Path | str, width: int = 1440, **features: str) -> None:
+        """Load a file or an address afresh, as wide as asked, with media features such as `prefers_color_scheme`."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         asked = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": asked})
         self.driver.get("about:blank")
-        self.driver.get(file.as_uri())
+        self.driver.get(file if isinstance(file, str) else file.as_uri())
 
     def find(self, selector: str) -> Any:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
@@ -86,16 +86,35 @@ class Browser:
     def run(self, script: str) -> Any:
         return self.driver.execute_script(f"return {script}")
 
-    def complaints(self) -> list[str]:
-        """What the console says, and every address asked for that is not the page itself."""
+    def press(self, *keys: str, holding: str = "") -> None:
+        """Keys for whatever has the keyboard, perhaps while one is held down."""
+        chain = ActionChains(self.driver)
+        chain = chain.key_down(holding).send_keys(*keys).key_up(holding) if holding else chain.send_keys(*keys)
+        chain.perform()
+
+    def await_true(self, script: str) -> None:
+        """Wait until something holds: what a server answers comes when it comes."""
+        WebDriverWait(self.driver, 10).until(lambda _: self.run(script), script)
+
+    def complaints(self, own: str = "file:") -> list[str]:
+        """What the console says, and every address asked for that is not the page itself.
+
+        Args:
+            own: how the addresses of the page's own server begin.
+        """
         console = [entry["message"] for entry in self.driver.get_log("browser")]
+        return console + [
+            url for url in self.requests() if not url.startswith((own, "file:", "data:", "about:", "chrome:"))
+        ]
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for since the last look."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = [
+        return [
             message["params"]["request"]["url"]
             for message in messages
             if message["method"] == "Network.requestWillBeSent"
         ]
-        return console + [url for url in asked if not url.startswith(("file:", "data:", "about:"))]
 
 
 def start_browser(chromium: str, driver: str, profile: Path) -> Browser:

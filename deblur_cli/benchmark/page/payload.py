@@ -1,6 +1,5 @@
 """What the page's scripts read: scores, extremes and viewers as compact JSON values."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -34,14 +33,6 @@ def to_scores_table(report: BenchmarkReport, extremes: Sequence[Extremes]) -> di
 def to_viewer_table(viewers: Sequence[Viewer], left_out: int) -> dict[str, Any]:
     """The viewers' pictures, and how many photos found no room."""
     return {"leftOut": left_out, "photos": [viewer.table for viewer in viewers]}
-
-
-def to_script_json(value: Any) -> str:
-    """JSON that may stand inside `<script>`: no character of it can end the element or open a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _is_used(column: Column, report: BenchmarkReport) -> bool:

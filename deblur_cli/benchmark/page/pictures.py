@@ -4,18 +4,16 @@ Each version of a photo is kept as a preview of the whole and as a region pixel 
 `REGION` is its own preview. All versions of a photo are encoded alike, or a comparison would show the codec.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.benchmark.page.error_map import Floats, absolute_error, pick_limit, shrink, to_colours
 from deblur_cli.benchmark.page.photos import PagePhoto
 from deblur_cli.benchmark.records import BLURRY, SHARP
+from deblur_cli.system.page_pictures import LOSSLESS, PictureEncoding, find_busiest, jpeg, to_data_uri, webp
 
 BUDGET = 14_000_000  # characters of all data URIs, for a page below 15 MB
 GENEROUS = 12  # photos that share the budget when there are more of them
@@ -24,28 +22,9 @@ PREVIEW_SIDE = 1280
 START_WINDOW = 256  # side of the window that looks for the most telling place
 
 
-@dataclass(frozen=True, slots=True)
-class PictureEncoding:
-    """One way to write the region that is looked at pixel for pixel."""
-
-    label: str  # for the reader
-    file_format: str
-    options: dict[str, Any]
-
-
-def _jpeg(quality: int) -> PictureEncoding:
-    options = {"quality": quality, "subsampling": 0, "optimize": True}
-    return PictureEncoding(f"JPEG quality {quality} with full colour resolution", "JPEG", options)
-
-
-def _webp(quality: int) -> PictureEncoding:
-    return PictureEncoding(f"WebP quality {quality}", "WEBP", {"quality": quality, "method": 3, "use_sharp_yuv": True})
-
-
-LOSSLESS = PictureEncoding("WebP, lossless", "WEBP", {"lossless": True, "quality": 40, "method": 2})
-ENCODINGS = (LOSSLESS, _jpeg(97), _jpeg(94), _webp(92), _webp(87), _webp(80))  # the best that fits is taken
-PREVIEW = _webp(85)
-MAP = _webp(85)
+ENCODINGS = (LOSSLESS, jpeg(97), jpeg(94), webp(92), webp(87), webp(80))  # the best that fits is taken
+PREVIEW = webp(85)
+MAP = webp(85)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +96,6 @@ def build_viewer(photo: PagePhoto, share: int, limit: int) -> Viewer | None:
     return None
 
 
-def to_data_uri(picture: Image.Image, encoding: PictureEncoding) -> str:
-    """The picture as text that an `<img>` shows without a file."""
-    stream = io.BytesIO()
-    picture.save(stream, encoding.file_format, **encoding.options)
-    text = base64.b64encode(stream.getvalue()).decode("ascii")
-    return f"data:image/{encoding.file_format.lower()};base64,{text}"
-
-
 def _table(
     photo: PagePhoto, versions: dict[str, Image.Image], region: Region, start: tuple[int, int]
 ) -> dict[str, Any]:
@@ -178,28 +149,6 @@ def _find_places(versions: dict[str, Image.Image]) -> tuple[Region, tuple[int, i
     window = min(START_WINDOW, region.width), min(START_WINDOW, region.height)
     left, top = find_busiest(within, window)
     return region, (region.left + left + window[0] // 2, region.top + top + window[1] // 2)
-
-
-def find_busiest(change: Floats, size: tuple[int, int], step: int = 16) -> tuple[int, int]:
-    """The left and top of the window with the largest sum, among places `step` pixels apart.
-
-    Args:
-        change: (H, W), what to find much of.
-        size: width and height of the window, at most those of `change`.
-    """
-    height, width = change.shape
-    total = np.zeros((height + 1, width + 1))
-    total[1:, 1:] = change.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
-    lefts = np.arange(0, width - size[0] + 1, step)
-    tops = np.arange(0, height - size[1] + 1, step)[:, np.newaxis]
-    sums = (
-        total[tops + size[1], lefts + size[0]]
-        - total[tops, lefts + size[0]]
-        - total[tops + size[1], lefts]
-        + total[tops, lefts]
-    )
-    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
-    return int(lefts[column]), int(tops[row, 0])
 
 
 def _expected(versions: dict[str, Image.Image], region: Region, encoding: PictureEncoding) -> int:

@@ -1,24 +1,22 @@
 """The page from its parts: one file, no network, its own content security policy."""
 
-import base64
-import hashlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deblur_cli.benchmark.page.error_map import colour_ramp
 from deblur_cli.benchmark.page.overview import build_tables, used_metrics
-from deblur_cli.benchmark.page.payload import to_scores_table, to_script_json, to_viewer_table
+from deblur_cli.benchmark.page.payload import to_scores_table, to_viewer_table
 from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
-from deblur_cli.benchmark.page.pictures import BUDGET, LOSSLESS, build_viewers, to_data_uri
+from deblur_cli.benchmark.page.pictures import BUDGET, build_viewers
 from deblur_cli.benchmark.page.trade_off import build_figures
 from deblur_cli.benchmark.records import BLURRY, BenchmarkReport
 from deblur_cli.system import plot
-from deblur_cli.system.pages import read_asset, render
+from deblur_cli.system.page_pictures import LOSSLESS, to_data_uri
+from deblur_cli.system.pages import build_dress, render, to_script_json
 
 LEAST_FOR_PICTURES = 4_000_000  # characters, however long the table of scores is
 STYLES = ("page.css", "viewer.css")
-SCRIPTS = ("dom.js", "scores.js", "table.js", "extremes.js", "compare.js", "viewer.js", "page.js")
+SCRIPTS = ("scores.js", "table.js", "extremes.js", "compare.js", "viewer.js", "page.js")
 
 
 def render_page(report: BenchmarkReport, folder: Path) -> str:
@@ -29,8 +27,6 @@ def render_page(report: BenchmarkReport, folder: Path) -> str:
     viewers = build_viewers(order_of_worth(photos, extremes), max(LEAST_FOR_PICTURES, BUDGET - len(scores)))
     places = {(photo.dataset, photo.image): number for number, photo in enumerate(photos)}
     viewers.sort(key=lambda viewer: places[viewer.photo.dataset, viewer.photo.image])
-    early, script = _asset("theme.js"), "\n".join(map(_asset, SCRIPTS))
-    script = f"(() => {{\n{script}\n}})();\n"
     return render(
         __package__,
         "report.html",
@@ -45,22 +41,8 @@ def render_page(report: BenchmarkReport, folder: Path) -> str:
         ramp=to_data_uri(colour_ramp(), LOSSLESS),
         scores=scores,
         pictures=to_script_json(to_viewer_table(viewers, len(photos) - len(viewers))),
-        policy=_policy([early, script]),
-        style="\n".join([plot.style(), *map(_asset, STYLES)]),
-        early=early,
-        script=script,
+        dress=build_dress(__package__, STYLES, SCRIPTS, more_style=plot.style()),
     )
-
-
-def _asset(name: str) -> str:
-    return read_asset(__package__, f"static/{name}")
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    """Nothing from the network, and no script but these: names and notes cannot become code."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
-    allowed = " ".join(f"'sha256-{text}'" for text in hashes)
-    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
 
 
 def _date(created: str) -> str:

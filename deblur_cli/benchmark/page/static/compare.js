@@ -3,7 +3,8 @@
 
 const pictures = readJson("pictures-json");
 const photoIndex = new Map(pictures.photos.map((photo, number) => [`${photo.dataset}\n${photo.image}`, number]));
-const compare = { photo: 0, left: "", right: "", split: 50 };
+const compare = { photo: 0, left: "", right: "" };
+let splitLine = null;
 
 const hasViewer = (dataset, image) => photoIndex.has(`${dataset}\n${image}`);
 const findPhoto = (dataset, image) => pictures.photos[photoIndex.get(`${dataset}\n${image}`)];
@@ -64,36 +65,7 @@ function renderStage() {
     image.alt = `${labelOf(name)}: ${currentPhoto().image}`;
     byId(`${side}-badge`).textContent = labelOf(name);
   }
-  setSplit(compare.split);
-}
-
-function setSplit(percent) {
-  compare.split = clamp(percent, 0, 100);
-  byId("stage").style.setProperty("--split", `${compare.split}%`);
-  const shown = Math.round(compare.split);
-  byId("split").setAttribute("aria-valuenow", shown);
-  byId("split").setAttribute("aria-valuetext",
-    `${shown} % ${labelOf(compare.left)}, ${100 - shown} % ${labelOf(compare.right)}`);
-  byId("left-badge").classList.toggle("is-covered", shown < 12);
-  byId("right-badge").classList.toggle("is-covered", shown > 88);
-}
-
-function moveSplitByKey(event) {
-  const step = event.shiftKey ? 10 : 1;
-  const targets = {
-    ArrowLeft: compare.split - step, ArrowDown: compare.split - step,
-    ArrowRight: compare.split + step, ArrowUp: compare.split + step,
-    PageDown: compare.split - 10, PageUp: compare.split + 10, Home: 0, End: 100,
-  };
-  if (!(event.key in targets)) return;
-  event.preventDefault();
-  setSplit(targets[event.key]);
-}
-
-function moveSplitByPointer(event, isStart) {
-  if (isStart) byId("split").focus({ preventScroll: true });
-  const box = byId("stage").getBoundingClientRect();
-  setSplit(100 * (event.clientX - box.left) / box.width);
+  splitLine.set(splitLine.percent);
 }
 
 function buildStrip() {
@@ -136,8 +108,8 @@ function startCompare() {
   }
   byId("previous").addEventListener("click", () => stepPhoto(-1));
   byId("next").addEventListener("click", () => stepPhoto(1));
-  byId("split").addEventListener("keydown", moveSplitByKey);
-  onDrag(byId("stage"), moveSplitByPointer);
+  splitLine = makeSplit(byId("stage"), byId("split"),
+    (left, right) => `${left} % ${labelOf(compare.left)}, ${right} % ${labelOf(compare.right)}`);
   startDetail();
   addEventListener("hashchange", openFromAddress);
   addEventListener("click", openSameAgain);

@@ -1,12 +1,6 @@
 "use strict";
 // Binds the page's controls and starts its parts.
 
-function startTheme() {
-  const chosen = document.querySelector(`#theme input[value="${CSS.escape(storedTheme())}"]`);
-  if (chosen) chosen.checked = true;
-  byId("theme").addEventListener("change", (event) => storeTheme(event.target.value));
-}
-
 function startPlots() {
   byId("plot-dataset").addEventListener("change", (event) => {
     for (const figure of document.querySelectorAll("figure.plot")) {

@@ -28,12 +28,21 @@ function breakable(name) {
 
 // Calls `move(event, isStart)` from a press until its release, also when the pointer leaves the element.
 function onDrag(node, move, accepts = () => true) {
+  let isDragged = false; // by this one: an element may be dragged in several ways
   node.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0 || !accepts(event)) return;
+    isDragged = event.button === 0 && accepts(event);
+    if (!isDragged) return;
     node.setPointerCapture(event.pointerId);
     move(event, true);
   });
   node.addEventListener("pointermove", (event) => {
-    if (node.hasPointerCapture(event.pointerId)) move(event, false);
+    if (isDragged && node.hasPointerCapture(event.pointerId)) move(event, false);
   });
+}
+
+// Binds the switch of colours; what is stored was applied before anything was painted (theme.js).
+function startTheme() {
+  const chosen = document.querySelector(`#theme input[value="${CSS.escape(storedTheme())}"]`);
+  if (chosen) chosen.checked = true;
+  byId("theme").addEventListener("change", (event) => storeTheme(event.target.value));
 }

@@ -1,0 +1,171 @@
+"""The working half of `deblur preview`: crops are restored, and laid out on a sheet."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from deblur_cli import backends
+from deblur_cli.backends import Watch, restore_crop
+from deblur_cli.batch.inputs import PhotoSearch, find_photos
+from deblur_cli.batch.looks.crops import Crop, choose_crop, to_picture
+from deblur_cli.batch.looks.sheet import (
+    AS_TAKEN,
+    DrawnRow,
+    Sheet,
+    SheetPhoto,
+    draw_sheet,
+    make_look,
+    write_page,
+    write_sheet_file,
+)
+from deblur_cli.commands.progress import Gauge, choose_display, format_duration
+from deblur_cli.commands.streams import write_note, write_result
+from deblur_cli.errors import BatchFailed, InputError, PhotoError
+from deblur_cli.image_io import Photo, probe_size, read_photo
+from deblur_cli.system.memory import tune_malloc
+from deblur_cli.system.page_pictures import LOSSLESS
+
+if TYPE_CHECKING:
+    from deblur_cli.weights.model_spec import ResolvedModel
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewTask:
+    """Everything that `deblur preview` was told."""
+
+    inputs: tuple[str, ...]
+    output: Path
+    crop: Crop | None
+    models: "list[ResolvedModel]"
+    device: str
+    dtype: str
+    tile: int | None
+    seed: int
+    quiet: bool
+
+
+@dataclass(slots=True)
+class _Row:
+    """One photo: its place, and the versions so far as (name, what is said of it, picture)."""
+
+    source: Path
+    size: tuple[int, int] = (0, 0)
+    crop: Crop | None = None
+    looks: list[tuple[str, str, Image.Image]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    fault: str = ""
+
+
+def do_preview(task: PreviewTask) -> None:
+    """Restore the crops and write the sheet.
+
+    Raises:
+        InputError: no photo, or a crop that lies outside of one; nothing is written then.
+        BatchFailed: a photo could not be read or restored; the sheet says so.
+    """
+    found = find_photos(task.inputs, (), PhotoSearch(recursive=False, excluded=None))
+    if not found.photos:
+        raise InputError("nothing to do: no photo found")
+    rows = [_Row(photo.path) for photo in found.photos]
+    if task.crop is not None:
+        for row in rows:
+            _check_inside(task.crop, row.source)
+    started, gauge = time.perf_counter(), Gauge(len(rows) * len(task.models))
+    tune_malloc()
+    with choose_display(quiet=task.quiet) as display:
+        for model in task.models:
+            gauge.text = f"{describe_choice(model)}"
+            display.show(gauge)
+            # By the module: the tests put another loader in its place.
+            backend = backends.load_model(model, device=task.device, dtype=task.dtype)
+            for row in rows:
+                _restore(row, model, backend, task)
+                gauge.done += 1
+                display.show(gauge)
+    for row in rows:
+        if row.fault:
+            write_note(row.fault)
+    _write(task, rows)
+    write_result(str(task.output))
+    if not task.quiet:
+        write_note(
+            f"{len(rows)} photos, {len(task.models)} choices in {format_duration(time.perf_counter() - started)}"
+        )
+    failed = sum(bool(row.fault) for row in rows)
+    if failed:
+        raise BatchFailed(f"{failed} of {len(rows)} photos failed; the sheet says so")
+
+
+def describe_choice(model: "ResolvedModel") -> str:
+    """A model's name, with its strength if it has one."""
+    strength = model.settings.get("strength")
+    return model.name if strength is None else f"{model.name}, strength {strength:g}"
+
+
+def _check_inside(crop: Crop, source: Path) -> None:
+    try:
+        width, height = probe_size(source)
+    except PhotoError:
+        return  # the work will name it
+    if crop.left + crop.width > width or crop.top + crop.height > height:
+        raise InputError(f"--crop {crop}: lies outside of {source}, which is {width}x{height} pixels")
+
+
+def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task: PreviewTask) -> None:
+    """One choice more for a photo; it is read again for each, so that few are in memory."""
+    if row.fault:
+        return
+    started = time.perf_counter()
+    try:
+        photo = read_photo(row.source)
+        if row.crop is None:
+            _begin(row, photo, task.crop)
+        crop = row.crop
+        assert crop is not None, "a row that was begun has a place"
+        watch = Watch(on_event=row.notes.append)
+        pixels = restore_crop(
+            photo.pixels, backend, crop.rows, crop.columns, tile=task.tile, seed=task.seed, watch=watch
+        )
+        note = format_duration(time.perf_counter() - started)
+        row.looks.append((describe_choice(model), note, to_picture(photo, crop, pixels)))
+    except PhotoError as fault:
+        text = str(fault)
+        row.fault = text if str(row.source) in text else f"{row.source}: {text}"
+
+
+def _begin(row: _Row, photo: Photo, crop: Crop | None) -> None:
+    height, width = photo.pixels.shape[:2]
+    row.size, row.crop = (width, height), crop or choose_crop(photo.pixels)
+    row.looks.append((AS_TAKEN, "", to_picture(photo, row.crop)))
+
+
+def _write(task: PreviewTask, rows: list[_Row]) -> None:
+    if task.output.suffix.lower() == ".png":
+        drawn = [DrawnRow(row.fault or _describe(row), _captions(row)) for row in rows]
+        write_sheet_file(task.output, draw_sheet(drawn))
+        return
+    photos = [_lay_out(row) for row in rows]
+    title = rows[0].source.name if len(rows) == 1 else f"{len(rows)} photos"
+    choices = ", ".join(map(describe_choice, task.models))
+    write_page(task.output, Sheet("Preview", title, f"As taken, and by {choices}", photos).to_html())
+
+
+def _lay_out(row: _Row) -> SheetPhoto:
+    if row.fault:
+        return SheetPhoto(row.source.name, fault=row.fault)
+    looks = tuple(make_look(label, note, picture, LOSSLESS) for label, note, picture in row.looks)
+    return SheetPhoto(row.source.name, (_describe(row).partition(": ")[2],), looks, notes=tuple(row.notes))
+
+
+def _describe(row: _Row) -> str:
+    crop = row.crop
+    assert crop is not None, "a row without a fault has a place"
+    place = f"{crop.width} × {crop.height} pixels at {crop.left}, {crop.top}"  # noqa: RUF001 - as sizes are written
+    return f"{row.source.name}: {place} of {row.size[0]} × {row.size[1]}"  # noqa: RUF001
+
+
+def _captions(row: _Row) -> list[tuple[str, Image.Image]]:
+    return [(f"{label}, {note}" if note else label, picture) for label, note, picture in row.looks]
