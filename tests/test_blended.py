@@ -77,7 +77,7 @@ def prefer(blend: VersionBlend, version: int) -> VersionBlend:
 
 
 def build(blend: VersionBlend, expert: DenseUNet | None = None) -> BlendedBackend:
-    network = expert or lively(DenseUNet(UNET))
+    network = expert or lively(DenseUNet(UNET), 0.1)
     return BlendedBackend(ExpertBackend("mine", network, CPU, torch.float32), blend, 100.0)
 
 
@@ -88,7 +88,7 @@ def pixels(height: int, width: int) -> Pixels:
 
 def test_a_whole_that_trusts_the_estimate_alone_is_the_expert() -> None:
     backend, blurry = build(prefer(VersionBlend(LEVELS), 1)), pixels(220, 300)
-    expert = ExpertBackend("mine", lively(DenseUNet(UNET)), CPU, torch.float32)
+    expert = ExpertBackend("mine", lively(DenseUNet(UNET), 0.1), CPU, torch.float32)
     assert abs(restore_image(blurry, backend).astype(int) - restore_image(blurry, expert)).max() <= 1
 
 
