@@ -132,8 +132,8 @@ def expert(options: TrainingOptions) -> None:
 def blend(options: TrainingOptions, expert: FrozenExpertOption = "quick") -> None:
     """Train what weighs an expert's estimate against other versions of the photo; the result is RUN/blend.safetensors.
 
-    The recipe says which: blind deconvolutions, or with `levels` what half the photo's size gave. A blend belongs to the
-    expert it was trained on.
+    The recipe says which: blind deconvolutions, or with `levels` what half the photo's size gave. A blend belongs to
+    the expert it was trained on.
 
     Example: deblur train blend --data photos-and-pairs/ --out runs/blend
     """

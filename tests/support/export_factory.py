@@ -68,7 +68,9 @@ def write_expert(path, seed=0):
 
 
 def write_blend(path, trained_on):
-    config = BlendConfig(4, 2, deconvolution=DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1)))
+    config = BlendConfig(
+        4, 2, deconvolution=DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1))
+    )
     save_network(VersionBlend(config), path, {"config": dataclasses.asdict(config), "trained_on": trained_on})
 
 
