@@ -79,26 +79,30 @@ class DualExpertBackend:
         """See `Backend.restore`: the expert's estimate, or the tile itself."""
         return blurry if self._expert is None else self._expert.restore(blurry)
 
-    @torch.inference_mode()
     def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
         """See `Enhancing.enhance`: the expert's own second stage if it has one, then the flow.
 
         Raises:
             PhotoError: the flow's answer is not finite, and there is no guard to leave it out.
         """
-        height, width = blurry.shape[:2]
         count, second = ShareCount(order.watch.on_pixels), self._expert_share * self._expert_work
         of_expert = second / (second + self._flow_work) if second else 0.0
         if isinstance(self._expert, Enhancing):
             watch = replace(order.watch, on_pixels=partial(count.add, of_expert))
             estimate = self._expert.enhance(blurry, estimate, replace(order, watch=watch))
         watch = replace(order.watch, on_pixels=partial(count.add, 1 - of_expert))
-        work = _Work(blurry, estimate, replace(order, watch=watch), PixelProgress(watch, height * width, self._passes))
+        self._add_detail(blurry, estimate, replace(order, watch=watch))
+        return estimate
+
+    @torch.inference_mode()
+    def _add_detail(self, blurry: Pixels, estimate: Tensor, order: Order) -> None:
+        """The flow's part, added in place."""
+        height, width = blurry.shape[:2]
+        work = _Work(blurry, estimate, order, PixelProgress(order.watch, height * width, self._passes))
         if self.settings.strength > 0:
             residual = self._find_residual(work) if self.settings.generic_noise is None else self._paint_anew(work)
             estimate.permute(2, 0, 1).add_(residual, alpha=self.settings.strength)
         work.progress.finish()
-        return estimate
 
     @property
     def _flow_work(self) -> float:
