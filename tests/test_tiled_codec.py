@@ -5,15 +5,16 @@ import pytest
 import torch
 from support.dual_expert_factory import CPU, build_codec, lively, photo, quiet
 
-from deblur_cli.backends.tiled_codec import CodecSource, TiledCodec
+from deblur_cli.backends.tiled_codec import TiledCodec
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.restoration.tiling import PixelSource
 
 
 @pytest.mark.parametrize("tile", [16, 160, 200, 264])
 @pytest.mark.parametrize(("height", "width"), [(304, 336), (299, 330), (130, 336)])
 def test_latents_and_residuals_of_tiles_are_those_of_the_photo_in_one_piece(tile: int, height: int, width: int) -> None:
     codec, canvas = TiledCodec(build_codec(), CPU, torch.float32), (-(-height // 16) * 2, -(-width // 16) * 2)
-    source = CodecSource(photo(height, width))
+    source = PixelSource(photo(height, width))
     whole = source.cut(slice(0, canvas[0] * 8), slice(0, canvas[1] * 8))[None]
     with torch.inference_mode():
         latents = codec.encode(source, canvas, tile, quiet(1))
@@ -44,7 +45,7 @@ def test_the_context_is_all_that_a_network_sees_and_no_more(encoder: tuple[int, 
 
 def test_a_source_repeats_its_border_and_keeps_its_depth() -> None:
     deep = photo(10, 12, np.uint16)
-    cut = CodecSource(deep).cut(slice(-2, 14), slice(8, 20))
+    cut = PixelSource(deep).cut(slice(-2, 14), slice(8, 20))
     assert cut.shape == (3, 16, 12)
     assert torch.equal(cut[:, 0, 0], torch.from_numpy(deep[0, 8] / np.float32(65535)))
     assert torch.equal(cut[:, -1, -1], torch.from_numpy(deep[-1, -1] / np.float32(65535)))

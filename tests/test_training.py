@@ -15,8 +15,8 @@ from deblur_cli.app import run_app
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.checkpoint import load_strict, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
-from deblur_cli.networks.blended_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
 from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training import loop
 from deblur_cli.training.folder import read_training_data

@@ -5,8 +5,8 @@ and batches decide how much is in memory and never what is computed.
 Source: Kim and Shin 2026 (arXiv 2605.08854), dual-expert sampling; only its abstract is public.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from deblur_cli.backends.engines import Float32Fallback
 from deblur_cli.backends.pixel_progress import PixelProgress
-from deblur_cli.backends.tiled_codec import CodecSource, TiledCodec
+from deblur_cli.backends.tiled_codec import TiledCodec
 from deblur_cli.errors import PhotoError
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.restoration import guard
-from deblur_cli.restoration.contract import Backend, Order, Pixels
-from deblur_cli.restoration.tiling import EvenWindows, Tiling, blend_pieces, stack_pieces
+from deblur_cli.restoration.contract import Backend, Enhancing, Order, Pixels
+from deblur_cli.restoration.pipeline import ShareCount
+from deblur_cli.restoration.tiling import EvenWindows, PixelSource, Tiling, blend_pieces, stack_pieces
 from deblur_cli.sampling.rectified_flow import Field, renoise, sample_euler, start
 from deblur_cli.weights.flow_settings import FlowSettings
 
@@ -58,6 +59,8 @@ class DualExpertBackend:
         self._flow = Float32Fallback(parts.flow, device, dtype, parts.flow_engine)
         self._flow_config = parts.flow.config
         self._sees_blurry = parts.flow.is_widened
+        self._expert_work = 0.0 if parts.expert is None else getattr(parts.expert, "work", _USUAL)
+        self._expert_share = parts.expert.share if isinstance(parts.expert, Enhancing) else 0.0
         self.tiling = parts.expert.tiling if parts.expert else _choose_tiling(self._codec, device)
 
     @property
@@ -69,28 +72,41 @@ class DualExpertBackend:
     @property
     def share(self) -> float:
         """See `Enhancing`."""
-        if self.settings.strength == 0:
-            return 0.0
-        return self._passes / (self._passes + (_find_work(self._expert) / _PASS if self._expert else 0))
+        first = (1 - self._expert_share) * self._expert_work
+        return 1 - first / (self._expert_work + self._flow_work) if first else 1.0
 
     def restore(self, blurry: Tensor) -> Tensor:
         """See `Backend.restore`: the expert's estimate, or the tile itself."""
         return blurry if self._expert is None else self._expert.restore(blurry)
 
-    @torch.inference_mode()
     def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
-        """See `Enhancing.enhance`; the result takes the memory of `estimate`.
+        """See `Enhancing.enhance`: the expert's own second stage if it has one, then the flow.
 
         Raises:
             PhotoError: the flow's answer is not finite, and there is no guard to leave it out.
         """
+        count, second = ShareCount(order.watch.on_pixels), self._expert_share * self._expert_work
+        of_expert = second / (second + self._flow_work) if second else 0.0
+        if isinstance(self._expert, Enhancing):
+            watch = replace(order.watch, on_pixels=partial(count.add, of_expert))
+            estimate = self._expert.enhance(blurry, estimate, replace(order, watch=watch))
+        watch = replace(order.watch, on_pixels=partial(count.add, 1 - of_expert))
+        self._add_detail(blurry, estimate, replace(order, watch=watch))
+        return estimate
+
+    @torch.inference_mode()
+    def _add_detail(self, blurry: Pixels, estimate: Tensor, order: Order) -> None:
+        """The flow's part, added in place."""
         height, width = blurry.shape[:2]
         work = _Work(blurry, estimate, order, PixelProgress(order.watch, height * width, self._passes))
         if self.settings.strength > 0:
             residual = self._find_residual(work) if self.settings.generic_noise is None else self._paint_anew(work)
             estimate.permute(2, 0, 1).add_(residual, alpha=self.settings.strength)
         work.progress.finish()
-        return estimate
+
+    @property
+    def _flow_work(self) -> float:
+        return 0.0 if self.settings.strength == 0 else self._passes * _PASS
 
     @property
     def _passes(self) -> int:
@@ -100,9 +116,9 @@ class DualExpertBackend:
     def _find_residual(self, work: "_Work") -> Tensor:
         """(3, H, W): the decoded difference between both ends of the path, guarded."""
         canvas, tile = self._lay_canvas(work), work.order.tile
-        source = CodecSource(work.estimate.numpy())
+        source = PixelSource(work.estimate.numpy())
         z_s = self._codec.encode(source, canvas, tile, work.progress)
-        z_y = self._codec.encode(CodecSource(work.blurry), canvas, tile, work.progress) if self._sees_blurry else None
+        z_y = self._codec.encode(PixelSource(work.blurry), canvas, tile, work.progress) if self._sees_blurry else None
         x_0 = start(z_s, self._draw_noise(z_s, work.order.seed), self.settings.start_noise)
         x_1 = sample_euler(self._build_field(work, z_y), x_0, self.settings.steps)
         residual = self._codec.decode(x_1 - z_s, source, tile, work.progress)
@@ -112,10 +128,10 @@ class DualExpertBackend:
         """(3, H, W): what leads to the photo that an unadapted base makes of the estimate; nothing guards it."""
         assert self.settings.generic_noise is not None
         canvas, tile, sigma = self._lay_canvas(work), work.order.tile, self.settings.generic_noise
-        z_s = self._codec.encode(CodecSource(work.estimate.numpy()), canvas, tile, work.progress)
+        z_s = self._codec.encode(PixelSource(work.estimate.numpy()), canvas, tile, work.progress)
         x_t = renoise(z_s, self._draw_noise(z_s, work.order.seed), sigma)
         x_1 = sample_euler(self._build_field(work, None), x_t, self.settings.steps, begin=1 - sigma)
-        grey = CodecSource(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
+        grey = PixelSource(np.broadcast_to(np.float32(_GREY), work.blurry.shape))
         z_g = self._codec.encode(grey, canvas, tile, work.progress)
         painted = self._codec.decode(x_1 - z_g, grey, tile, work.progress).add_(_GREY)
         return _check_finite(painted.sub_(work.estimate.permute(2, 0, 1)))
@@ -158,7 +174,7 @@ class DualExpertBackend:
         if self.settings.keep_low:
             guard.remove_low(residual)
         if self.settings.guard:
-            faulty |= guard.find_mosaics(CodecSource(work.blurry).cut, self._look_at(residual, work), residual)
+            faulty |= guard.find_mosaics(PixelSource(work.blurry).cut, self._look_at(residual, work), residual)
         if bool(faulty.any()):
             guard.fall_back(residual, faulty)
             work.order.watch.on_event(f"the flow invented colours or lost its way: {guard.describe(faulty)}")
@@ -166,7 +182,7 @@ class DualExpertBackend:
 
     def _look_at(self, residual: Tensor, work: "_Work") -> guard.Look:
         """Cuts from the photo as it would be written."""
-        before, change = CodecSource(work.estimate.numpy()), CodecSource(residual.permute(1, 2, 0).numpy())
+        before, change = PixelSource(work.estimate.numpy()), PixelSource(residual.permute(1, 2, 0).numpy())
         return lambda rows, columns: before.cut(rows, columns) + self.settings.strength * change.cut(rows, columns)
 
 
@@ -183,12 +199,6 @@ class _Work:
 def _choose_tiling(codec: TiledCodec, device: torch.device) -> Tiling:
     """Without an expert tiles change nothing; their size then only says how much memory may be used."""
     return Tiling(2048 if device.type == "cuda" else 1536, codec.context * STRIDE, 0, _GRID * STRIDE)
-
-
-def _find_work(expert: Backend) -> float:
-    """Thousands of multiplications per pixel."""
-    config: Any = getattr(expert.module, "config", None)
-    return float(config.needs.work) if hasattr(config, "needs") else _USUAL
 
 
 def _check_finite(residual: Tensor) -> Tensor:

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import weights
+from deblur_cli.backends.blended import BlendedBackend
 from deblur_cli.backends.engines import Float32Fallback, check_engine, choose_dtype, choose_engine
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_maxim_once
 from deblur_cli.errors import WeightsError
-from deblur_cli.networks.blended_expert import BlendConfig, BlendedExpert, VersionBlend
 from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.needs import FEATHER, Expert
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
 from deblur_cli.restoration.contract import Backend, Cut
 from deblur_cli.restoration.tiling import Tiling, Windows
 from deblur_cli.system.typed_tables import read_table
@@ -36,6 +37,7 @@ class ExpertBackend:
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
         self.tiling = tiling or choose_tiling(network, device)
+        self.work = network.config.needs.work
         self._network = Float32Fallback(network, device, dtype, engine)
 
     @property
@@ -49,10 +51,8 @@ class ExpertBackend:
         return blurry + self._network.run("predict_residual", blurry.contiguous(memory_format=torch.channels_last))
 
 
-def load_expert(
-    entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None
-) -> ExpertBackend:
-    """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of it with deconvolutions.
+def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None) -> Backend:
+    """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of its estimate and other versions.
 
     Raises:
         WeightsError: a file is missing or damaged, the entry's network, config or tiling is none, or the blend was
@@ -62,11 +62,12 @@ def load_expert(
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
-    if "blend" in entry.files:
-        network = _add_blend(network, weights.fetch(entry.files["blend"]).path, fetched.sha256)
     tiling = _adjust(choose_tiling(network, device), entry)
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
-    return ExpertBackend(entry.name, network, device, chosen, tiling, choose_engine(engine, device, network))
+    expert = ExpertBackend(entry.name, network, device, chosen, tiling, choose_engine(engine, device, network))
+    if "blend" not in entry.files:
+        return expert
+    return BlendedBackend(expert, _read_blend(weights.fetch(entry.files["blend"]).path, fetched.sha256), expert.work)
 
 
 def choose_tiling(network: Expert, device: torch.device) -> Cut:
@@ -103,19 +104,19 @@ def read_network(path: Path, kind: str, config: Mapping[str, Any], checkpoint_ke
     return network
 
 
-def _add_blend(network: Expert, path: Path, expert: str) -> BlendedExpert:
-    """The network with what weighs its estimate against deconvolutions; `expert` is the sha256 of its file."""
+def _read_blend(path: Path, expert: str) -> VersionBlend:
+    """What weighs an expert's estimate against other versions; `expert` is the sha256 of the expert's file."""
     told = read_metadata(path)
     wanted = told.get("trained_on", {}).get("expert")
     if wanted != expert:
         raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
     try:
         with limited_by(path):
-            whole = BlendedExpert(network, VersionBlend(read_table(BlendConfig, told.get("config", {}))))
+            blend = VersionBlend(read_table(BlendConfig, told.get("config", {})))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
-    load_strict(whole.blend, path)
-    return whole
+    load_strict(blend, path)
+    return blend
 
 
 def _adjust(tiling: Cut, entry: weights.ModelEntry) -> Cut:

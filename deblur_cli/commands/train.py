@@ -130,9 +130,10 @@ def expert(options: TrainingOptions) -> None:
 
 @_register("blend")
 def blend(options: TrainingOptions, expert: FrozenExpertOption = "quick") -> None:
-    """Train what weighs an expert's estimate against blind deconvolutions; the result is RUN/blend.safetensors.
+    """Train what weighs an expert's estimate against other versions of the photo; the result is RUN/blend.safetensors.
 
-    A blend belongs to the expert it was trained on.
+    The recipe says which: blind deconvolutions, or with `levels` what half the photo's size gave. A blend belongs to
+    the expert it was trained on.
 
     Example: deblur train blend --data photos-and-pairs/ --out runs/blend
     """

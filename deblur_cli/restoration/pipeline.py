@@ -1,7 +1,7 @@
 """Photo -> tiles -> backend -> photo. Receives its backend as an argument and knows no network."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -75,7 +75,7 @@ def restore_crop(
     def work(tiling: Cut) -> Pixels:
         laid = tiling.lay(*blurry.shape[:2])
         tiles = [tile for tile in laid if _meet(tile.rows, rows) and _meet(tile.columns, columns)]
-        merged = _restore_tiles(blurry, backend, tiling, watch, tiles)
+        merged = restore_tiles(blurry, backend, tiling, watch, tiles)
         return quantize(merged[rows, columns].contiguous(), blurry.dtype)
 
     return _in_memory(work, backend, tile, watch)
@@ -107,17 +107,17 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
 def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order) -> Tensor:
     """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
     if not isinstance(backend, Enhancing):
-        return _restore_tiles(blurry, backend, tiling, order.watch, tiling.lay(*blurry.shape[:2]))
-    count = _Count(order.watch.on_pixels)
+        return restore_tiles(blurry, backend, tiling, order.watch)
+    count = ShareCount(order.watch.on_pixels)
     first, second = (
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
-    estimate = _restore_tiles(blurry, backend, tiling, first, tiling.lay(*blurry.shape[:2]))
+    estimate = restore_tiles(blurry, backend, tiling, first)
     with _timed(order.watch, backend.device):
         return backend.enhance(blurry, estimate, replace(order, watch=second))
 
 
-class _Count:
+class ShareCount:
     """Whole pixels out of the shares of several stages, none lost to rounding."""
 
     def __init__(self, on_pixels: Callable[[int], None]) -> None:
@@ -131,7 +131,18 @@ class _Count:
         self._told = now
 
 
-def _restore_tiles(blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch, tiles: list[Tile]) -> Tensor:
+def restore_tiles(
+    blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch, tiles: Sequence[Tile] | None = None
+) -> Tensor:
+    """(H, W, 3), float32, about [0, 1], on the CPU: the first stage of a photo, tile by tile.
+
+    Args:
+        tiles: those that are wanted of the ones that `tiling` lays; all of them if None.
+    Raises:
+        PhotoError: the network's answer is not finite.
+        Stopped: `watch.stop` said so.
+    """
+    tiles = tiling.lay(*blurry.shape[:2]) if tiles is None else tiles
     height, width = blurry.shape[:2]
     merged = torch.zeros(height, width, 3)
     done = 0

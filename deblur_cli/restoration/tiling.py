@@ -12,8 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from deblur_cli.restoration.watch import Pixels
 
 _VARIANCE = 0.01  # of the bell of a window whose length is 1
 
@@ -250,6 +254,23 @@ class Blocks:
             yield Span(first, last - first, weights)
 
 
+@dataclass(frozen=True, slots=True)
+class PixelSource:
+    """A photo to cut from, (H, W, 3): uint8 or uint16, or floats that stay as they are."""
+
+    pixels: Pixels
+
+    def cut(self, rows: slice, columns: slice) -> Tensor:
+        """(3, h, w), float32, [0, 1], on the CPU; beyond the photo its border is repeated."""
+        height, width = self.pixels.shape[:2]
+        if min(rows.start, columns.start) >= 0 and rows.stop <= height and columns.stop <= width:
+            window = self.pixels[rows, columns]
+        else:
+            window = self.pixels[_clamp(rows, height)[:, None], _clamp(columns, width)]
+        top = float(np.iinfo(window.dtype).max) if window.dtype.kind == "u" else 1.0
+        return torch.from_numpy(window.astype(np.float32)).div_(top).permute(2, 0, 1)
+
+
 def stack_pieces(canvas: Tensor, tiles: Sequence[Tile]) -> Tensor:
     """(n, C, h, w): what lies below each of the tiles, which have one size, of a canvas (C, H, W)."""
     return torch.stack([canvas[:, tile.rows.place, tile.columns.place] for tile in tiles])
@@ -291,6 +312,10 @@ def _share_out(length: int, starts: Sequence[int], shapes: Sequence[Tensor]) -> 
         Span(start, len(shape), (shape / total[start : start + len(shape)]).float())
         for start, shape in zip(starts, shapes, strict=True)
     ]
+
+
+def _clamp(span: slice, length: int) -> NDArray[np.intp]:
+    return np.arange(span.start, span.stop).clip(0, length - 1)
 
 
 def _round_up(value: int, step: int) -> int:

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import InputError
-from deblur_cli.networks.blended_expert import VersionBlend, stack_versions
 from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
@@ -58,7 +58,7 @@ class BlendTask:
 
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
-        sources = with_versions(sources, self._expert, self._deconvolver)
+        sources = with_versions(sources, self._expert, self.recipe.network, generators.places)
         side = self.recipe.network.deconvolution.stride
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators, side)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
@@ -95,7 +95,10 @@ class BlendTask:
         return held_out
 
     def _make_versions(self, blurry: Tensor) -> Tensor:
-        grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
+        grid, (height, width) = self.recipe.network.needs.multiple_of, blurry.shape[-2:]
         padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
-        deconvolved = self._deconvolver.deconvolve(padded)[..., :height, :width]
-        return stack_versions(blurry, self._expert.estimate(blurry), deconvolved)
+        pictures = [blurry, self._expert.estimate(blurry)]
+        if self.recipe.network.coarser:
+            small = functional.avg_pool2d(blurry, 2)
+            pictures.append(add_coarser(blurry, self._expert.estimate(small) - small, 2))
+        return stack_versions(pictures, self._deconvolver.deconvolve(padded)[..., :height, :width])

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.backends import Backend, load_model
+from deblur_cli.backends import Backend, load_model, restore_image
+from deblur_cli.restoration.contract import Enhancing
+from deblur_cli.restoration.pipeline import quantize
 from deblur_cli.training.sources import Source
 from deblur_cli.weights import fetch
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
@@ -28,6 +31,8 @@ class Estimator:
 
     def estimate(self, blurry: Tensor) -> Tensor:
         """(B, 3, H, W), [0, 1], on the expert's device; any size."""
+        if isinstance(self.backend, Enhancing):
+            return torch.stack([self._restore_whole(picture) for picture in blurry])
         merged = torch.zeros_like(blurry)
         for tile in self.backend.tiling.lay(*blurry.shape[-2:]):
             rows, columns = (slice(span.start, span.start + span.length) for span in (tile.rows, tile.columns))
@@ -38,6 +43,12 @@ class Estimator:
             weights = tile.rows.weights[:height, None] * tile.columns.weights[:width]
             below += restored * weights.to(restored.device)
         return merged.clamp(0, 1)
+
+    def _restore_whole(self, blurry: Tensor) -> Tensor:
+        """(3, H, W), [0, 1]: both stages, as for a photo of 16 bits."""
+        pixels = quantize(blurry.permute(1, 2, 0).cpu().clone(), np.dtype(np.uint16))
+        restored = restore_image(pixels, self.backend).astype(np.float32) / 65535
+        return torch.from_numpy(restored).permute(2, 0, 1).to(blurry.device)
 
 
 def load_estimator(expert: str, device: torch.device) -> Estimator:

@@ -18,7 +18,7 @@ _LICENCES = (
 _TAGS = ("deblurring", "motion-deblurring", "image-restoration", "photography")
 _NAMES = {
     "expert": "fidelity expert",
-    "blend": "blend of its estimate with deconvolutions",
+    "blend": "blend of its estimate with other versions of the photo",
     "codec": "r-space codec",
     "base_config": "its shape, as diffusers has it",
     "base": "flow transformer (frozen base)",

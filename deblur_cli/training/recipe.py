@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur_cli.errors import InputError
-from deblur_cli.networks.blended_expert import BlendConfig
 from deblur_cli.networks.experts import find_expert
 from deblur_cli.networks.residual_codec import ResidualCodecConfig
+from deblur_cli.networks.version_blend import BlendConfig
 from deblur_cli.system.typed_tables import read_table
 from deblur_cli.training.synthesis_config import SynthesisConfig
 

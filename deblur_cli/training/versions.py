@@ -2,32 +2,66 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from deblur_cli.networks.blended_expert import stack_versions
 from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.version_blend import BlendConfig, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
+_SCALES = (2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from below
+_GRID = 8  # pixels, of the windows in a picture
+
 
 class VersionSource:
-    """A source of pairs whose patches are the middles of windows: every version of the blurry one, and sharp."""
+    """A source of pairs whose patches are the middles of windows: every version of the blurry one, and sharp.
 
-    def __init__(self, source: Source, expert: Estimator, deconvolver: Deconvolver) -> None:
-        self._source, self._expert, self._deconvolver = source, expert, deconvolver
+    What was found at a coarser scale comes from the whole picture that a window lies in, made smaller to the window's
+    size; at a scale of 4 a picture is large enough for four windows.
+    """
+
+    def __init__(self, source: Source, expert: Estimator, config: BlendConfig, places: np.random.Generator) -> None:
+        self._source, self._expert, self._config, self._places = source, expert, config, places
+        self._deconvolver = Deconvolver(config.deconvolution)
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
         """As many times (count, 3, size, size), [0, 1], as there are versions, and one more."""
-        border = self._deconvolver.config.border
-        blurry, sharp = self._source.draw(count, size + 2 * border)
-        deconvolved = self._deconvolver.deconvolve_windows(blurry)
-        versions = stack_versions(blurry, self._expert.estimate(blurry), deconvolved)
+        border = self._config.deconvolution.border
         inner = (..., slice(border, -border), slice(border, -border))
-        return (*versions[inner].unbind(1), sharp[inner])
+        return self._draw_windows(count, size + 2 * border)[inner].unbind(1)
+
+    def _draw_windows(self, count: int, side: int) -> Tensor:
+        """(count, versions + 1, 3, side, side)."""
+        if not self._config.coarser:
+            blurry, sharp = self._source.draw(count, side)
+            return self._stack([blurry, self._expert.estimate(blurry)], sharp)
+        scale = int(self._places.choice(_SCALES))
+        each = min(count, scale * scale // 4)
+        blurry, sharp = self._source.draw(-(-count // each), scale * side)
+        small = functional.avg_pool2d(blurry, scale)
+        found = add_coarser(blurry, self._expert.estimate(small) - small, scale)
+        windows = [(index % len(blurry), *self._place(blurry, side)) for index in range(count)]
+        photo, coarse, truth = (
+            torch.stack([pictures[index, :, rows, columns] for index, rows, columns in windows])
+            for pictures in (blurry, found, sharp)
+        )
+        return self._stack([photo, self._expert.estimate(photo), coarse], truth)
+
+    def _place(self, pictures: Tensor, side: int) -> tuple[slice, slice]:
+        places = (int(self._places.integers((length - side) // _GRID + 1)) * _GRID for length in pictures.shape[-2:])
+        top, left = places
+        return slice(top, top + side), slice(left, left + side)
+
+    def _stack(self, pictures: Sequence[Tensor], sharp: Tensor) -> Tensor:
+        deconvolved = self._deconvolver.deconvolve_windows(pictures[0])
+        return torch.cat((stack_versions(pictures, deconvolved), sharp[:, None]), 1)
 
 
 def with_versions(
-    sources: Sequence[tuple[float, Source]], expert: Estimator, deconvolver: Deconvolver
+    sources: Sequence[tuple[float, Source]], expert: Estimator, config: BlendConfig, places: np.random.Generator
 ) -> list[tuple[float, Source]]:
     """The same shares, with all versions."""
-    return [(share, VersionSource(source, expert, deconvolver)) for share, source in sources]
+    return [(share, VersionSource(source, expert, config, places)) for share, source in sources]

@@ -8,12 +8,12 @@ import torch
 
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import save_network, save_tensors
-from deblur_cli.networks.blended_expert import BlendConfig, VersionBlend
 from deblur_cli.networks.deconvolver import DeconvolutionConfig
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransformerConfig, LoraSettings
 from deblur_cli.networks.kernel_estimation import KernelSearch
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
 from support.hub_user import use_empty_home
 
 SMALL = {
@@ -68,7 +68,9 @@ def write_expert(path, seed=0):
 
 
 def write_blend(path, trained_on):
-    config = BlendConfig(4, 2, DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1)))
+    config = BlendConfig(
+        4, 2, deconvolution=DeconvolutionConfig(64, 32, KernelSearch(4, turns=1), KernelSearch(8, turns=1))
+    )
     save_network(VersionBlend(config), path, {"config": dataclasses.asdict(config), "trained_on": trained_on})
 
 

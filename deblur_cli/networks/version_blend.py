@@ -1,58 +1,58 @@
-"""A fidelity expert with its blend, a small network that says, pixel by pixel, which version of the photo to believe.
+"""A small network that says, pixel by pixel, which version of a photo to believe.
 
-Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, and
-blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can ring more than the worst of them,
-and where no deconvolution is right the estimate stays.
+Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, what
+was found at half its size, and blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can
+ring more than the worst of them, and where no other version is right the photo or its estimate stays.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
-from deblur_cli.networks.needs import FEATHER, Expert, Needs
+from deblur_cli.networks.deconvolver import DeconvolutionConfig
+from deblur_cli.networks.needs import FEATHER, Needs
 
 _ESTIMATE = 1  # its place among the versions
 _TRUST = 3.0  # in the estimate before any training, as a logit
-_CONTEXT = 128  # pixels that the expert needs around those that count
+_FIELD = 48  # pixels that the network sees around one, rounded up
 _CONTRAST = 8.0  # by which differences between versions are enlarged for the network
 
 
 @dataclass(frozen=True, slots=True)
 class BlendConfig:
-    """Shape of a `VersionBlend`, and the deconvolutions that it weighs; stored beside its weights.
+    """Shape of a `VersionBlend`, and the versions that it weighs; stored beside its weights.
 
     Attributes:
         width: features of every layer.
         unshuffle: side of the pixel blocks that become channels at the input.
+        coarser: whether what was found at half the photo's size is one of the versions.
     """
 
     width: int = 32
     unshuffle: int = 4
+    coarser: bool = False
     deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
 
     @property
     def versions(self) -> int:
-        """The photo, its estimate and the deconvolutions."""
-        return 2 + self.deconvolution.versions
-
-    @property
-    def multiple_of(self) -> int:
-        """Height and width must be multiples of this."""
-        return self.deconvolution.stride
+        """The photo, its estimate, what half its size gave, and the deconvolutions."""
+        return 2 + self.coarser + self.deconvolution.versions
 
     @property
     def needs(self) -> Needs:
-        """The grid is that of the windows, so that a tile has the windows of the whole photo, and what neighbouring
-        tiles share anyway is all context. Where they share the least, the ramp still reaches into windows whose
-        outermost 32 pixels are repeated: two GoPro photos of 1280x720 in the smallest tiles agree with one tile to 56
-        and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more everywhere would be more
-        pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
+        """With deconvolutions the grid is that of their windows, so that a tile has the windows of the whole photo, and
+        what neighbouring tiles share anyway is all context. Where they share the least, the ramp still reaches into
+        windows whose outermost 32 pixels are repeated: two GoPro photos of 1280x720 in the smallest tiles agree with
+        one tile to 56 and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more
+        everywhere would be more pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
         """
-        grid = self.multiple_of
-        return Needs(grid, context=(-(-(2 * _CONTEXT + FEATHER) // grid) * grid - FEATHER) // 2)
+        if not self.deconvolution.versions:
+            return Needs(4 * self.unshuffle, _FIELD)
+        grid = self.deconvolution.stride
+        return Needs(grid, context=(-(-(256 + FEATHER) // grid) * grid - FEATHER) // 2)
 
 
 class VersionBlend(nn.Module):
@@ -74,7 +74,7 @@ class VersionBlend(nn.Module):
             self.head.bias[_ESTIMATE] = _TRUST  # type: ignore[index]
 
     def forward(self, versions: Tensor) -> Tensor:
-        """Mix the photo, its estimate and its deconvolutions, in this order.
+        """Mix the versions, which lie in the order of `stack_versions`.
 
         Args:
             versions: (B, config.versions, 3, H, W), float32, [0, 1]; H and W are multiples of twice `unshuffle`.
@@ -100,31 +100,14 @@ class VersionBlend(nn.Module):
         return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
 
 
-class BlendedExpert(Expert):
-    """See `Expert`; photos are float32 in and in [0, 1] out.
-
-    Raises:
-        ValueError: the stride of the windows is no multiple of what `expert` wants.
-    """
-
-    def __init__(self, expert: Expert, blend: VersionBlend) -> None:
-        super().__init__(blend.config)
-        stride, grid = blend.config.multiple_of, expert.config.needs.multiple_of
-        if stride % grid:
-            raise ValueError(f"a stride of {stride} does not fit {grid}")
-        self.expert, self.blend = expert, blend
-        self.deconvolver = Deconvolver(blend.config.deconvolution)
-
-    def predict_residual(self, blurry: Tensor) -> Tensor:
-        """See `Expert`."""
-        estimate = (blurry + self.expert.predict_residual(blurry).float()).clamp(0, 1)
-        mixed: Tensor = self.blend(stack_versions(blurry, estimate, self.deconvolver.deconvolve(blurry)))
-        return mixed - blurry
+def stack_versions(pictures: Sequence[Tensor], deconvolved: Tensor) -> Tensor:
+    """What a `VersionBlend` sees: the photo, its estimate and perhaps more, each (B, 3, H, W), then (B, N, 3, H, W)."""
+    return torch.cat((torch.stack(list(pictures), 1), deconvolved), 1)
 
 
-def stack_versions(blurry: Tensor, estimate: Tensor, deconvolved: Tensor) -> Tensor:
-    """What a `VersionBlend` sees: two times (B, 3, H, W) and (B, N, 3, H, W) -> (B, 2 + N, 3, H, W)."""
-    return torch.cat((blurry[:, None], estimate[:, None], deconvolved), 1)
+def add_coarser(photo: Tensor, difference: Tensor, scale: int) -> Tensor:
+    """(B, 3, H, W), [0, 1]: a photo with a difference that was found at a fraction of its size, (B, 3, H/s, W/s)."""
+    return (photo + functional.interpolate(difference, scale_factor=scale, mode="bicubic")).clamp(0, 1)
 
 
 def _enlarge(features: Tensor, factor: int) -> Tensor:

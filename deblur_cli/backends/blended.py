@@ -1,0 +1,124 @@
+"""An expert and its blend: the photo is restored at its own size and at halves of it, and mixed pixel by pixel.
+
+A network that was trained on small pictures knows short blur. At the right fraction of a large photo's size any blur is
+short, so from the smallest size on the blend chooses between a photo, its estimate and what the next smaller size
+found. A second stage on the whole photo: the expert keeps windows of its own.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deblur_cli.backends.engines import Float32Fallback
+from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.needs import FEATHER
+from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
+from deblur_cli.restoration.contract import Backend, Cut, Order
+from deblur_cli.restoration.pipeline import ShareCount, restore_tiles
+from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces
+from deblur_cli.restoration.watch import Pixels, Stopped, Watch
+
+_SMALLEST = 96  # pixels of the shorter side: a smaller picture shows a network nothing
+_MARGIN = 2  # pixels at half the size around a tile, for the enlarging
+_WORK = 12.0  # thousands of multiplications per pixel that would take as long as the blend, most of which are none
+_HALVES = 1 / 3  # of a photo's pixels have all its halves together
+_TOP = 65535.0
+
+
+class BlendedBackend:
+    """Mixes an expert's estimate with other versions of the photo; see `Backend` and `Enhancing`."""
+
+    def __init__(self, expert: Backend, blend: VersionBlend, work: float) -> None:
+        """`work`: of the expert, thousands of multiplications per pixel."""
+        self.name, self.device, self.dtype, self.tiling = expert.name, expert.device, expert.dtype, expert.tiling
+        self._expert, self._config, self._work = expert, blend.config, work
+        self._blend = Float32Fallback(blend, expert.device, torch.float32)
+        self._deconvolver = Deconvolver(blend.config.deconvolution)
+        second = (work + _WORK) * _HALVES + _WORK if blend.config.coarser else _WORK
+        self.work = work + second
+        self.share = second / self.work
+
+    @property
+    def module(self) -> nn.Module:
+        """See `Backend`."""
+        return nn.ModuleDict({"expert": self._expert.module, "blend": self._blend.module})
+
+    def restore(self, blurry: Tensor) -> Tensor:
+        """See `Backend.restore`: the estimate."""
+        return self._expert.restore(blurry)
+
+    @torch.no_grad()
+    def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
+        """See `Enhancing.enhance`."""
+        photos = [blurry, *self._halve_on(blurry)]
+        watch, tell = self._share_out(photos, order.watch)
+        cut: Cut = self.tiling.with_size(order.tile)
+        found = None
+        for photo in reversed(photos[1:]):
+            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch), found, order, tell)
+            found = mixed.sub_(_to_floats(photo))
+        return self._mix(blurry, estimate, found, order, tell)
+
+    def _halve_on(self, blurry: Pixels) -> Iterator[Pixels]:
+        while self._config.coarser and min(blurry.shape[:2]) >= 2 * _SMALLEST:
+            blurry = _halve(blurry)
+            yield blurry
+
+    def _share_out(self, photos: Sequence[Pixels], watch: Watch) -> tuple[Watch, Callable[[int], None]]:
+        """What the expert tells on the smaller photos, and what the blend tells on all: together the largest's pixels.
+        The seconds of both are told by who has called.
+        """
+        sizes = [photo.shape[0] * photo.shape[1] for photo in photos]
+        whole = self._work * sum(sizes[1:]) + _WORK * sum(sizes)
+        count = ShareCount(watch.on_pixels)
+        of_expert, of_blend = (partial(count.add, sizes[0] * work / whole) for work in (self._work, _WORK))
+        return Watch(watch.on_event, of_expert, stop=watch.stop), of_blend
+
+    def _mix(
+        self, photo: Pixels, estimate: Tensor, found: Tensor | None, order: Order, tell: Callable[[int], None]
+    ) -> Tensor:
+        """(H, W, 3), float32, from a photo and its estimate of this shape, and what was found at half of it."""
+        height, width = photo.shape[:2]
+        mixed = torch.zeros(height, width, 3)
+        needs = self._config.needs
+        tiles = Tiling(order.tile, needs.context, FEATHER, needs.multiple_of).with_size(order.tile).lay(height, width)
+        for index, tile in enumerate(tiles):
+            if order.watch.stop():
+                raise Stopped
+            pieces = self._blend.run("forward", self._cut(photo, estimate, found, tile))
+            blend_pieces(mixed.permute(2, 0, 1), [tile], pieces)
+            tell(height * width * (index + 1) // len(tiles) - height * width * index // len(tiles))
+        return mixed
+
+    def _cut(self, photo: Pixels, estimate: Tensor, found: Tensor | None, tile: Tile) -> Tensor:
+        """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
+        rows, columns = tile.rows.place, tile.columns.place
+        blurry = PixelSource(photo).cut(rows, columns)[None].to(self.device)
+        pictures = [blurry, PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)]
+        if self._config.coarser:
+            pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
+        return stack_versions(pictures, self._deconvolver.deconvolve(blurry))
+
+    def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
+        around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]
+        wide = PixelSource(found.numpy()).cut(*around)[None].to(self.device)
+        border = (2 * _MARGIN,) * 4
+        inner = (..., slice(2 * _MARGIN, -2 * _MARGIN), slice(2 * _MARGIN, -2 * _MARGIN))
+        return add_coarser(functional.pad(blurry, border), wide, 2)[inner]
+
+
+def _halve(photo: Pixels) -> Pixels:
+    """(ceil(H / 2), ceil(W / 2), 3), uint16: means of four; an odd last row or column counts twice."""
+    height, width = photo.shape[:2]
+    even = np.pad(photo, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else photo
+    total = sum(even[row::2, column::2].astype(np.float32) for row in (0, 1) for column in (0, 1))
+    return np.rint(total * (_TOP / 4 / np.iinfo(photo.dtype).max)).astype(np.uint16)
+
+
+def _to_floats(photo: Pixels) -> Tensor:
+    """The same, [0, 1]."""
+    return torch.from_numpy(photo.astype(np.float32)).div_(float(np.iinfo(photo.dtype).max))
