@@ -14,7 +14,6 @@ from deblur_cli.backends.blended import BlendedBackend
 from deblur_cli.backends.expert import ExpertBackend, load_expert
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import WeightsError
-from deblur_cli.networks.deconvolver import DeconvolutionConfig
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
 from deblur_cli.restoration.pipeline import restore_image
@@ -23,7 +22,7 @@ from deblur_cli.system.files import hash_file
 from deblur_cli.system.typed_tables import read_table
 
 TINY = BlendConfig(width=6, unshuffle=2, deconvolution=DECONVOLUTION)
-LEVELS = BlendConfig(width=6, coarser=True, deconvolution=DeconvolutionConfig(of_short=(), of_long=()))
+LEVELS = BlendConfig(width=6, coarser=True)
 UNET = DenseUNetConfig(4, (8, 12), (1, 1), (1,))
 CPU = torch.device("cpu")
 

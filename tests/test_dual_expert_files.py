@@ -30,7 +30,7 @@ from deblur_cli.networks.flow_transformer import FlowTransformer, FlowTransforme
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.files import hash_file
 from deblur_cli.weights import ModelEntry, WeightsFile
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 from deblur_cli.weights.model_spec import ModelSpec
 
 SMALL_FLOW = {

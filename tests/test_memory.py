@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from deblur_cli.system.memory import tune_malloc
+from deblur_cli.system.devices import tune_malloc
 kept = tune_malloc() if sys.argv[1] == "keep" else False
 for _ in range(3):
     block = bytearray(64 << 20)
@@ -35,7 +35,7 @@ def test_large_blocks_that_were_freed_are_used_again_without_new_pages() -> None
 
 
 def test_elsewhere_it_says_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    from deblur_cli.system import memory
+    from deblur_cli.system import devices
 
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert memory.tune_malloc() is False
+    assert devices.tune_malloc() is False

@@ -12,7 +12,7 @@ from deblur_cli.backends import load_model
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import ModelEntry
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 from deblur_cli.weights.model_spec import ModelSpec, resolve
 
 

@@ -37,7 +37,8 @@ class BlendedBackend:
         self.name, self.device, self.dtype, self.tiling = expert.name, expert.device, expert.dtype, expert.tiling
         self._expert, self._config, self._work = expert, blend.config, work
         self._blend = Float32Fallback(blend, expert.device, torch.float32)
-        self._deconvolver = Deconvolver(blend.config.deconvolution)
+        wanted = blend.config.deconvolution
+        self._deconvolver = None if wanted is None else Deconvolver(wanted)
         second = (work + _WORK) * _HALVES + _WORK if blend.config.coarser else _WORK
         self.work = work + second
         self.share = second / self.work
@@ -101,7 +102,7 @@ class BlendedBackend:
         pictures = [blurry, PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)]
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
-        return stack_versions(pictures, self._deconvolver.deconvolve(blurry))
+        return stack_versions(pictures, self._deconvolver.deconvolve(blurry) if self._deconvolver else None)
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
         around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]

@@ -23,7 +23,7 @@ from deblur_cli.restoration.contract import Backend, Enhancing, Order, Pixels
 from deblur_cli.restoration.pipeline import ShareCount
 from deblur_cli.restoration.tiling import EvenWindows, PixelSource, Tiling, blend_pieces, stack_pieces
 from deblur_cli.sampling.rectified_flow import Field, renoise, sample_euler, start
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 
 _GRID = 2  # latents: what the sides of every canvas are multiples of
 _SHARED = 4  # latents that neighbouring windows share at least: 32 pixels to fade from one into the other

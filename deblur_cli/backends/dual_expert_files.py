@@ -24,7 +24,7 @@ from deblur_cli.errors import WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.system.typed_tables import read_table
 from deblur_cli.weights import Fetched
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 from deblur_cli.weights.model_spec import ResolvedModel
 
 _ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own

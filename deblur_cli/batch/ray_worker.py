@@ -19,8 +19,8 @@ from deblur_cli.batch.stages import Piece, Restore, WriteOrder, read, restore, w
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import claims
+from deblur_cli.system.devices import tune_malloc
 from deblur_cli.system.files import CAREFUL, host, remove_leftovers, remove_own_files, try_lock
-from deblur_cli.system.memory import tune_malloc
 from deblur_cli.system.version import __version__
 
 

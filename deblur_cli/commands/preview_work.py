@@ -25,7 +25,7 @@ from deblur_cli.commands.progress import Gauge, choose_display, format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import BatchFailed, InputError, PhotoError
 from deblur_cli.image_io import Photo, probe_size, read_photo
-from deblur_cli.system.memory import tune_malloc
+from deblur_cli.system.devices import tune_malloc
 from deblur_cli.system.page_pictures import LOSSLESS
 
 if TYPE_CHECKING:

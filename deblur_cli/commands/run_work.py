@@ -20,7 +20,7 @@ from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed, InputError
-from deblur_cli.system.memory import tune_malloc
+from deblur_cli.system.devices import tune_malloc
 
 if TYPE_CHECKING:
     from deblur_cli.batch.looks.run_sheet import RunSheet

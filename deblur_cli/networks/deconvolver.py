@@ -65,8 +65,6 @@ class Deconvolver:
             (B, versions, 3, H, W), float32, [0, 1].
         """
         side, stride, border = self.config.window, self.config.stride, self.config.border
-        if not self.config.versions:
-            return blurry.new_empty(len(blurry), 0, *blurry.shape[1:], dtype=torch.float32)
         padded = functional.pad(blurry.float(), (border, border, border, border), mode="replicate")
         merged = padded.new_zeros(len(blurry), self.config.versions, *padded.shape[1:])
         total = padded.new_zeros(padded.shape[-2:])
@@ -87,14 +85,12 @@ class Deconvolver:
         config, luma = self.config, windows.mean(1, keepdim=True)
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
-            if not wanted:
-                continue
             kernel = find_kernels(luma, search)
             for gamma, strength in wanted:
                 light = taper(_to_light(windows, gamma), search.reach + 4)
                 sharp = _to_encoded(deconvolve(light, kernel, strength), gamma)
                 pictures.append(self._refuse_failures(sharp, windows))
-        return torch.stack(pictures, 1) if pictures else windows.new_empty(len(windows), 0, *windows.shape[1:])
+        return torch.stack(pictures, 1)
 
     def _refuse_failures(self, pictures: Tensor, windows: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""

@@ -6,7 +6,7 @@ ring more than the worst of them, and where no other version is right the photo 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -29,17 +29,18 @@ class BlendConfig:
         width: features of every layer.
         unshuffle: side of the pixel blocks that become channels at the input.
         coarser: whether what was found at half the photo's size is one of the versions.
+        deconvolution: the blind deconvolutions among the versions; None for none.
     """
 
     width: int = 32
     unshuffle: int = 4
     coarser: bool = False
-    deconvolution: DeconvolutionConfig = field(default_factory=DeconvolutionConfig)
+    deconvolution: DeconvolutionConfig | None = None
 
     @property
     def versions(self) -> int:
         """The photo, its estimate, what half its size gave, and the deconvolutions."""
-        return 2 + self.coarser + self.deconvolution.versions
+        return 2 + self.coarser + (self.deconvolution.versions if self.deconvolution else 0)
 
     @property
     def needs(self) -> Needs:
@@ -49,7 +50,7 @@ class BlendConfig:
         one tile to 56 and 59 dB, in tiles that share a window more to 105 (throw-away script). A window more
         everywhere would be more pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
         """
-        if not self.deconvolution.versions:
+        if self.deconvolution is None:
             return Needs(4 * self.unshuffle, _FIELD)
         grid = self.deconvolution.stride
         return Needs(grid, context=(-(-(256 + FEATHER) // grid) * grid - FEATHER) // 2)
@@ -100,9 +101,10 @@ class VersionBlend(nn.Module):
         return functional.pixel_unshuffle(seen, self.config.unshuffle).to(self.stem.weight.dtype)
 
 
-def stack_versions(pictures: Sequence[Tensor], deconvolved: Tensor) -> Tensor:
+def stack_versions(pictures: Sequence[Tensor], deconvolved: Tensor | None = None) -> Tensor:
     """What a `VersionBlend` sees: the photo, its estimate and perhaps more, each (B, 3, H, W), then (B, N, 3, H, W)."""
-    return torch.cat((torch.stack(list(pictures), 1), deconvolved), 1)
+    stacked = torch.stack(list(pictures), 1)
+    return stacked if deconvolved is None else torch.cat((stacked, deconvolved), 1)
 
 
 def add_coarser(photo: Tensor, difference: Tensor, scale: int) -> Tensor:

@@ -25,6 +25,7 @@ from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
 from deblur_cli.training.versions import with_versions
 
+_SIDE = 192  # pixels of the patches in the pool where no deconvolution has windows of its own
 _PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
 
 
@@ -48,7 +49,8 @@ class BlendTask:
         self._data, self._expert = data, expert
         torch.manual_seed(recipe.seed)
         self.network = VersionBlend(recipe.network)
-        self._deconvolver = Deconvolver(recipe.network.deconvolution)
+        wanted = recipe.network.deconvolution
+        self._deconvolver = None if wanted is None else Deconvolver(wanted)
         if init is not None:
             load_strict(self.network, init)
 
@@ -59,7 +61,8 @@ class BlendTask:
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
         sources = with_versions(sources, self._expert, self.recipe.network, generators.places)
-        side = self.recipe.network.deconvolution.stride
+        wanted = self.recipe.network.deconvolution
+        side = _SIDE if wanted is None else wanted.stride
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators, side)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
         self._held_out = self._deconvolve_held_out(accelerator.device)
@@ -95,10 +98,15 @@ class BlendTask:
         return held_out
 
     def _make_versions(self, blurry: Tensor) -> Tensor:
-        grid, (height, width) = self.recipe.network.needs.multiple_of, blurry.shape[-2:]
-        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
         pictures = [blurry, self._expert.estimate(blurry)]
         if self.recipe.network.coarser:
             small = functional.avg_pool2d(blurry, 2)
             pictures.append(add_coarser(blurry, self._expert.estimate(small) - small, 2))
-        return stack_versions(pictures, self._deconvolver.deconvolve(padded)[..., :height, :width])
+        return stack_versions(pictures, self._deconvolve(blurry))
+
+    def _deconvolve(self, blurry: Tensor) -> Tensor | None:
+        if self._deconvolver is None:
+            return None
+        grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
+        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
+        return self._deconvolver.deconvolve(padded)[..., :height, :width]

@@ -26,7 +26,7 @@ from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, check_lineage
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, find_expert
 from deblur_cli.weights.rules import is_name

@@ -13,6 +13,7 @@ from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
 _SCALES = (2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from below
+_BORDER = 32  # pixels that a window has around its patch where no deconvolution asks for more
 _GRID = 8  # pixels, of the windows in a picture
 
 
@@ -25,11 +26,11 @@ class VersionSource:
 
     def __init__(self, source: Source, expert: Estimator, config: BlendConfig, places: np.random.Generator) -> None:
         self._source, self._expert, self._config, self._places = source, expert, config, places
-        self._deconvolver = Deconvolver(config.deconvolution)
+        self._deconvolver = None if config.deconvolution is None else Deconvolver(config.deconvolution)
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
         """As many times (count, 3, size, size), [0, 1], as there are versions, and one more."""
-        border = self._config.deconvolution.border
+        border = self._config.deconvolution.border if self._config.deconvolution else _BORDER
         inner = (..., slice(border, -border), slice(border, -border))
         return self._draw_windows(count, size + 2 * border)[inner].unbind(1)
 
@@ -56,7 +57,7 @@ class VersionSource:
         return slice(top, top + side), slice(left, left + side)
 
     def _stack(self, pictures: Sequence[Tensor], sharp: Tensor) -> Tensor:
-        deconvolved = self._deconvolver.deconvolve_windows(pictures[0])
+        deconvolved = self._deconvolver.deconvolve_windows(pictures[0]) if self._deconvolver else None
         return torch.cat((stack_versions(pictures, deconvolved), sharp[:, None]), 1)
 
 

@@ -1,14 +1,15 @@
-"""What a manifest says, as values: a file of weights and a model that is made of files. Reads nothing."""
+"""What a manifest says, as values: a file of weights, a model that is made of files, a flow on top. Reads nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.system.typed_tables import Rule
+from deblur_cli.system.typed_tables import Rule, require
 from deblur_cli.weights import rules
 
 Text = Annotated[str, Rule("a text", rules.is_text)]
+MOST_STEPS = 1000
 FileOrigin = Literal["bundled", "hub", "local", "page"]
 
 
@@ -144,3 +145,31 @@ class Manifest:
     def has_model(self, name: str) -> bool:
         """Whether a model has this name or had it before."""
         return self.resolve(name) in self.models
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """How the second stage of a dual expert works.
+
+    Attributes:
+        steps: Euler steps from the expert's estimate to the end of the path, 1 to 1000.
+        strength: how much of the flow's residual is added, 0 (the estimate itself) to 1.
+        start_noise: standard deviation of the noise that the path starts with, 0 to 1; latents have about 1.
+        generic_noise: None for an adapted flow. For a base without adapter, the noise level above 0, up to 1, from
+            which it makes a new picture of the estimate: the baseline that residual flows are measured against.
+        keep_low: low frequencies come from the estimate.
+        guard: blocks with invented colours, or without finite values, come from the estimate.
+    """
+
+    steps: int = 4
+    strength: float = 1.0
+    start_noise: float = 0.0
+    generic_noise: float | None = None
+    keep_low: bool = True
+    guard: bool = True
+
+    def __post_init__(self) -> None:
+        require(1 <= self.steps <= MOST_STEPS, f"steps must be 1 to {MOST_STEPS}, whole")
+        require(0 <= self.strength <= 1, "strength must be a number from 0 to 1")
+        require(0 <= self.start_noise <= 1, "start_noise must be from 0 to 1")
+        require(self.generic_noise is None or 0 < self.generic_noise <= 1, "generic_noise must be above 0, up to 1")

@@ -14,8 +14,7 @@ from typing import Any
 from deblur_cli import weights
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.system.files import hash_file
-from deblur_cli.weights.entries import ModelEntry, WeightsFile
-from deblur_cli.weights.flow_settings import MOST_STEPS, FlowSettings
+from deblur_cli.weights.entries import MOST_STEPS, FlowSettings, ModelEntry, WeightsFile
 
 _DUAL = "dual_expert"
 

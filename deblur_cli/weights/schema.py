@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from deblur_cli.system.typed_tables import TableFault, read_table, require
-from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings, Manifest, ModelEntry, WeightsFile
 from deblur_cli.weights.rules import is_name
 
 T = TypeVar("T")

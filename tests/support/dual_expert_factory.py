@@ -14,7 +14,7 @@ from deblur_cli.backends.pixel_progress import PixelProgress
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
 from deblur_cli.restoration.contract import Watch
 from deblur_cli.restoration.tiling import Tiling
-from deblur_cli.weights.flow_settings import FlowSettings
+from deblur_cli.weights.entries import FlowSettings
 from support.fake_backend import FakeBackend
 
 CPU = torch.device("cpu")
