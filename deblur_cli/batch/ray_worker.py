@@ -19,7 +19,6 @@ from deblur_cli.batch.stages import Piece, Restore, WriteOrder, read, restore, w
 from deblur_cli.errors import BackendError
 from deblur_cli.restoration.watch import Watch
 from deblur_cli.system import claims
-from deblur_cli.system.devices import tune_malloc
 from deblur_cli.system.files import CAREFUL, host, remove_leftovers, remove_own_files, try_lock
 from deblur_cli.system.version import __version__
 
@@ -159,6 +158,8 @@ class RayWorker:
             DeblurError: it cannot run here.
         """
         os.chdir(self.order.folder)
+        from deblur_cli.system.devices import tune_malloc  # brings torch, which a dry run does without
+
         tune_malloc()
         with first_alone(self.order.run):
             model = self.order.model.load(self.cores)

@@ -20,7 +20,6 @@ from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed, InputError
-from deblur_cli.system.devices import tune_malloc
 
 if TYPE_CHECKING:
     from deblur_cli.batch.looks.run_sheet import RunSheet
@@ -173,6 +172,8 @@ class _Equipment:
 def _opened(task: RunTask) -> Iterator[_Equipment]:
     jobs, order = task.plan.todo, task.restore_order
     if task.ray is None:
+        from deblur_cli.system.devices import tune_malloc  # brings torch, which a dry run does without
+
         tune_malloc()
         model = order.load()
         yield _Equipment(model.device, model.dtype, partial(run_batch, jobs, model, task.write_order))
