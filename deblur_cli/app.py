@@ -24,6 +24,7 @@ _UsageFault: type[Exception] = typer.BadParameter.__bases__[0]
 # What `deblur --help` says of each command; each lives in a module of its name.
 _COMMANDS = {
     "run": "Restore motion-blurred photos; everything else about them stays as it is.",
+    "inspect": "Tell how blurred photos are: direction, length, sharpness, noise, and which model to take.",
     "doctor": "Tell devices, memory, torch build, codecs, cache and weights.",
     "bench": "Measure models on data sets, beside doing nothing; or compare two reports.",
     "train": "Train the networks, and look at what they learn from.",

@@ -173,7 +173,7 @@ class RayWorker:
     def _restore(self, piece: Piece, watch: Watch) -> None:
         assert self._network is not None, "a worker gets no photos before it is prepared"
         with self._turn:
-            restore(piece, self._network, watch)
+            restore(piece, self._network, watch, self.order.writing.selection)
 
     def halt(self) -> None:
         """Begin nothing, and leave the photo in the network; what is being written is written to its end."""

@@ -11,6 +11,7 @@ from deblur_cli.commands.options import (
     DEFAULT_MODEL,
     DTYPES,
     FORMATS,
+    PLACES,
     DeviceOption,
     DryRunOption,
     DtypeOption,
@@ -21,8 +22,10 @@ from deblur_cli.commands.options import (
     FormatOption,
     JsonLinesOption,
     JsonOption,
+    MaskOption,
     ModelOption,
     NameOption,
+    OnlyBlurredOption,
     OutputOption,
     OverwriteOption,
     QualityOption,
@@ -35,6 +38,7 @@ from deblur_cli.commands.options import (
     StrengthOption,
     TileOption,
     VerboseOption,
+    WhereOption,
     check_choice,
     check_device,
     check_range,
@@ -47,6 +51,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # s3://, gs://, https://: none o
 
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
+    from deblur_cli.batch.selection import Selection
     from deblur_cli.batch.stamp import Stamp
     from deblur_cli.system.parts import Part
     from deblur_cli.weights.model_spec import ResolvedModel
@@ -94,6 +99,9 @@ def run(
     engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    only_blurred: OnlyBlurredOption = False,
+    where: WhereOption = "all",
+    mask: MaskOption = None,
     shard: ShardOption = None,
     ray: RayOption = None,
     dry_run: DryRunOption = False,
@@ -114,6 +122,7 @@ def run(
       deblur run "scans/*.tif" -o sharp/ --name '{stem}_sharp{ext}' --format png
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
+      deblur run card/ -o sharp/ --only-blurred --where blurry
       deblur run archive/ -r -o sharp/ --shard 2/8
       deblur run archive/ -r -o sharp/ --ray auto
 
@@ -139,13 +148,18 @@ def run(
     knobs = {"steps": steps, "strength": strength, "engine": pick_engine(engine)}
     chosen = _choose_model(context, model, expert, **knobs)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
-    stamp = _build_stamp(target, order)
+    selection = _build_selection(where, mask, only_blurred=only_blurred)
+    stamp = _build_stamp(target, order, selection)
     plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
+    if selection is not None:
+        from deblur_cli.batch.selection import check_mask
+
+        check_mask(selection, plan.jobs)
 
     from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.commands.run_work import do_run, show_plan
 
-    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)
+    task = RunTask(plan, order, WriteOrder(stamp, quality, overwrite, selection), manner, ray)
     if dry_run:
         show_plan(task)
     else:
@@ -207,10 +221,21 @@ def _check_cluster(address: str, device: str) -> None:
         raise InputError(f"--device {device}: with --ray each worker has a GPU of its own; use auto, cuda or cpu")
 
 
-def _build_stamp(target: Target, order: RestoreOrder) -> "Stamp":
+def _build_selection(where: str, mask: str | None, *, only_blurred: bool) -> "Selection | None":
+    """None where everything of every photo is restored."""
+    check_choice("--where", where, PLACES)
+    if where == "all" and mask is None and not only_blurred:
+        return None
+    from deblur_cli.batch.selection import build_selection
+
+    return build_selection(only_blurred=only_blurred, where="blurry" if where == "blurry" else "all", mask=mask)
+
+
+def _build_stamp(target: Target, order: RestoreOrder, selection: "Selection | None") -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
     options: dict[str, str | int | float] = {"dtype": order.dtype, "seed": order.seed, **order.model.settings}
+    options.update(selection.options if selection else {})
     if order.tile is not None:
         options["tile"] = order.tile
     if target.quality is not None:
