@@ -19,7 +19,7 @@ def deblur(command):
 
 
 @pytest.fixture
-def card():
+def card(own_folder):
     """A sharp and a moved photo."""
     save(scene(), "in/still.png")
     save(blur(scene(), line(24, 45)), "in/day 1/moved.png")

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from deblur_cli.restoration.watch import Pixels
 
-Where = Literal["all", "blurry"]
+Where = Literal["auto", "all", "blurry"]
 
 _ASPECT = 0.01  # by which the sides of a mask may be out of proportion: sizes are whole pixels
 _ROWS = 256  # mixed at a time
+_LEAST_SIDE = 256  # pixels: a smaller photo has no room for a subject and a background
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,13 @@ class Selection:
 
     Attributes:
         only_blurred: leave out photos that are sharp.
-        where: "blurry" keeps the places of a photo that did not move.
+        where: "auto" keeps what is soft in a sharp photo, "blurry" all that did not move, "all" nothing.
         mask: a picture whose white places are restored and whose black ones are kept.
         mask_sha256: of that file, when the run was planned.
     """
 
     only_blurred: bool = False
-    where: Where = "all"
+    where: Where = "auto"
     mask: Path | None = None
     mask_sha256: str = ""
 
@@ -65,20 +66,22 @@ class Selection:
         if not self.options:
             return network(blurry)
         weights = self._weigh(blurry)
-        if not weights.any():
-            return blurry
-        return mix(blurry, network(blurry), weights)
+        if weights is None:
+            return network(blurry)
+        return mix(blurry, network(blurry), weights) if weights.any() else blurry
 
-    def _weigh(self, blurry: "Pixels") -> "NDArray[np.float32]":
-        """(H, W), 0 keeps and 1 restores."""
+    def _weigh(self, blurry: "Pixels") -> "NDArray[np.float32] | None":
+        """(H, W), 0 keeps and 1 restores; None for all of it."""
         height, width = blurry.shape[:2]
-        weights = np.ones((height, width), np.float32)
-        if self.where == "blurry":
-            from deblur_cli.restoration.blur_measure import find_blurry, measure_blur
+        weights = None
+        if self.where == "blurry" or (self.where == "auto" and min(height, width) >= _LEAST_SIDE):
+            from deblur_cli.restoration.blur_measure import find_blurry, find_wanted, measure_blur
 
-            weights *= find_blurry(measure_blur(blurry), height, width).numpy()
+            find = find_blurry if self.where == "blurry" else find_wanted
+            weights = find(measure_blur(blurry), height, width).numpy()
         if self.mask is not None:
-            weights *= _read_mask(self.mask, self.mask_sha256, height, width)
+            mask = _read_mask(self.mask, self.mask_sha256, height, width)
+            weights = mask if weights is None else weights * mask
         return weights
 
 

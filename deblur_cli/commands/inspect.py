@@ -21,7 +21,7 @@ def inspect(
     """Tell how blurred photos are: direction, length, sharpness, noise, and which model to take.
 
     \b
-    Length is in pixels of the photo, of the whole way of the motion: the diagonal of the box around it.
+    Length is in pixels of the photo: that of an even straight motion which blurs as far along the main direction.
     Direction is in degrees: 0 to the side, 90 up and down, 45 to the upper right.
     Sharpness is 1 where there is detail down to the pixel; noise is of 255.
 

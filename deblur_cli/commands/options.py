@@ -19,7 +19,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 DTYPES = ("auto", "float32", "bfloat16")
-PLACES = ("all", "blurry")
+PLACES = ("auto", "all", "blurry")
 FORMATS = ("same", *writable_formats())
 
 
@@ -169,7 +169,7 @@ WhereOption = Annotated[
     option(
         "What to restore",
         "--where",
-        "all, or blurry: what did not move stays as it is, such as a soft background.",
+        "auto: all but the soft background of a sharp photo; blurry: only what moved; all.",
         metavar="PLACES",
         complete=complete_places,
     ),

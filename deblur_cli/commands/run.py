@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -51,7 +51,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # s3://, gs://, https://: none o
 
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
-    from deblur_cli.batch.selection import Selection
+    from deblur_cli.batch.selection import Selection, Where
     from deblur_cli.batch.stamp import Stamp
     from deblur_cli.system.parts import Part
     from deblur_cli.weights.model_spec import ResolvedModel
@@ -100,7 +100,7 @@ def run(
     tile: TileOption = None,
     seed: SeedOption = 0,
     only_blurred: OnlyBlurredOption = False,
-    where: WhereOption = "all",
+    where: WhereOption = "auto",
     mask: MaskOption = None,
     shard: ShardOption = None,
     ray: RayOption = None,
@@ -228,7 +228,7 @@ def _build_selection(where: str, mask: str | None, *, only_blurred: bool) -> "Se
         return None
     from deblur_cli.batch.selection import build_selection
 
-    return build_selection(only_blurred=only_blurred, where="blurry" if where == "blurry" else "all", mask=mask)
+    return build_selection(only_blurred=only_blurred, where=cast("Where", where), mask=mask)
 
 
 def _build_stamp(target: Target, order: RestoreOrder, selection: "Selection | None") -> "Stamp":

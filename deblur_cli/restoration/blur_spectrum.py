@@ -32,7 +32,7 @@ def polar_spectra(windows: Tensor) -> Tensor:
     taper = taper / taper.square().mean().sqrt()
     centred = windows - (windows * taper).mean((1, 2), keepdim=True) / taper.mean()
     power = torch.fft.rfft2(centred * taper, s=(SIDE, SIDE)).abs().square_() / (height * width)
-    cells = torch.sparse.mm(_polar_grid(), power.flatten(1).T)  # (RINGS * ANGLES, n)
+    cells: Tensor = torch.sparse.mm(_polar_grid(), power.flatten(1).T)  # (RINGS * ANGLES, n)
     return cells.T.reshape(-1, RINGS, ANGLES)
 
 

@@ -165,7 +165,7 @@ def find_loss(reading: Reading, labels: Tensor) -> Tensor:
     target = (12 * torch.cos(2 * (grid - angles[:, None]))).softmax(1)
     clear = moved * (1 - across).clamp(0, 1) ** 2
     direction = (-(target * reading.directions.log_softmax(1)).sum(1) * clear).mean()
-    return kind + 3 * length + spread + 0.3 * direction
+    return kind + length + 3 * spread + 0.3 * direction
 
 
 def main() -> None:
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--cache", required=True, type=Path, help="folder for the spectra of the pictures")
     parser.add_argument("--pictures", type=int, default=6000)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--rate", type=float, default=3e-3, help="of learning, at its highest")
     parser.add_argument("--init", type=Path, help="coefficients to go on from")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -188,7 +189,7 @@ def main() -> None:
     begun = {name: value.float() for name, value in load_file(options.init).items()} if options.init else None
     coefficients = {name: value.requires_grad_() for name, value in (begun or draw_coefficients(generator)).items()}
     optimizer = torch.optim.AdamW(coefficients.values(), lr=2e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, options.steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.rate, options.steps)
     total = 0.0
     for step in range(1, options.steps + 1):
         spectra, known = draw_batch(powers, counts, labels, 64, generator)
