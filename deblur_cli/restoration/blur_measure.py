@@ -252,10 +252,6 @@ def _spread_map(places: BlurMap, values: Tensor, height: int, width: int) -> Ten
         values = torch.where(known > 0, values, near / counted.clamp_min(1e-6))
         known = torch.where(known > 0, known, (counted > 0).float())
     values = ((values * known - 0.25) / 0.5).clamp(0, 1)
-    return _enlarge_map(places, values, height, width)
-
-
-def _enlarge_map(places: BlurMap, values: Tensor, height: int, width: int) -> Tensor:
     rows, columns = (
         _weigh(starts, side, places.side, length)
         for starts, side, length in zip((places.tops, places.lefts), places.size, (height, width), strict=True)
