@@ -26,6 +26,7 @@ _COMMANDS = {
     "run": "Restore motion-blurred photos; everything else about them stays as it is.",
     "preview": "Show a crop of each photo through several choices, before a whole card is done.",
     "view": "Look at results beside their photos in a browser, and say which to keep or do again.",
+    "inspect": "Tell how blurred photos are: direction, length, sharpness, noise, and which model to take.",
     "doctor": "Tell devices, memory, torch build, codecs, cache and weights.",
     "bench": "Measure models on data sets, beside doing nothing; or compare two reports.",
     "train": "Train the networks, and look at what they learn from.",

@@ -40,6 +40,7 @@ class Result:
     width: int = 0
     height: int = 0
     bits: int = 0
+    reason: str = ""  # why it was skipped, where not for the same recipe: "sharp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Outcome:
 
     @property
     def skipped(self) -> tuple[Result, ...]:
-        """The photos that another run made meanwhile."""
+        """The photos that another run made meanwhile, and those that were left out as sharp."""
         return self._with("skipped")
 
     @property

@@ -185,7 +185,7 @@ class _Batch:
     def _restore_one(self, piece: Piece) -> None:
         if piece.photo is not None:
             self._tell(PhotoStarted(piece.job))
-            restore(piece, self.network, self._watch(piece.job))
+            restore(piece, self.network, self._watch(piece.job), self.order.selection)
         if piece.photo is not None:
             self.restored.put(piece)
         elif not self._is_stopping():  # a photo that was interrupted has not failed

@@ -181,7 +181,9 @@ class RayRun:
         self.crew.praise(member)
         if result.job == task.job:
             result = replace(result, job=task.job)  # a million copies of what is there anyway take a gigabyte
-        if result.status == "skipped" and task.tried_on:  # written by a worker that died before it could tell
+        if (
+            result.status == "skipped" and not result.reason and task.tried_on
+        ):  # written by a worker that died before it could tell
             result = replace(result, status="done", width=task.job.width, height=task.job.height)
         fault = PhotoError(result.error) if result.status == "failed" else None
         if fault is not None:

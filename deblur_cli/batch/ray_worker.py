@@ -208,7 +208,8 @@ class RayWorker:
             self._pixels = source, done
 
         with self._turn:
-            restore(piece, self._network, Watch(on_event=notices.append, on_pixels=count, stop=self._stop.is_set))
+            watch = Watch(on_event=notices.append, on_pixels=count, stop=self._stop.is_set)
+            restore(piece, self._network, watch, self.order.writing.selection)
 
     def progress(self) -> tuple[Path, int] | None:
         """The photo that was in the network last, and how many of its pixels are finished."""

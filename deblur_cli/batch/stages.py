@@ -14,6 +14,7 @@ from typing import Protocol
 
 from deblur_cli.batch.jobs import Job, Result
 from deblur_cli.batch.origin import Origin, decide_again, read_original
+from deblur_cli.batch.selection import Selection
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.image_io import Photo, check_fit, find_losses, write_photo
 from deblur_cli.restoration.watch import Pixels, Watch
@@ -29,11 +30,12 @@ class Restore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriteOrder:
-    """How the results of a run are to be written, and over what."""
+    """What of a run is to be restored, how the results are to be written, and over what."""
 
     stamp: Stamp
     quality: int | None = None
     overwrite: bool = False
+    selection: Selection | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +49,7 @@ class Piece:
     network_seconds: float = 0.0
     fault: Exception | None = None
     told: list[str] = field(default_factory=list)  # while it was restored
+    is_left_out: bool = False  # it is sharp, and only blurred ones are wanted
 
     def result(self) -> Result:
         """What became of it."""
@@ -54,7 +57,7 @@ class Piece:
         if self.fault is not None:
             return Result(self.job, "failed", _describe(self.fault, self.job), type(self.fault).__name__, *times)
         if self.photo is None:
-            return Result(self.job, "skipped", "", "", *times)
+            return Result(self.job, "skipped", "", "", *times, reason="sharp" if self.is_left_out else "")
         height, width = self.photo.pixels.shape[:2]
         bits = self.photo.pixels.dtype.itemsize * 8
         return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits)
@@ -75,6 +78,9 @@ def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | 
             return piece
         photo, piece.origin = read_original(job.source)
         check_fit(photo, job.source, file_format=job.file_format)
+        if order.selection is not None and order.selection.leaves_out(photo.pixels):
+            piece.is_left_out = True
+            return piece
         if not claim(job.output):  # not before: what cannot be read claims nothing, and no folder is made for it
             return None
         # Another run may have finished the photo between the first look at the output and the claim.
@@ -84,7 +90,7 @@ def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | 
     return piece
 
 
-def restore(piece: Piece, network: Restore, watch: Watch) -> None:
+def restore(piece: Piece, network: Restore, watch: Watch, selection: Selection | None = None) -> None:
     """Put the restored pixels in the place of the blurred ones; the piece counts the network's seconds, and keeps
     what was told: it is stamped.
     """
@@ -96,9 +102,14 @@ def restore(piece: Piece, network: Restore, watch: Watch) -> None:
         piece.told.append(text)
         watch.on_event(text)
 
+    told = replace(watch, on_network=count, on_event=note)
     with _recorded(piece):
         photo = _photo_of(piece)
-        piece.photo = replace(photo, pixels=network(photo.pixels, replace(watch, on_network=count, on_event=note)))
+        if selection is None:
+            pixels = network(photo.pixels, told)
+        else:
+            pixels = selection.restore(photo.pixels, lambda blurry: network(blurry, told))
+        piece.photo = replace(photo, pixels=pixels)
 
 
 def write(piece: Piece, order: WriteOrder, watch: Watch) -> None:

@@ -12,6 +12,7 @@ from deblur_cli.batch.looks.choices import Choice, ChoiceFile, read_choices
 from deblur_cli.batch.naming import FixedLayout
 from deblur_cli.batch.origin import stamp_of
 from deblur_cli.batch.plan import build_plan
+from deblur_cli.batch.selection import Selection, Where, build_selection
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp, read_recipe
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
@@ -20,7 +21,7 @@ from deblur_cli.errors import InputError
 from deblur_cli.weights.model_spec import ModelSpec, resolve
 
 _SAID_BY_FILE = ("inputs", "output", "recursive", "files_from", "file_format", "name", "model", "expert", "steps")
-_ONE_BATCH = ("strength", "shard", "ray", "as_object")
+_ONE_BATCH = ("strength", "shard", "ray", "as_object", "mask", "only_blurred")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class RedoManner:
     quality: int | None
     engine: str | None
     overwrite: bool
+    where: Where
 
 
-BuildStamp = Callable[[int | None, RestoreOrder], Stamp]
+BuildStamp = Callable[[int | None, RestoreOrder, Selection | None], Stamp]
 
 
 def build_tasks(
@@ -44,8 +46,8 @@ def build_tasks(
 ) -> list[RunTask]:
     """The batches that a file of choices asks for; what it says to keep or to reject is told, and stays as it is.
 
-    Options that a result was made with and the command line does not name (quality, number format, tile, seed) hold
-    for its second time, too.
+    Options that a result was made with and the command line does not name (quality, number format, tile, seed, where)
+    hold for its second time, too.
 
     Raises:
         InputError: an option that the file decides; the file, a photo, a model or an old result is at fault.
@@ -81,8 +83,10 @@ def _check_options(context: typer.Context) -> None:
 def _with_old_options(context: typer.Context, wanted: RedoManner, result: Path) -> RedoManner:
     """What the command line names, else what the result was made with, else the defaults."""
     old = read_recipe(stamp_of(result) or "").options
+    if "mask_sha256" in old:
+        raise InputError(f"{result}: was made with a mask; do it again by deblur run PHOTO -o OUTPUT --mask FILE")
     kept: dict[str, Any] = {}
-    for name, kind in (("quality", int), ("tile", int), ("seed", int), ("dtype", str)):
+    for name, kind in (("quality", int), ("tile", int), ("seed", int), ("dtype", str), ("where", str)):
         source = context.get_parameter_source(name)
         is_default = source is None or source.name in ("DEFAULT", "DEFAULT_MAP")
         if is_default and isinstance(old.get(name), kind):
@@ -98,10 +102,11 @@ def _build_task(
     except InputError as fault:
         raise InputError(f"--from-view {file.path}: {fault}") from fault
     order = RestoreOrder(found, wanted.device, wanted.dtype, wanted.tile, wanted.seed)
-    stamp = build_stamp(wanted.quality, order)
+    selection = build_selection(where=wanted.where)
+    stamp = build_stamp(wanted.quality, order, selection)
     photos = tuple(_find_photo(file, choice) for choice in choices)
     plan = build_plan(Found(photos, 0), FixedLayout(), stamp, overwrite=wanted.overwrite)
-    return RunTask(plan, order, WriteOrder(stamp, wanted.quality, wanted.overwrite), manner)
+    return RunTask(plan, order, WriteOrder(stamp, wanted.quality, wanted.overwrite, selection), manner)
 
 
 def _find_photo(file: ChoiceFile, choice: Choice) -> FoundPhoto:

@@ -19,6 +19,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
 DTYPES = ("auto", "float32", "bfloat16")
+PLACES = ("auto", "all", "blurry")
 FORMATS = ("same", *writable_formats())
 
 
@@ -64,6 +65,11 @@ def complete_format(incomplete: str) -> list[str]:
 def complete_dtype(incomplete: str) -> list[str]:
     """Number formats for the shell."""
     return [name for name in DTYPES if name.startswith(incomplete)]
+
+
+def complete_places(incomplete: str) -> list[str]:
+    """Places for the shell."""
+    return [name for name in PLACES if name.startswith(incomplete)]
 
 
 def complete_engine(incomplete: str) -> list[str]:
@@ -154,6 +160,28 @@ EngineOption = Annotated[
 TileOption = Annotated[
     int | None,
     option("Restoration", "--tile", "Longest side of a tile; default: fits the device.", metavar="PIXELS"),
+]
+OnlyBlurredOption = Annotated[
+    bool, option("What to restore", "--only-blurred", "Skip photos that are sharp, by the measure of deblur inspect.")
+]
+WhereOption = Annotated[
+    str,
+    option(
+        "What to restore",
+        "--where",
+        "all; auto: all but the soft background of a sharp photo; blurry: only what moved.",
+        metavar="PLACES",
+        complete=complete_places,
+    ),
+]
+MaskOption = Annotated[
+    str | None,
+    option(
+        "What to restore",
+        "--mask",
+        "A picture of the photo's size or proportions: white is restored, black is kept.",
+        metavar="FILE",
+    ),
 ]
 ShardOption = Annotated[
     str | None,

@@ -111,7 +111,7 @@ def describe_result(result: Result, setting: Setting) -> dict[str, Any]:
         "input": str(result.job.source),
         "output": str(result.job.output),
         "status": result.status,
-        "reason": "same recipe" if result.status == "skipped" else result.job.action,
+        "reason": (result.reason or "same recipe") if result.status == "skipped" else result.job.action,
         "error": error,
         "seconds": round(result.seconds, 6),
         "network_seconds": round(result.network_seconds, 6),
@@ -141,6 +141,7 @@ def summarise_run(plan: Plan, outcome: Outcome, setting: Setting) -> dict[str, A
     return {
         "done": len(outcome.done),
         "skipped": len(plan.skipped) + len(outcome.skipped),
+        "sharp": sum(result.reason == "sharp" for result in outcome.skipped),
         "failed": len(outcome.failed),
         "remaining": len(plan.todo) - len(outcome.results),
         "ignored": plan.ignored,

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,7 @@ from deblur_cli.commands.options import (
     DEFAULT_MODEL,
     DTYPES,
     FORMATS,
+    PLACES,
     DeviceOption,
     DryRunOption,
     DtypeOption,
@@ -22,8 +23,10 @@ from deblur_cli.commands.options import (
     FromViewOption,
     JsonLinesOption,
     JsonOption,
+    MaskOption,
     ModelOption,
     NameOption,
+    OnlyBlurredOption,
     OutputOption,
     OverwriteOption,
     QualityOption,
@@ -37,6 +40,7 @@ from deblur_cli.commands.options import (
     StrengthOption,
     TileOption,
     VerboseOption,
+    WhereOption,
     check_choice,
     check_device,
     check_range,
@@ -49,6 +53,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://")  # s3://, gs://, https://: none o
 
 if TYPE_CHECKING:
     from deblur_cli.batch.plan import Plan
+    from deblur_cli.batch.selection import Selection, Where
     from deblur_cli.batch.stamp import Stamp
     from deblur_cli.system.parts import Part
     from deblur_cli.weights.model_spec import ResolvedModel
@@ -96,6 +101,9 @@ def run(
     engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    only_blurred: OnlyBlurredOption = False,
+    where: WhereOption = "all",
+    mask: MaskOption = None,
     shard: ShardOption = None,
     ray: RayOption = None,
     from_view: FromViewOption = None,
@@ -118,6 +126,7 @@ def run(
       deblur run "scans/*.tif" -o sharp/ --name '{stem}_sharp{ext}' --format png
       find . -name '*.jpg' -print0 | deblur run --files-from - -o sharp/
       deblur run holiday/ -o sharp/ --dry-run
+      deblur run card/ -o sharp/ --only-blurred --where blurry
       deblur run archive/ -r -o sharp/ --shard 2/8
       deblur run archive/ -r -o sharp/ --ray auto
       deblur run --from-view sharp/deblur-choices.txt --report redone.html
@@ -144,7 +153,7 @@ def run(
     if from_view is not None:
         from deblur_cli.commands.from_view import RedoManner, build_tasks
 
-        wanted = RedoManner(device, dtype, tile, seed, quality, pick_engine(engine), overwrite)
+        wanted = RedoManner(device, dtype, tile, seed, quality, pick_engine(engine), overwrite, cast("Where", where))
         tasks = build_tasks(context, Path(from_view), wanted, manner, _build_stamp)
         _do(tasks, sheet, dry_run=dry_run)
         return
@@ -155,12 +164,23 @@ def run(
     knobs = {"steps": steps, "strength": strength, "engine": pick_engine(engine)}
     chosen = _choose_model(context, model, expert, **knobs)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
-    stamp = _build_stamp(quality, order)
+    check_choice("--where", where, PLACES)
+    selection = None
+    if where != "all" or mask is not None or only_blurred:
+        from deblur_cli.batch.selection import build_selection
+
+        selection = build_selection(where=cast("Where", where), only_blurred=only_blurred, mask=mask)
+    stamp = _build_stamp(quality, order, selection)
     plan = _build_plan(sources, target, stamp, parse_part(shard) if shard else WHOLE)
+    if selection is not None:
+        from deblur_cli.batch.selection import check_mask
+
+        check_mask(selection, plan.jobs)
 
     from deblur_cli.batch.stages import WriteOrder
 
-    _do([RunTask(plan, order, WriteOrder(stamp, quality, overwrite), manner, ray)], sheet, dry_run=dry_run)
+    writing = WriteOrder(stamp, quality, overwrite, selection)
+    _do([RunTask(plan, order, writing, manner, ray)], sheet, dry_run=dry_run)
 
 
 def _do(tasks: list[RunTask], sheet: str | None, *, dry_run: bool) -> None:
@@ -239,10 +259,11 @@ def _check_cluster(address: str, device: str) -> None:
         raise InputError(f"--device {device}: with --ray each worker has a GPU of its own; use auto, cuda or cpu")
 
 
-def _build_stamp(quality: int | None, order: RestoreOrder) -> "Stamp":
+def _build_stamp(quality: int | None, order: RestoreOrder, selection: "Selection | None") -> "Stamp":
     from deblur_cli.batch.stamp import Stamp
 
     options: dict[str, str | int | float] = {"dtype": order.dtype, "seed": order.seed, **order.model.settings}
+    options.update(selection.options if selection else {})
     if order.tile is not None:
         options["tile"] = order.tile
     if quality is not None:

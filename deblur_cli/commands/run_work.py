@@ -33,6 +33,9 @@ def show_plan(task: RunTask) -> None:
     for job in task.plan.todo:
         if job.misfit:
             write_note(f"{job.source}: will fail: {job.misfit}")
+    selection = task.write_order.selection
+    if selection is not None and selection.only_blurred and task.plan.todo:
+        write_note("sharp photos will be skipped; which they are shows in the work, or by deblur inspect")
     _tell_left_out(task)
     report.show_plan(task.plan, setting, as_object=task.manner.as_object, as_lines=task.manner.as_lines)
     _raise_failures(task, Outcome())
@@ -227,7 +230,11 @@ def _tell_summary(task: RunTask, outcome: Outcome, setting: Setting) -> None:
         return
     parts = [f"{len(outcome.done)} written"]
     skipped = len(task.plan.skipped) + len(outcome.skipped)
-    parts += [f"{skipped} skipped"] if skipped else []
+    sharp = [result.job.source for result in outcome.skipped if result.reason == "sharp"]
+    parts += [f"{skipped} skipped" + (f", {len(sharp)} of them sharp" if sharp else "")] if skipped else []
+    if task.manner.verbose:
+        for source in sharp:
+            write_note(f"{source}: skipped, it is sharp")
     parts += [f"{len(outcome.failed)} failed"] if outcome.failed else []
     remaining = len(task.plan.todo) - len(outcome.results)
     parts += [f"{remaining} not begun or not finished"] if remaining else []
