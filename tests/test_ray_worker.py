@@ -20,7 +20,7 @@ from deblur_cli.batch.inputs import PhotoSearch, find_photos
 from deblur_cli.batch.jobs import PixelsDone, Result
 from deblur_cli.batch.naming import Layout
 from deblur_cli.batch.plan import build_plan
-from deblur_cli.batch.ray_cluster import Inspection, Node, check_address, share_out
+from deblur_cli.batch.ray_cluster import Node, NodeCheck, check_address, share_out
 from deblur_cli.batch.ray_crew import Crew, CrewMember
 from deblur_cli.batch.ray_runner import RayRun
 from deblur_cli.batch.ray_worker import Answer, RayWorker, Ready, WorkerOrder, find_obstacle, first_alone
@@ -100,7 +100,7 @@ def test_workers_are_one_a_card_or_one_a_group_of_cores():
 
 def test_a_node_must_see_the_photos_and_the_results_and_have_the_version(tmp_path):
     photo("in/a.png")
-    inspection = Inspection([], plan_all(), "run")
+    inspection = NodeCheck([], plan_all(), "run")
     inspection.begin()
     storage = inspection.storage
     answer = storage.marker.with_name(f"{storage.marker.name}.node")

@@ -159,7 +159,7 @@ def _on(node: Node) -> Any:
     return strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
-class Inspection:
+class NodeCheck:
     """Asks nodes whether they can do the work, by a file where the results will go, which is there until `close`."""
 
     def __init__(self, nodes: Sequence[Node], jobs: Sequence[Job], run: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from deblur_cli.batch.jobs import Job
 from deblur_cli.batch.ray_cluster import (
-    Inspection,
     Node,
+    NodeCheck,
     describe_death,
     import_ray,
     list_nodes,
@@ -141,7 +141,7 @@ class Crew:
     _deaths: dict[str, int] = field(default_factory=dict)  # node -> in a row, while loading
     _victims: dict[str, set[Path]] = field(default_factory=dict)  # node -> photos lost since one was finished there
     _looked: float = 0.0
-    _inspection: Inspection | None = None
+    _node_check: NodeCheck | None = None
 
     @property
     def ready(self) -> list[Ready]:
@@ -182,12 +182,12 @@ class Crew:
         if self.is_closed or time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
-        if self._inspection is None:
+        if self._node_check is None:
             joined = [node for node in list_nodes() if node.id not in self._known]
             if joined:
                 self._inspect(joined)
-        elif self._inspection.is_over():
-            nodes, lines = self._learn(self._inspection)
+        elif self._node_check.is_over():
+            nodes, lines = self._learn(self._node_check)
             for line in lines:
                 self.tell(f"{line}; it is left out")
             has_cards = any(member.cards for member in self.members)
@@ -271,16 +271,16 @@ class Crew:
 
     def close(self) -> None:
         """Ask nobody any more."""
-        if self._inspection is not None:
-            self._inspection.close()
-            self._inspection = None
+        if self._node_check is not None:
+            self._node_check.close()
+            self._node_check = None
 
-    def _inspect(self, nodes: Sequence[Node]) -> Inspection:
-        self._inspection = Inspection(nodes, self.jobs, self.order.run)
-        self._inspection.begin()
-        return self._inspection
+    def _inspect(self, nodes: Sequence[Node]) -> NodeCheck:
+        self._node_check = NodeCheck(nodes, self.jobs, self.order.run)
+        self._node_check.begin()
+        return self._node_check
 
-    def _learn(self, inspection: Inspection) -> tuple[list[Node], list[str]]:
+    def _learn(self, inspection: NodeCheck) -> tuple[list[Node], list[str]]:
         """Those that can do the work, and why others cannot."""
         blind = inspection.find_blind()
         self.close()
