@@ -263,6 +263,7 @@ def test_every_shipped_recipe_reads() -> None:
         "expert": ExpertRecipe,
         "maxim": ExpertRecipe,
         "blend": BlendRecipe,
+        "levels": BlendRecipe,
         "codec": CodecRecipe,
         "base": BaseRecipe,
         "flow": FlowRecipe,
