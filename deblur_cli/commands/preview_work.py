@@ -164,8 +164,8 @@ def _lay_out(row: _Row) -> SheetPhoto:
 def _describe(row: _Row) -> str:
     crop = row.crop
     assert crop is not None, "a row without a fault has a place"
-    place = f"{crop.width} × {crop.height} pixels at {crop.left}, {crop.top}"  # noqa: RUF001 - as sizes are written
-    return f"{row.source.name}: {place} of {row.size[0]} × {row.size[1]}"  # noqa: RUF001
+    place = f"{crop.width}x{crop.height} pixels at {crop.left}, {crop.top}"
+    return f"{row.source.name}: {place} of {row.size[0]}x{row.size[1]}"
 
 
 def _captions(row: _Row) -> list[tuple[str, Image.Image]]:

@@ -79,5 +79,5 @@ def _compare(before: Photo, after: Photo, style: ComparisonStyle) -> tuple[tuple
     )
     height, width = after.pixels.shape[:2]
     change = describe_change(before.pixels[crop.rows, crop.columns], after.pixels[crop.rows, crop.columns])
-    place = f"{crop.width} × {crop.height} of {width} × {height} pixels, at {crop.left}, {crop.top}"  # noqa: RUF001
+    place = f"{crop.width}x{crop.height} of {width}x{height} pixels, at {crop.left}, {crop.top}"
     return looks, tuple(filter(None, (describe_exif(after.metadata.exif), f"{place}; {change}")))
