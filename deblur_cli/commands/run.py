@@ -148,6 +148,7 @@ def run(
         _check(sources, target)
     _check_manner(target, manner)
     _check_network(device, dtype, tile, seed)
+    check_choice("--where", where, PLACES)
     if sheet is not None:
         _check_sheet(sheet)
     if from_view is not None:
@@ -164,7 +165,6 @@ def run(
     knobs = {"steps": steps, "strength": strength, "engine": pick_engine(engine)}
     chosen = _choose_model(context, model, expert, **knobs)
     order = RestoreOrder(chosen, device, dtype, tile, seed)
-    check_choice("--where", where, PLACES)
     selection = None
     if where != "all" or mask is not None or only_blurred:
         from deblur_cli.batch.selection import build_selection
