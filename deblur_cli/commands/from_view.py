@@ -56,15 +56,12 @@ def build_tasks(
     file, choices = read_choices(path)
     if not choices:
         raise InputError(f"--from-view {path}: holds no choices; make some in deblur view")
-    groups: dict[tuple[Any, ...], list[Choice]] = {}
-    orders: dict[tuple[Any, ...], tuple[str, RedoManner]] = {}
+    groups: dict[tuple[str, RedoManner], list[Choice]] = {}
     for choice in choices:
         if choice.verdict == "redo":
             own = _with_old_options(context, wanted, file.resolve(choice.result))
-            key = (choice.model, own)
-            groups.setdefault(key, []).append(choice)
-            orders[key] = (choice.model, own)
-    tasks = [_build_task(file, *orders[key], group, manner, build_stamp) for key, group in groups.items()]
+            groups.setdefault((choice.model, own), []).append(choice)
+    tasks = [_build_task(file, model, own, group, manner, build_stamp) for (model, own), group in groups.items()]
     if not manner.quiet:
         for line in _tell_others(choices):
             write_note(line)

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
@@ -114,7 +115,7 @@ class SourceFinder:
     def _list(self) -> list[Path]:
         if self._photos is None:
             found = (path for root in self._roots for path in _walk(root))
-            self._photos = [path for path, _ in zip(found, range(_MOST_NAMES), strict=False)]
+            self._photos = list(islice(found, _MOST_NAMES))
         return self._photos
 
 
