@@ -89,9 +89,11 @@ def test_every_mistake_is_one_line(deblur):
         status, out, err = deblur("--from-view", choose(*lines))
         assert (status, out, len(err)) == (2, [], 1), err
         assert words in err[0]
-    for options in (("in/a.png",), ("-o", "new"), ("--model", "best"), ("--shard", "1/2"), ("--json",)):
+    both = (("in/a.png",), ("-o", "new"), ("--model", "best"), ("--shard", "1/2"), ("--json",), ("--only-blurred",))
+    for options in (*both, ("--mask", "mask.png")):
         status, _, err = deblur("--from-view", choose(good), *options)
         assert (status, "exclude each other" in err[0]) == (2, True)
+    assert deblur("--from-view", choose(good), "--where", "nowhere")[0] == 2
     assert "no such file" in deblur("--from-view", "none.txt")[2][0]
 
 
