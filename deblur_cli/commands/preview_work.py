@@ -25,6 +25,7 @@ from deblur_cli.commands.progress import Gauge, choose_display, format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import BatchFailed, InputError, PhotoError
 from deblur_cli.image_io import Photo, probe_size, read_photo
+from deblur_cli.system.devices import tune_malloc
 from deblur_cli.system.page_pictures import LOSSLESS
 
 if TYPE_CHECKING:
@@ -73,8 +74,6 @@ def do_preview(task: PreviewTask) -> None:
         for row in rows:
             _check_inside(task.crop, row.source)
     started, gauge = time.perf_counter(), Gauge(len(rows) * len(task.models))
-    from deblur_cli.system.devices import tune_malloc  # brings torch, which a dry run does without
-
     tune_malloc()
     with choose_display(quiet=task.quiet) as display:
         for model in task.models:
