@@ -13,7 +13,8 @@ from deblur_cli.benchmark.cost import count_macs
 from deblur_cli.checkpoint import load_strict, read_metadata
 from deblur_cli.conversion.maxim_arrays import PUBLISHED, convert, find_name_fault, name_layers, published_shapes
 from deblur_cli.networks.maxim import Maxim, MaximConfig
-from deblur_cli.networks.maxim_blocks import CrossGating, ResizedDense, enlarge, mix_tokens, shrink
+from deblur_cli.networks.maxim_blocks import CrossGating, MultiAxisMixing, ResizedDense, enlarge, shrink
+from deblur_cli.networks.maxim_strips import mix_tokens, over_strips
 from deblur_cli.system.typed_tables import read_table
 
 SHIPPED = Path(deblur_cli.__file__).parent / "bundled" / "maxim.safetensors"
@@ -119,7 +120,24 @@ def test_mixing_is_what_a_loop_over_all_tokens_gives(*, across: bool) -> None:
                 tokens = torch.stack([features[0, y, x, channel] for y, x in places])
                 for (y, x), value in zip(places, mix.weight @ tokens + mix.bias, strict=True):
                     expected[0, y, x, channel] = value
-    assert torch.allclose(mix_tokens(features, mix, side, across=across), expected, atol=1e-6)
+
+    def mixed(tokens: Tensor) -> Tensor:
+        return mix_tokens(tokens, mix)
+
+    at_grid, at_blocks = (mixed, torch.zeros_like) if across else (torch.zeros_like, mixed)
+    assert torch.allclose(over_strips(features, side, at_grid, at_blocks), expected, atol=1e-6)
+    with torch.inference_mode():
+        assert torch.allclose(over_strips(features, side, at_grid, at_blocks), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [16, 2048, 8192])
+def test_strip_by_strip_is_what_all_at_once_gives(width: int) -> None:
+    """Of four strips each: all fit into a cache, three do, or one."""
+    mixing, features = lively(MultiAxisMixing(8, 4)), random(1, 16, width, 8)
+    at_once = mixing(features).detach()
+    with torch.inference_mode():
+        assert torch.allclose(mixing(features), at_once, rtol=1e-5, atol=1e-4)
+    assert at_once.std() > 0.1
 
 
 @pytest.mark.parametrize("factor", [2, 4])

@@ -5,73 +5,69 @@ Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201
 read in google-research/maxim (Apache-2.0).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deblur_cli.networks.maxim_strips import is_lean, mix_tokens, over_strips
+
 _HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
-def dense(layer: nn.Linear, features: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A dense layer, or a part of one: (outputs, inputs) and (outputs,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+Dense = nn.Linear | Matrix
+
+
+def halve_outputs(layer: nn.Linear) -> tuple[Matrix, Matrix]:
+    """Two layers that each make half of the channels: a half of one tensor would be copied."""
+    first, second = zip(layer.weight.chunk(2), layer.bias.chunk(2), strict=True)
+    return Matrix(*first), Matrix(*second)
+
+
+def halve_inputs(layer: nn.Linear) -> tuple[Matrix, Matrix]:
+    """Two layers whose sum is the layer of the channels of both, without putting them side by side."""
+    left, right = (part.contiguous() for part in layer.weight.chunk(2, 1))  # oneDNN is lost in a strided matrix
+    return Matrix(left, layer.bias), Matrix(right, None)
+
+
+def dense(layer: Dense, features: Tensor) -> Tensor:
     """The layer alone."""
     if not _can_fuse(layer, features):
         return functional.linear(features, layer.weight, layer.bias)
-    return _run(features, layer.weight, layer.bias, "none", "")
+    return _run(layer, features, "none", "")
 
 
-def dense_gelu(layer: nn.Linear, features: Tensor) -> Tensor:
+def gelu(layer: Dense, features: Tensor) -> Tensor:
     """The layer and the tanh form of GELU."""
-    return _activated(layer, features, layer.weight, layer.bias)
-
-
-def dense_gelu_halves(layer: nn.Linear, features: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, both halves of the channels, each in one piece: a half of one tensor would be copied."""
-    (first, second), (low, high) = layer.weight.chunk(2), layer.bias.chunk(2)
-    return _activated(layer, features, first, low), _activated(layer, features, second, high)
-
-
-def dense_plus(layer: nn.Linear, features: Tensor, other: Tensor) -> Tensor:
-    """The layer's output and another tensor of its shape added up."""
-    return _added(layer, features, other, layer.weight, layer.bias)
-
-
-def dense_of_halves(layer: nn.Linear, first: Tensor, second: Tensor, other: Tensor | None = None) -> Tensor:
-    """The layer of both channels together, without putting them side by side; plus another tensor of its shape."""
-    left, right = (part.contiguous() for part in layer.weight.chunk(2, 1))  # oneDNN is lost in a strided matrix
-    if other is None:
-        half = functional.linear(first, left) if not _can_fuse(layer, first) else _run(first, left, None, "none", "")
-    else:
-        half = _added(layer, first, other, left, None)
-    return _added(layer, second, half, right, layer.bias)
-
-
-def _activated(layer: nn.Linear, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if _can_fuse(layer, features):
-        return _run(features, weight, bias, "gelu", "tanh")
-    return functional.gelu(functional.linear(features, weight, bias), approximate="tanh")
-
-
-def _added(layer: nn.Linear, features: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not _can_fuse(layer, features):
-        return functional.linear(features, weight, bias).add_(other)
-    fused: Tensor = torch.ops.mkldnn._linear_pointwise.binary(features, other, weight, bias, "add")
+        return functional.gelu(functional.linear(features, layer.weight, layer.bias), approximate="tanh")
+    return _run(layer, features, "gelu", "tanh")
+
+
+def plus(layer: Dense, features: Tensor, other: Tensor) -> Tensor:
+    """The layer's output and another tensor of its shape added up."""
+    if not _can_fuse(layer, features):
+        return functional.linear(features, layer.weight, layer.bias).add_(other)
+    fused: Tensor = torch.ops.mkldnn._linear_pointwise.binary(features, other, layer.weight, layer.bias, "add")
     return fused
 
 
-def _run(features: Tensor, weight: Tensor, bias: Tensor | None, activation: str, form: str) -> Tensor:
-    fused: Tensor = torch.ops.mkldnn._linear_pointwise(features, weight, bias, activation, [], form)
+def _run(layer: Dense, features: Tensor, activation: str, form: str) -> Tensor:
+    fused: Tensor = torch.ops.mkldnn._linear_pointwise(features, layer.weight, layer.bias, activation, [], form)
     return fused
 
 
-def _can_fuse(layer: nn.Linear, features: Tensor) -> bool:
-    return (
-        features.device.type == "cpu"
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")  # it would mix formats, which oneDNN refuses
-        and features.dtype == layer.weight.dtype
-        and _HAS_ONEDNN
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # no converter knows what is fused
-    )
+def _can_fuse(layer: Dense, features: Tensor) -> bool:
+    return is_lean(features) and features.dtype == layer.weight.dtype and _HAS_ONEDNN
 
 
 _EPSILON = 1e-6  # of every LayerNorm
@@ -81,25 +77,24 @@ class GatedMixing(nn.Module):
     """A gMLP over one axis of tokens: `a · (mix(norm(b)) + 1)` between two dense layers, plus the input.
 
     Args:
-        side: tokens are the places of a square of so many cells a side.
-        across: tokens are the cells of the whole picture at one place in the cell (the grid); else the pixels of a
-            block of `side` pixels.
+        count: of tokens.
     """
 
-    def __init__(self, width: int, side: int, *, across: bool) -> None:
+    def __init__(self, width: int, count: int) -> None:
         super().__init__()
         self.norm = _norm(width)
         self.spread = nn.Linear(width, 2 * width)
         self.inner_norm = _norm(width)
-        self.mix = nn.Linear(side**2, side**2)
+        self.mix = nn.Linear(count, count)
         self.gather = nn.Linear(width, width)
-        self._side, self._across = side, across
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same shape; H and W are multiples of the side."""
-        kept, mixed = dense_gelu_halves(self.spread, self.norm(features))
-        mixed = mix_tokens(self.inner_norm(mixed), self.mix, self._side, across=self._across)
-        return dense_plus(self.gather, torch.addcmul(kept, kept, mixed), features)
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, S, T, P, C) -> the same shape, for any number of strips S, places P and channels."""
+        for_kept, for_mixed = halve_outputs(self.spread)
+        inner = self.norm(tokens)
+        kept, mixed = gelu(for_kept, inner), gelu(for_mixed, inner)
+        mixed = mix_tokens(self.inner_norm(mixed), self.mix)
+        return plus(self.gather, torch.addcmul(kept, kept, mixed), tokens)
 
 
 class MultiAxisMixing(nn.Module):
@@ -109,14 +104,22 @@ class MultiAxisMixing(nn.Module):
         super().__init__()
         self.norm = _norm(width)
         self.spread = nn.Linear(width, 2 * width)
-        self.grid = GatedMixing(width, side, across=True)
-        self.block = GatedMixing(width, side, across=False)
+        self.grid = GatedMixing(width, side**2)
+        self.block = GatedMixing(width, side**2)
         self.gather = nn.Linear(2 * width, width)
+        self._side = side
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = dense_gelu_halves(self.spread, self.norm(features))
-        return dense_of_halves(self.gather, self.grid(for_grid), self.block(for_block), features)
+        """(B, H, W, C) -> the same shape; H and W are multiples of the side."""
+        (to_grid, to_block), (from_grid, from_block) = halve_outputs(self.spread), halve_inputs(self.gather)
+
+        def at_grid(tokens: Tensor) -> Tensor:
+            return plus(from_grid, self.grid(gelu(to_grid, self.norm(tokens))), tokens)
+
+        def at_blocks(tokens: Tensor) -> Tensor:
+            return dense(from_block, self.block(gelu(to_block, self.norm(tokens))))
+
+        return over_strips(features, self._side, at_grid, at_blocks)
 
 
 class ChannelAttention(nn.Module):
@@ -163,7 +166,7 @@ class AttendedMlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        attended: Tensor = self.attention(dense(self.dense_2, dense_gelu(self.dense_1, self.norm(features))))
+        attended: Tensor = self.attention(dense(self.dense_2, gelu(self.dense_1, self.norm(features))))
         return attended.add_(features)
 
 
@@ -181,10 +184,15 @@ class MultiAxisGate(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        for_grid, for_block = dense_gelu_halves(self.spread, self.norm(features))
-        across = mix_tokens(for_grid, self.mix_grid, self._side, across=True)
-        within = mix_tokens(for_block, self.mix_block, self._side, across=False)
-        return dense_of_halves(self.gather, across, within)
+        (to_grid, to_block), (from_grid, from_block) = halve_outputs(self.spread), halve_inputs(self.gather)
+
+        def at_grid(tokens: Tensor) -> Tensor:
+            return dense(from_grid, mix_tokens(gelu(to_grid, self.norm(tokens)), self.mix_grid))
+
+        def at_blocks(tokens: Tensor) -> Tensor:
+            return dense(from_block, mix_tokens(gelu(to_block, self.norm(tokens)), self.mix_block))
+
+        return over_strips(features, self._side, at_grid, at_blocks)
 
 
 class CrossGating(nn.Module):
@@ -207,9 +215,9 @@ class CrossGating(nn.Module):
         """(B, H, W, inputs) and the second picture -> two times (B, H, W, width): x with all of it, and y alone."""
         y = y if self.up is None else apply_convolution(self.up, y)
         x, y = dense(self.enter_x, x), dense(self.enter_y, y)
-        inner_x, inner_y = dense_gelu(self.spread_x, self.norm_x(x)), dense_gelu(self.spread_y, self.norm_y(y))
-        y = dense_plus(self.gather_y, inner_y * self.gate_x(inner_x), y)
-        return dense_plus(self.gather_x, inner_x * self.gate_y(inner_y), x + y), y
+        inner_x, inner_y = gelu(self.spread_x, self.norm_x(x)), gelu(self.spread_y, self.norm_y(y))
+        y = plus(self.gather_y, inner_y * self.gate_x(inner_x), y)
+        return plus(self.gather_x, inner_x * self.gate_y(inner_y), x + y), y
 
 
 class ResizedDense(nn.Module):
@@ -230,27 +238,6 @@ class ResizedDense(nn.Module):
         if self._shrink > 0:
             return dense(self.dense, shrink(features, 1 << self._shrink))
         return enlarge(dense(self.dense, features), 1 << -self._shrink)
-
-
-def mix_tokens(features: Tensor, mix: nn.Linear, side: int, *, across: bool) -> Tensor:
-    """Mix the tokens of each channel, at all places at once, by one matrix product.
-
-    Args:
-        features: (B, H, W, C), H and W multiples of `side`.
-        mix: from side² tokens to as many, in the order of rows.
-        across: whether tokens are cells of the whole picture, or the pixels of a block.
-    """
-    count, height, width, channels = features.shape
-    rows, columns = height // side, width // side
-    if across:
-        cut, order = (count, side, rows, side, columns, channels), (0, 1, 3, 2, 4, 5)
-        back, undo = (count, side, side, rows, columns, channels), (0, 1, 3, 2, 4, 5)
-    else:
-        cut, order = (count, rows, side, columns, side, channels), (0, 2, 4, 1, 3, 5)
-        back, undo = (count, side, side, rows, columns, channels), (0, 3, 1, 4, 2, 5)
-    tokens = features.reshape(cut).permute(order).reshape(count, side**2, rows * columns * channels)
-    mixed = torch.matmul(mix.weight, tokens) + mix.bias[:, None]
-    return mixed.view(back).permute(undo).reshape(count, height, width, channels)
 
 
 def apply_convolution(layer: nn.Module, features: Tensor) -> Tensor:
