@@ -121,13 +121,16 @@ def test_mixing_is_what_a_loop_over_all_tokens_gives(*, across: bool) -> None:
                 for (y, x), value in zip(places, mix.weight @ tokens + mix.bias, strict=True):
                     expected[0, y, x, channel] = value
 
-    def mixed(tokens: Tensor) -> Tensor:
-        return mix_tokens(tokens, mix)
+    def at_grid(_: Tensor, tokens: Tensor) -> Tensor:
+        return mix_tokens(tokens, mix) if across else torch.zeros_like(tokens)
 
-    at_grid, at_blocks = (mixed, torch.zeros_like) if across else (torch.zeros_like, mixed)
-    assert torch.allclose(over_strips(features, side, at_grid, at_blocks), expected, atol=1e-6)
-    with torch.inference_mode():
-        assert torch.allclose(over_strips(features, side, at_grid, at_blocks), expected, atol=1e-6)
+    def at_blocks(tokens: Tensor) -> Tensor:
+        return torch.zeros_like(tokens) if across else mix_tokens(tokens, mix)
+
+    for gradients in (True, False):
+        with torch.inference_mode(not gradients):
+            mixed = over_strips(features, side, nn.Identity(), at_grid, at_blocks)
+            assert torch.allclose(mixed, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("width", [16, 2048, 8192])

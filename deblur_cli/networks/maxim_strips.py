@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 _PIECE = 3 << 16  # numbers that are worth a call of every layer, and that a cache holds several times
 
-Work = Callable[[Tensor], Tensor]
-
 
 def is_lean(features: Tensor) -> bool:
     """Whether nothing but the numbers is wanted, of a processor: no gradients, no graph, no mixed formats."""
@@ -24,27 +22,40 @@ def is_lean(features: Tensor) -> bool:
     )
 
 
-def over_strips(features: Tensor, side: int, at_grid: Work, at_blocks: Work) -> Tensor:
+def over_strips(
+    features: Tensor,
+    side: int,
+    norm: nn.Module,
+    at_grid: Callable[[Tensor, Tensor], Tensor],
+    at_blocks: Callable[[Tensor], Tensor],
+) -> Tensor:
     """The sum of what two functions make of a picture, both strip by strip.
 
     Args:
         features: (B, H, W, C), H and W multiples of `side`.
-        at_grid: takes tokens (B, S, side², P, C) to the same shape, for any number S of strips; a token is a place in
-            each of `side` by `side` cells of the whole picture.
-        at_blocks: the same; a token is a pixel in each block of `side` by `side`.
+        norm: of the channels, before either.
+        at_grid: takes tokens (B, S, side², P, C), and them normed, to the same shape, for any number S of strips; a
+            token is a place in each of `side` by `side` cells of the whole picture.
+        at_blocks: takes normed tokens alone; a token is a pixel in each block of `side` by `side`.
     Returns:
         (B, H, W, C).
     """
     features = features.contiguous()
     if not is_lean(features):
-        return _over_all(features, side, at_grid, across=True) + _over_all(features, side, at_blocks, across=False)
-    answer = torch.empty_like(features)
-    sources, targets = (_lay_out(tensor, side, across=True) for tensor in (features, answer))
-    for source, target in _cut(sources, targets):
-        target.copy_(_run(at_grid, source))
-    sources, targets = (_lay_out(tensor, side, across=False) for tensor in (features, answer))
-    for source, target in _cut(sources, targets):
-        target.add_(_run(at_blocks, source))
+        normed = norm(features)
+        grid, normed_grid = (_lay_out(tensor, side, across=True) for tensor in (features, normed))
+        done = at_grid(grid.flatten(2, 3), normed_grid.flatten(2, 3)).view(grid.shape)
+        blocks = _lay_out(normed, side, across=False)
+        rest = at_blocks(blocks.flatten(2, 3)).view(blocks.shape)
+        return _restore(done, features, across=True) + _restore(rest, features, across=False)
+    normed, answer = torch.empty_like(features), torch.empty_like(features)
+    for tokens, kept, target in _cut(features, normed, answer, side=side, across=True):
+        strips = tokens.flatten(2, 3)
+        inner = norm(strips)
+        kept.copy_(inner.view(kept.shape))
+        target.copy_(at_grid(strips, inner).view(target.shape))
+    for tokens, target in _cut(normed, answer, side=side, across=False):
+        target.add_(at_blocks(tokens.flatten(2, 3)).view(target.shape))
     return answer
 
 
@@ -67,17 +78,13 @@ def _lay_out(picture: Tensor, side: int, *, across: bool) -> Tensor:
     return picture.view(count, rows, side, columns, side, channels).permute(0, 1, 2, 4, 3, 5)
 
 
-def _cut(*pictures: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def _restore(done: Tensor, like: Tensor, *, across: bool) -> Tensor:
+    """The opposite of `_lay_out`."""
+    return done.permute((0, 2, 1, 3, 4, 5) if across else (0, 1, 2, 4, 3, 5)).reshape(like.shape)
+
+
+def _cut(*pictures: Tensor, side: int, across: bool) -> Iterator[tuple[Tensor, ...]]:
     """Pieces of pictures that are laid out, side by side."""
-    strips = max(1, _PIECE // pictures[0][:, 0].numel())
-    return zip(*(torch.split(picture, strips, 1) for picture in pictures), strict=True)
-
-
-def _run(work: Work, strips: Tensor) -> Tensor:
-    return work(strips.flatten(2, 3)).view(strips.shape)
-
-
-def _over_all(features: Tensor, side: int, work: Work, *, across: bool) -> Tensor:
-    done = _run(work, _lay_out(features, side, across=across))
-    order = (0, 2, 1, 3, 4, 5) if across else (0, 1, 2, 4, 3, 5)  # both are their own opposite
-    return done.permute(order).reshape(features.shape)
+    laid_out = [_lay_out(picture, side, across=across) for picture in pictures]
+    strips = max(1, _PIECE // laid_out[0][:, 0].numel())
+    return zip(*(torch.split(picture, strips, 1) for picture in laid_out), strict=True)
