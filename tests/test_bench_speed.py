@@ -48,6 +48,8 @@ def test_a_flow_is_told_apart_from_its_expert(capfd) -> None:
     ("arguments", "text"),
     [
         (["photos"], "--speed: makes its own photos; leave photos out"),
+        (["--limit", "2"], "--limit: not with --speed, which makes its own photos"),
+        (["--self"], "--self: not with --speed"),
         (["--megapixels", "big"], "--megapixels big: must be numbers, as in 1,6"),
         (["--megapixels", ""], "--megapixels: name a size"),
         (["--megapixels", "0"], "--megapixels 0: must be from 0.01 to 1000"),
@@ -63,6 +65,11 @@ def test_bad_options_are_one_line_and_nothing_is_begun(arguments: list[str], tex
     assert streams.out == ""
     assert text in streams.err
     assert len(streams.err.splitlines()) == 1
+
+
+def test_sizes_of_made_photos_without_speed_are_refused(tmp_path: Path, capfd) -> None:
+    assert run_app(["bench", str(tmp_path), "--photos", "2"]) == 2
+    assert "--photos: only with --speed" in capfd.readouterr().err
 
 
 def test_a_made_photo_has_its_size_and_is_no_plain_surface() -> None:

@@ -181,7 +181,9 @@ def test_it_is_chosen_on_cpus_where_it_is_installed_for_networks_that_were_measu
     with pytest.raises(BackendError, match="--engine openvino: is not installed; pip install 'deblur-cli"):
         choose_engine("openvino", CPU, unet())
     monkeypatch.setattr(engines, "has_openvino", lambda: True)
-    assert choose_engine(None, CPU, unet()) == choose_engine("auto", CPU, codec(), maxim()) == "openvino"
+    assert choose_engine(None, CPU, unet()) == choose_engine("auto", CPU, codec()) == "openvino"
+    assert choose_engine(None, CPU, maxim()) == "torch"
+    assert choose_engine("openvino", CPU, maxim()) == "openvino"
     assert choose_engine("torch", CPU, unet()) == choose_engine(None, cuda, unet()) == "torch"
     assert choose_engine(None, CPU, unet(), nn.Linear(2, 2)) == "torch"
     with pytest.raises(BackendError, match="--engine openvino: is for CPUs; add --device cpu"):

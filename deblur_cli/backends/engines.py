@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.backends.openvino_engine import OpenVinoEngine, can_run
+from deblur_cli.backends.openvino_engine import OpenVinoEngine, find_compiling
 from deblur_cli.errors import BackendError
 from deblur_cli.system.devices import find_dtype
 
@@ -114,11 +114,12 @@ def choose_engine(asked: str | None, device: torch.device, *networks: nn.Module)
         if is_asked:
             raise BackendError("--engine openvino: is not installed; pip install 'deblur-cli[openvino]'")
         return "torch"
-    strange = next((network for network in networks if not can_run(network)), None)
-    if strange is not None:
-        check_engine(asked, type(strange).__name__)
+    compiling = [find_compiling(network) for network in networks]
+    if None in compiling:
+        check_engine(asked, type(networks[compiling.index(None)]).__name__)
+    pays = all(one is not None and one.pays for one in compiling)
     measured = platform.machine().lower() in ("x86_64", "amd64")
-    return "openvino" if is_asked or (strange is None and measured) else "torch"
+    return "openvino" if is_asked or (pays and measured) else "torch"
 
 
 def has_openvino() -> bool:

@@ -28,17 +28,13 @@ from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dis
 from deblur_cli import networks
 from deblur_cli.backends.compiled_files import CompiledFiles
 from deblur_cli.errors import BackendError
-from deblur_cli.networks.dense_unet import DenseUNet
-from deblur_cli.networks.maxim import Maxim
-from deblur_cli.networks.residual_codec import ResidualCodec
+from deblur_cli.networks.needs import Compiling
 from deblur_cli.system.devices import is_out_of_memory
 from deblur_cli.system.version import __version__
 
 _TRACED = 64  # side in pixels of the photo that a network is traced on, where it takes other sizes as well
 _TINY, _AT_ONCE = 64**2, 4  # of pieces with fewer points, so many together make products that are worth it
 _HELD, _KEPT = 2, 4  # sizes of a network that stay in memory, and that go to the disk in one process
-_ANY_SIZE = (ResidualCodec,)  # compiled once for all sizes: it is quick, and meets nine in a large photo
-_OF_ONE_SIZE = (Maxim, DenseUNet)  # compiled for each: all tiles of a photo have one, and memory is laid out for it
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _LOG = logging.getLogger("deblur_cli")
@@ -47,12 +43,10 @@ Shape = tuple[int, ...]
 Call = tuple[str, tuple[bool, ...], tuple[Shape, ...]]  # a method, which of its tensors are given, and their shapes
 
 
-def can_run(network: nn.Module) -> bool:
-    """Whether it is one that was measured to be quicker in OpenVINO, with the same picture (docs/experiments.md).
-
-    The bundled flow is another; whoever loads it knows it.
-    """
-    return isinstance(network, (*_ANY_SIZE, *_OF_ONE_SIZE))
+def find_compiling(network: nn.Module) -> Compiling | None:
+    """What a network states about being compiled; whoever loads one that states nothing knows whether it can be."""
+    found = getattr(network, "compiling", None)
+    return found if isinstance(found, Compiling) else None
 
 
 def list_formats() -> list[str]:
@@ -95,7 +89,8 @@ class OpenVinoEngine:
 
     def _run_piece(self, method: str, is_given: tuple[bool, ...], given: list[Tensor]) -> Tensor:
         arrays = [tensor.float().contiguous().numpy() for tensor in given]
-        any_size = isinstance(self.module, _ANY_SIZE)
+        compiling = find_compiling(self.module)
+        any_size = compiling is not None and compiling.any_size
         call = (method, is_given, tuple(_open(tensor.shape) if any_size else tuple(tensor.shape) for tensor in given))
         with self._lock:  # a request serves one at a time, and its answer lies where the next one will
             request = self._requests.pop(call, None) or self._load(call, given)
@@ -150,7 +145,7 @@ class OpenVinoEngine:
 
     def _choose_example(self, given: list[Tensor]) -> list[Shape]:
         """Shapes to trace with: small ones where one formula holds for all sizes."""
-        if not can_run(self.module):
+        if find_compiling(self.module) is None:
             return [tuple(tensor.shape) for tensor in given]
         config: Any = self.module.config
         side = math.lcm(_TRACED, 2 * config.needs.multiple_of) if hasattr(config, "needs") else _TRACED

@@ -23,12 +23,27 @@ from deblur_cli.commands.options import (
     complete_model,
     option,
     pick_engine,
+    was_given,
 )
 from deblur_cli.commands.streams import write_json
 from deblur_cli.commands.table import show_table
 from deblur_cli.errors import DeblurError, InputError
 
 _MEASURE = "measure"
+_OF_SCORES = [
+    "metrics",
+    "protocol",
+    "limit",
+    "allow_missing",
+    "gamma",
+    "self_truth",
+    "tile",
+    "seed",
+    "shard",
+    "save_images",
+    "fresh",
+]
+_OF_SPEED = ("megapixels", "photos")
 
 
 class _MeasureByDefault(TyperGroup):
@@ -55,6 +70,7 @@ app = typer.Typer(
 
 @app.command(_MEASURE, hidden=True)
 def measure(
+    context: typer.Context,
     datasets: Annotated[
         list[Path] | None,
         typer.Argument(metavar="DATASET...", help="Folders, or RealBlur's test list.", show_default=False),
@@ -162,6 +178,7 @@ def measure(
     wanted_engine = pick_engine(engine)
     check_range("--seed", seed, 0, 2**63 - 1)
     specs = tuple(ModelSpec.parse(text).override(engine=wanted_engine) for text in models or [DEFAULT_MODEL])
+    _check_kind(context, speed=speed)
     if speed:
         from deblur_cli.commands.speed_work import SpeedWish, do_speed
 
@@ -260,6 +277,14 @@ def merge(
     from deblur_cli.commands.bench_work import BenchOutput, merge_parts
 
     merge_parts(parts, BenchOutput(report, 0, fresh=False, as_json=as_json, quiet=quiet))
+
+
+def _check_kind(context: typer.Context, *, speed: bool) -> None:
+    """No option may do nothing."""
+    for name in _OF_SCORES if speed else _OF_SPEED:
+        if was_given(context, name):
+            flag = "--self" if name == "self_truth" else f"--{name.replace('_', '-')}"
+            raise InputError(f"{flag}: {'not with' if speed else 'only with'} --speed, which makes its own photos")
 
 
 def _check(datasets: list[Path] | None, limit: int | None, tile: int | None, pictures: int) -> None:

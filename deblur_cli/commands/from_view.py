@@ -15,6 +15,7 @@ from deblur_cli.batch.plan import build_plan
 from deblur_cli.batch.selection import Selection, Where, build_selection
 from deblur_cli.batch.stages import WriteOrder
 from deblur_cli.batch.stamp import Stamp, read_recipe
+from deblur_cli.commands.options import was_given
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.commands.streams import write_note
 from deblur_cli.errors import InputError
@@ -70,8 +71,7 @@ def build_tasks(
 
 def _check_options(context: typer.Context) -> None:
     for name in (*_SAID_BY_FILE, *_ONE_BATCH):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if was_given(context, name):
             flag = {"inputs": "an INPUT", "file_format": "--format", "as_object": "--json"}.get(name)
             flag = flag or f"--{name.replace('_', '-')}"
             raise InputError(f"--from-view and {flag} exclude each other: the file says what is done, and how")

@@ -226,6 +226,12 @@ def check_device(device: str) -> None:
         raise InputError(f"--device {device}: unknown device; use auto, cpu, cuda, cuda:N or mps")
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line; a default and the environment do not count."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def check_choice(flag: str, value: str, choices: Sequence[str]) -> None:
     """Raise InputError unless the value is one of the choices."""
     if value not in choices:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.networks.needs import Expert, Needs
+from deblur_cli.networks.needs import Compiling, Expert, Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class ResidualBlock(nn.Module):
 
 class DenseUNet(Expert):
     """See `Expert`; at initialisation the output is the input."""
+
+    compiling = Compiling()
 
     def __init__(self, config: DenseUNetConfig) -> None:
         super().__init__(config)

@@ -26,7 +26,7 @@ from deblur_cli.networks.maxim_blocks import (
     apply_convolution,
     dense,
 )
-from deblur_cli.networks.needs import Expert, Needs
+from deblur_cli.networks.needs import Compiling, Expert, Needs
 
 _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
@@ -90,6 +90,8 @@ class MaximConfig:
 
 class Maxim(Expert):
     """See `Expert`; the estimate is the picture of the last stage."""
+
+    compiling = Compiling(pays=False)
 
     def __init__(self, config: MaximConfig) -> None:
         super().__init__(config)

@@ -31,6 +31,19 @@ class Needs:
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """What an engine that compiles networks must know of one; a network that states nothing runs in torch alone.
+
+    Attributes:
+        any_size: it is compiled once for all sizes of pictures; else once for each, and its memory laid out for it.
+        pays: it was measured to be quicker than torch, with the same picture (docs/experiments.md).
+    """
+
+    any_size: bool = False
+    pays: bool = True
+
+
 class Expert(nn.Module):
     """A network that predicts what is missing in a blurred photo.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.networks.dense_unet import ResidualBlock
+from deblur_cli.networks.needs import Compiling
 
 STRIDE = 8  # pixels per latent, along each axis
 
@@ -49,6 +50,8 @@ class ResidualCodec(nn.Module):
     Photos are (B, 3, H, W), sRGB-encoded, [0, 1], H and W multiples of 8, in any number format; latents are
     (B, channels, H/8, W/8), of about unit variance over the photos of the training.
     """
+
+    compiling = Compiling(any_size=True)  # it is compiled quickly, and meets nine sizes in a large photo
 
     def __init__(self, config: ResidualCodecConfig) -> None:
         super().__init__()
