@@ -251,9 +251,7 @@ def _average(features: Tensor) -> Tensor:
     """(B, H, W, C) -> (B, 1, 1, C)."""
     if features.dtype != torch.bfloat16:
         return features.mean((1, 2), keepdim=True)
-    places = features.flatten(
-        1, 2
-    )  # one axis, and a sum, which cannot overflow: a tenth of the time of the mean of two
+    places = features.flatten(1, 2)  # a sum over one axis, which cannot overflow here, takes a tenth of the mean's time
     return (places.sum(1) / places.shape[1])[:, None, None]
 
 
