@@ -19,6 +19,7 @@ _TAPS: Mapping[str, tuple[int, ...]] = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 
 _WIDTHS: Mapping[str, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 _SMALLEST = {"alex": 63, "vgg": 16}  # below that a pooling layer has nothing left
 _TINY = 1e-10
+_ZERO = 1e-20  # under the root, whose slope at zero is infinite and would make a loss's gradient no number
 
 
 class Lpips(nn.Module):
@@ -62,7 +63,7 @@ class Lpips(nn.Module):
         distance = torch.zeros(restored.shape[0], device=restored.device)
         pairs = zip(self._tap(restored), self._tap(sharp), self.heads, strict=True)
         for first, second, head in pairs:
-            difference = (_unit(first) - _unit(second)).square()  # (B, C, h, w)
+            difference = (_unit(first.float()) - _unit(second.float())).square()  # (B, C, h, w)
             distance = distance + difference.mean(dim=(2, 3)) @ head
         return distance
 
@@ -80,7 +81,7 @@ class Lpips(nn.Module):
 
 def _unit(features: Tensor) -> Tensor:
     """Every pixel's feature vector at length one."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + _TINY)
+    return features / ((features.square().sum(dim=1, keepdim=True) + _ZERO).sqrt() + _TINY)
 
 
 def _alex_features() -> nn.Sequential:
