@@ -201,7 +201,7 @@ class FlowConfig:
     base_dtype: str = "float32"
     checkpointing: bool = False
     unrolled_steps: int = 0
-    velocity_weight: float = 0.02
+    velocity_weight: float = 0.5
     lpips_weight: float = 0.0
     crop: int = 160
 
