@@ -13,7 +13,7 @@ from deblur_cli.checkpoint import read_metadata, save_tensors
 from deblur_cli.errors import InputError
 from deblur_cli.training.estimates import Estimator, load_estimator
 from deblur_cli.training.folder import find_training_data
-from deblur_cli.training.recipe import FlowRecipe, read_recipe
+from deblur_cli.training.recipe import BaseRecipe, CodecRecipe, FlowRecipe, read_recipe
 from deblur_cli.training.sources import Generators
 from deblur_cli.training.windows import KeptSource, WindowMaker
 
@@ -99,6 +99,17 @@ def test_of_several_candidates_the_more_blurred_is_kept(work: Path) -> None:
         return float((energies[:, 0] / energies[:, 2]).mean())
 
     assert lost(6) < lost(1)
+
+
+def test_codec_base_and_flow_share_their_windows_by_the_shipped_recipes(work: Path) -> None:
+    frozen = load_estimator(str(work / "expert.safetensors"), CPU)
+    kinds = {"codec": CodecRecipe, "base": BaseRecipe, "flow": FlowRecipe, "perception": FlowRecipe}
+    keys = set()
+    for name, kind in kinds.items():
+        recipe = read_recipe(name, kind)
+        data = find_training_data(work / "data", recipe.data)
+        keys.add(WindowMaker(frozen, data, work, recipe.data, recipe.synthesis, recipe.latents).key())
+    assert len(keys) == 1
 
 
 def test_patches_are_cut_from_windows_no_larger_than_these(work: Path) -> None:
