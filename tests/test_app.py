@@ -19,6 +19,7 @@ COMMANDS = [
     ["train", "expert"],
     ["train", "preview"],
     ["train", "plot"],
+    ["train", "estimates"],
 ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.wave_picture import waves
 
 from deblur_cli import weights
 from deblur_cli.benchmark import perceptual
@@ -57,15 +58,6 @@ def heads(network):
     return torch.load(HEADS / f"{network}.pth", map_location="cpu", weights_only=True)
 
 
-def waves(height, width, phase):
-    """A picture without random numbers, (1, 3, H, W)."""
-    y, x = torch.arange(height).double()[:, None], torch.arange(width).double()[None, :]
-    red = 0.5 + 0.3 * torch.sin(0.21 * x + 0.13 * y + phase)
-    green = 0.5 + 0.3 * torch.cos(0.17 * x - 0.11 * y - phase)
-    blue = 0.4 + 0.2 * torch.sin(0.05 * x + phase) * torch.cos(0.31 * y)
-    return torch.stack((red, green, blue))[None].float()
-
-
 def put_backbone(monkeypatch, folder):
     """A random backbone in a torch cache of its own, named by its own hash as torch names its files."""
     (folder / "checkpoints").mkdir(parents=True)
@@ -111,7 +103,7 @@ def test_a_picture_too_small_for_the_network_is_an_error():
 
 def test_the_metric_takes_its_backbone_from_torchs_cache(monkeypatch, tmp_path):
     put_backbone(monkeypatch, tmp_path)
-    metric = perceptual.load_lpips("vgg")
+    metric = perceptual.load_perceptual("vgg")
     picture = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
     assert metric(Sample(picture, picture, picture)) == 0
     assert metric(Sample(picture[::-1].copy(), picture, picture)) > 0
@@ -120,7 +112,7 @@ def test_the_metric_takes_its_backbone_from_torchs_cache(monkeypatch, tmp_path):
 def test_without_backbone_the_message_says_where_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"download https://download.pytorch.org/models/vgg16-397923af.pth to "):
-        perceptual.load_lpips("vgg")
+        perceptual.load_perceptual("vgg")
 
 
 def test_a_damaged_backbone_is_not_unpickled(monkeypatch, tmp_path):
@@ -128,7 +120,7 @@ def test_a_damaged_backbone_is_not_unpickled(monkeypatch, tmp_path):
     path.write_bytes(path.read_bytes() + b"x")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("was loaded"))
     with pytest.raises(WeightsError, match="sha256"):
-        perceptual.load_lpips("vgg")
+        perceptual.load_perceptual("vgg")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +132,7 @@ def test_the_shipped_backbone_gives_the_distances_of_the_lpips_package(
 ):
     """The figures are those of lpips 0.1.4 on torchvision 0.29.1, with these weights in its AlexNet."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))  # empty: nothing comes from there
-    lpips = perceptual.load_lpips("alex").network
+    lpips = perceptual.load_perceptual("alex").network
     assert float(lpips(waves(height, width, 0), waves(height, width, phase))) == pytest.approx(distance, rel=1e-3)
 
 
@@ -150,7 +142,7 @@ def test_a_damaged_shipped_backbone_is_never_used(monkeypatch, tmp_path):
     (tmp_path / file.path).parent.mkdir(parents=True)
     (tmp_path / file.path).write_bytes(bytes(file.bytes))
     with pytest.raises(WeightsError, match=r"alexnet_features.safetensors: sha256 is .*reinstall deblur-cli"):
-        perceptual.load_lpips("alex")
+        perceptual.load_perceptual("alex")
 
 
 def test_the_shipped_heads_are_the_published_ones():
@@ -174,7 +166,7 @@ def test_distances_equal_the_lpips_packages(tmp_path):
     subprocess.run([python, "-W", "ignore", "-c", REFERENCE, tmp_path, shipped], check=True)
     for name, network in (("alex", "alex"), ("vgg", "vgg"), ("shipped", "alex")):
         known = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        lpips = perceptual.load_lpips("alex").network if name == "shipped" else Lpips(network)
+        lpips = perceptual.load_perceptual("alex").network if name == "shipped" else Lpips(network)
         if name != "shipped":
             lpips.load_weights(known["backbone"], heads(network))
         for (first, second), distance in zip(known["pairs"], known["distances"], strict=True):

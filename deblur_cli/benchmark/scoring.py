@@ -11,7 +11,7 @@ from deblur_cli.benchmark.bench_plan import BenchPlan
 from deblur_cli.benchmark.cost import PeakMemory, count_macs, count_parameters
 from deblur_cli.benchmark.datasets import Pair
 from deblur_cli.benchmark.journal import Cost
-from deblur_cli.benchmark.perceptual import load_lpips
+from deblur_cli.benchmark.perceptual import load_perceptual
 from deblur_cli.benchmark.records import Scores
 from deblur_cli.errors import PhotoError
 from deblur_cli.image_io import read_photo
@@ -123,7 +123,7 @@ def bind_metrics(metrics: Sequence[Metric], device: torch.device | str) -> dict[
     functions: dict[str, BoundMetric] = {}
     for metric in metrics:
         if metric.network is not None:
-            functions[metric.name] = load_lpips(metric.network, device)
+            functions[metric.name] = load_perceptual(metric.network, device)
         elif metric.function is not None:
             functions[metric.name] = metric.function
     return functions

@@ -90,7 +90,7 @@ def measure(
         option(
             "Figures",
             "--metrics",
-            "psnr,ssim3d,ssim,lpips,lpips-vgg,detail,detail_corr,blur_effect; default: all but lpips-vgg.",
+            "psnr,ssim3d,ssim,lpips,lpips-vgg,dists,detail,detail_corr,blur_effect; default: all without VGG.",
             metavar="A,B",
         ),
     ] = None,

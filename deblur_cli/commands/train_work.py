@@ -12,11 +12,13 @@ from deblur_cli.errors import InputError
 from deblur_cli.system.files import check_writable
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
     from deblur_cli.training.latents import WindowSource
     from deblur_cli.training.loop import Progress, RunPaths, Task
-    from deblur_cli.training.recipe import BaseRecipe, FlowRecipe, Recipe
+    from deblur_cli.training.recipe import BaseRecipe, CodecRecipe, FlowRecipe, Recipe
+    from deblur_cli.training.windows import WindowMaker
 
 R = TypeVar("R", bound="Recipe")
 
@@ -85,20 +87,26 @@ def choose_recipe(
 def open_windows(
     recipe: "BaseRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
 ) -> "WindowSource":
-    """Everything that windows of latents are made from; the pictures are read only if they must be made."""
-    from deblur_cli.training.estimates import load_estimator
-    from deblur_cli.training.folder import find_training_data
+    """What windows of latents are made from; the pictures are read only if they must be made."""
     from deblur_cli.training.latents import WindowSource, load_frozen_codec
 
+    frozen = load_frozen_codec(codec)
     return WindowSource(
-        load_frozen_codec(codec),
-        load_estimator(expert, run.accelerator.device),
-        find_training_data(data, recipe.data),
-        folder or run.paths.folder,
-        recipe.data,
-        recipe.synthesis,
-        recipe.latents,
+        frozen, open_estimates(recipe, run.accelerator.device, data, expert, folder or run.paths.folder)
     )
+
+
+def open_estimates(
+    recipe: "CodecRecipe | BaseRecipe | FlowRecipe", device: "torch.device", data: Path, expert: str, folder: Path
+) -> "WindowMaker":
+    """What windows of pictures and estimates are made from, without their latents."""
+    from deblur_cli.training.estimates import load_estimator
+    from deblur_cli.training.folder import find_training_data
+    from deblur_cli.training.windows import WindowMaker
+
+    frozen = load_estimator(expert, device)
+    found = find_training_data(data, recipe.data)
+    return WindowMaker(frozen, found, folder, recipe.data, recipe.synthesis, recipe.latents)
 
 
 def _to_gauge(progress: "Progress") -> Gauge:

@@ -36,7 +36,7 @@ class Metric:
     protocol: str
     function: Function | None = None
     needs_truth: bool = True
-    network: Literal["alex", "vgg"] | None = None
+    network: Literal["alex", "vgg", "dists"] | None = None
 
 
 def _shifted(metric: Metric) -> Metric:
@@ -68,6 +68,7 @@ _BASE = (
     ),
     Metric("lpips", "lower", "", f"LPIPS v0.1, AlexNet, full image, {_EIGHT_BIT}", network="alex"),
     Metric("lpips-vgg", "lower", "", f"LPIPS v0.1, VGG16, full image, {_EIGHT_BIT}", network="vgg"),
+    Metric("dists", "lower", "", f"DISTS, VGG16, full image, not reduced to 256 pixels, {_EIGHT_BIT}", network="dists"),
     Metric(
         "detail",
         "lower",

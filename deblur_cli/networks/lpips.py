@@ -15,10 +15,12 @@ from torch import Tensor, nn
 Backbone = Literal["alex", "vgg"]
 
 _VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-_TAPS: Mapping[str, tuple[int, ...]] = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
+VGG_TAPS = (3, 8, 15, 22, 29)  # the last ReLU of each stage
+_TAPS: Mapping[str, tuple[int, ...]] = {"alex": (1, 4, 7, 9, 11), "vgg": VGG_TAPS}
 _WIDTHS: Mapping[str, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
 _SMALLEST = {"alex": 63, "vgg": 16}  # below that a pooling layer has nothing left
 _TINY = 1e-10
+_ZERO = 1e-20  # under the root, whose slope at zero is infinite and would make a loss's gradient no number
 
 
 class Lpips(nn.Module):
@@ -30,7 +32,7 @@ class Lpips(nn.Module):
     def __init__(self, network: Backbone) -> None:
         super().__init__()
         self.network = network
-        self.features = _alex_features() if network == "alex" else _vgg_features()
+        self.features = _alex_features() if network == "alex" else build_vgg_features()
         self.heads = nn.ParameterList(torch.zeros(width) for width in _WIDTHS[network])
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
@@ -62,7 +64,7 @@ class Lpips(nn.Module):
         distance = torch.zeros(restored.shape[0], device=restored.device)
         pairs = zip(self._tap(restored), self._tap(sharp), self.heads, strict=True)
         for first, second, head in pairs:
-            difference = (_unit(first) - _unit(second)).square()  # (B, C, h, w)
+            difference = (_unit(first.float()) - _unit(second.float())).square()  # (B, C, h, w)
             distance = distance + difference.mean(dim=(2, 3)) @ head
         return distance
 
@@ -80,7 +82,7 @@ class Lpips(nn.Module):
 
 def _unit(features: Tensor) -> Tensor:
     """Every pixel's feature vector at length one."""
-    return features / (features.square().sum(dim=1, keepdim=True).sqrt() + _TINY)
+    return features / ((features.square().sum(dim=1, keepdim=True) + _ZERO).sqrt() + _TINY)
 
 
 def _alex_features() -> nn.Sequential:
@@ -101,7 +103,7 @@ def _alex_features() -> nn.Sequential:
     )
 
 
-def _vgg_features() -> nn.Sequential:
+def build_vgg_features() -> nn.Sequential:
     """torchvision's `vgg16().features` up to the last ReLU."""
     layers: list[nn.Module] = []
     before = 3

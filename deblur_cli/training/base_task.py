@@ -90,7 +90,7 @@ def _read_config(recipe: BaseRecipe, windows: WindowSource) -> FlowTransformerCo
         config = read_table(FlowTransformerConfig, recipe.network)
     except (TypeError, ValueError) as fault:
         raise InputError(f"the recipe's [network] is no flow transformer: {fault}") from fault
-    wanted = (latent_side(windows.latents), windows.codec.network.config.channels)
+    wanted = (latent_side(windows.maker.latents), windows.codec.network.config.channels)
     if (config.window, config.channels) != wanted:
         found = f"a window of {config.window} latents with {config.channels} channels"
         raise InputError(f"the recipe's [network] has {found}, the windows and the codec {wanted[0]} with {wanted[1]}")

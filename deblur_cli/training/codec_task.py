@@ -11,16 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.networks.lpips import Lpips
 from deblur_cli.networks.residual_codec import ResidualCodec
+from deblur_cli.system.devices import has_fast_bfloat16
 from deblur_cli.training.anchor import Anchor
 from deblur_cli.training.estimates import Estimator, with_estimates
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss, latent_spread, mean_psnr
 from deblur_cli.training.patch_pool import PatchPool
+from deblur_cli.training.perception import mean_distance
 from deblur_cli.training.recipe import CodecRecipe
 from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
+from deblur_cli.training.windows import KeptSource, WindowMaker
 
 GREY = 0.5  # of the flat source from which a photo is decoded plainly
 _MEASURED = ("real", "shake")
@@ -32,6 +36,8 @@ class CodecTask:
     Args:
         init: weights to start from.
         anchor: the autoencoder of a large base, near whose latents the codec's are to stay.
+        perception: the distance of the recipe's `lpips_weight`.
+        kept: windows with estimates that are there already, in place of new ones.
     Raises:
         WeightsError: `init` is damaged or of another shape.
     """
@@ -45,9 +51,12 @@ class CodecTask:
         expert: Estimator,
         init: Path | None = None,
         anchor: Anchor | None = None,
+        perception: Lpips | None = None,
+        kept: WindowMaker | None = None,
     ) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._data, self._expert, self._anchor = data, expert, anchor
+        self._perception, self._kept = perception, kept
         torch.manual_seed(recipe.seed)
         self.network = ResidualCodec(recipe.network)
         if init is not None:
@@ -58,7 +67,15 @@ class CodecTask:
         return dict(self._expert.hashes)
 
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
-        sources = with_estimates(self._data.sources(self.recipe.data, self.recipe.synthesis, generators), self._expert)
+        if self._kept is None:
+            drawn = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
+            sources = with_estimates(drawn, self._expert)
+        else:
+            with accelerator.main_process_first():
+                windows = self._kept.open(accelerator.device, self.seed)
+            sources = [(1.0, KeptSource(windows.trained, generators))]
+        if self._perception is not None:
+            self._perception.to(accelerator.device)
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
         if self._anchor is not None:
@@ -70,7 +87,12 @@ class CodecTask:
         source = self._choose_source(blurry, estimate)
         sharp, source = (image.contiguous(memory_format=torch.channels_last) for image in (sharp, source))
         restored, latents = network(sharp, source, self._draw_noise(sharp))
-        return fidelity_loss(restored, sharp, self.schedule.frequency_weight) + self._place(latents, sharp)
+        loss = fidelity_loss(restored, sharp, self.schedule.frequency_weight) + self._place(latents, sharp)
+        if self._perception is None:
+            return loss
+        is_bfloat16 = has_fast_bfloat16(sharp.device)
+        distance = mean_distance(self._perception, restored, sharp, is_bfloat16=is_bfloat16)
+        return loss + self.recipe.codec.lpips_weight * distance
 
     def _place(self, latents: Tensor, sharp: Tensor) -> Tensor:
         """What keeps the latents where a flow can work: near those of a base, else at unit variance."""

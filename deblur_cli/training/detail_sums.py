@@ -19,7 +19,8 @@ class Detail:
     def add(self, blurry: Tensor, restored: Tensor, sharp: Tensor) -> None:
         """Count a batch in; each (B, 3, H, W), [0, 1]."""
         for images in zip(blurry, restored, sharp, strict=True):
-            before, now, wanted = (block_energy(_to_luma(image)) for image in images)
+            with torch.autocast(blurry.device.type, enabled=False):  # bfloat16 holds three digits of brightness
+                before, now, wanted = (block_energy(_to_luma(image.float())) for image in images)
             self._ratios.append(((now + FLOOR) / (wanted + FLOOR)).log().abs().mean())
             self._added.append((now - before).flatten())
             self._missing.append((wanted - before).flatten())

@@ -1,13 +1,12 @@
-"""Windows of latents, made once and kept on disk: what a base and a flow are trained on.
+"""Latents of kept windows, made once and kept on disk: what a base and a flow are trained on.
 
 A window holds the latents of a blurred photo, of the expert's estimate and of the sharp photo. The file's name is a
 hash of everything it depends on, so that another codec, expert, recipe or folder of pictures never meets old latents.
 """
 
-import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,14 +17,10 @@ from deblur_cli.backends.tiled_codec import load_codec
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.system.devices import has_fast_bfloat16
 from deblur_cli.system.files import hash_file, whole_file
-from deblur_cli.training.estimates import Estimator, with_estimates
-from deblur_cli.training.folder import TrainingData, TrainingFolder
-from deblur_cli.training.recipe import DataConfig, LatentConfig
-from deblur_cli.training.sources import Generators, Mix
-from deblur_cli.training.synthesis_config import SynthesisConfig
+from deblur_cli.training.recipe import LatentConfig
+from deblur_cli.training.windows import KeptWindows, WindowMaker, WindowPieces
 
 _BATCH = 8
-_HELD_OUT_SEED = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,81 +37,53 @@ class Made:
 
     Attributes:
         trained: latents, (N, 3, C, h, w), bfloat16.
-        held_out_pixels: of windows that are never trained on, (M, 3, 3, H, W), [0, 1].
-        held_out: their latents, (M, 3, C, h, w).
+        held_out: latents of windows that are never trained on, (M, 3, C, h, w).
+        windows: the pictures of both.
     """
 
     trained: Tensor
-    held_out_pixels: Tensor
     held_out: Tensor
+    windows: KeptWindows
 
 
 @dataclass(frozen=True, slots=True)
 class WindowSource:
-    """Where windows come from. Once they are made, the pictures are not read again.
+    """Where windows of latents come from. Once they are made, no picture is encoded again.
 
     Attributes:
-        codec, expert: what they are encoded with and estimated by.
-        folder: where they are kept.
+        codec: what the maker's pictures are encoded with.
     """
 
     codec: Codec
-    expert: Estimator
-    data: TrainingFolder
-    folder: Path
-    sources: DataConfig = field(default_factory=DataConfig)
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
-    latents: LatentConfig = field(default_factory=LatentConfig)
+    maker: WindowMaker
 
-    def open(self, device: torch.device, seed: int) -> "Made":
+    def open(self, device: torch.device, seed: int) -> Made:
         """The windows of this seed, and those that are held out; made on `device` if they are not there yet."""
-        path = self.folder / f"latents-{self._key(seed)}.safetensors"
+        windows = self.maker.open(device, seed)
+        path = self.maker.folder / f"latents-{self._key(seed)}.safetensors"
         if not path.is_file():
-            data = self.data.read()
-            pixels, latents = self._make_held_out(data, device)
-            trained = self._make(data, Generators.seeded(seed, device))
-            made = {"trained": trained, "held_out_pixels": pixels, "held_out": latents}
+            made = {
+                "trained": self._encode(windows.trained, device).bfloat16(),
+                "held_out": self._encode(windows.held_out, device),
+            }
             with whole_file(path) as temporary:
                 save_file(made, temporary)
-        return Made(**load_file(path))
-
-    def _make_held_out(self, data: TrainingData, device: torch.device) -> tuple[Tensor, Tensor]:
-        generators = Generators.seeded(_HELD_OUT_SEED, device)
-        mix = self._mix(data.held_out(), generators)
-        drawn = [
-            torch.stack(mix.draw(_BATCH, self.latents.side), 1) for _ in range(-(-self.latents.held_out // _BATCH))
-        ]
-        pixels = torch.cat(drawn)
-        return pixels.cpu().contiguous(), self._encode(pixels).cpu().contiguous()
-
-    def _make(self, data: TrainingData, generators: Generators) -> Tensor:
-        count = self.latents.windows
-        mix = self._mix(data, generators)
-        made = []
-        for _ in range(-(-count // _BATCH)):
-            triples = torch.stack(mix.draw(_BATCH, self.latents.side), 1)  # (8, 3, 3, H, W)
-            made.append(self._encode(_turn(triples, generators)).to("cpu", torch.bfloat16))
-        return torch.cat(made)[:count].contiguous()
-
-    def _mix(self, data: TrainingData, generators: Generators) -> Mix:
-        sources = data.sources(self.sources, self.synthesis, generators)
-        return Mix(with_estimates(sources, self.expert, self.latents.plain_share), generators.places)
+        return Made(**load_file(path), windows=windows)
 
     @torch.no_grad()
-    def _encode(self, triples: Tensor) -> Tensor:
-        flat = triples.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(flat.device.type, torch.bfloat16, enabled=has_fast_bfloat16(flat.device)):
-            latents = self.codec.network.to(flat.device).encode(flat)
-        return torch.unflatten(latents.float(), 0, triples.shape[:2])
+    def _encode(self, windows: WindowPieces, device: torch.device) -> Tensor:
+        network, made = self.codec.network.to(device), []
+        for first in range(0, len(windows), _BATCH):
+            places = range(first, min(first + _BATCH, len(windows)))
+            flat = windows.take(places).flatten(0, 1).to(device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+                latents = network.encode(flat)
+            made.append(torch.unflatten(latents.float().cpu(), 0, (len(places), 3)))
+        return torch.cat(made).contiguous()
 
     def _key(self, seed: int) -> str:
-        parts = {
-            "codec": self.codec.sha256,
-            "expert": dict(self.expert.hashes),
-            "pictures": self.data.fingerprint(),
-            "seed": seed,
-            "recipe": [dataclasses.asdict(part) for part in (self.sources, self.synthesis, self.latents)],
-        }
+        counts = [self.maker.latents.windows, self.maker.latents.held_out]
+        parts = {"codec": self.codec.sha256, "windows": self.maker.key(), "counts": counts, "seed": seed}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -133,8 +100,3 @@ def load_frozen_codec(path: Path) -> Codec:
 def latent_side(latents: LatentConfig) -> int:
     """Side of a window in latents."""
     return latents.side // STRIDE
-
-
-def _turn(triples: Tensor, generators: Generators) -> Tensor:
-    turned = triples.rot90(int(generators.places.integers(4)), (3, 4))
-    return turned.flip(4) if generators.places.random() < 0.5 else turned

@@ -119,6 +119,7 @@ class CodecConfig:
         max_noise: standard deviation of the noise on the difference of latents is drawn up to this.
         latent_weight: of the term that keeps the latents at zero mean and unit variance.
         anchor_weight: of the term that keeps them near those of a large base's autoencoder, where one is given.
+        lpips_weight: of the perceptual distance (LPIPS, VGG16) of the decoded picture.
     """
 
     estimate_share: float = 0.6
@@ -126,6 +127,33 @@ class CodecConfig:
     max_noise: float = 0.2
     latent_weight: float = 0.05
     anchor_weight: float = 0.1
+    lpips_weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LatentConfig:
+    """Windows of pictures, estimates and latents that are made once.
+
+    Attributes:
+        windows: how many.
+        side: in pixels, a multiple of 16; also the window in which the flow will look at photos.
+        held_out: windows of held-out pictures for validation.
+        plain_share: part of all windows that are estimated without the blend, where the expert has one.
+        candidates: pairs that are drawn for each window; the one that lost most of its detail is kept, for it is the
+            estimates that cost time. Every eighth window is the first that comes, so that sharp ones stay among them.
+    """
+
+    windows: int = 6000
+    side: int = 256
+    held_out: int = 48
+    plain_share: float = 0.0
+    candidates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.side % 16 or not self.side:
+            raise ValueError(f"side = {self.side} must be a multiple of 16")
+        if self.candidates < 1:
+            raise ValueError(f"candidates = {self.candidates} must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +162,7 @@ class CodecRecipe(Recipe):
 
     network: ResidualCodecConfig = field(default_factory=ResidualCodecConfig)
     codec: CodecConfig = field(default_factory=CodecConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class LatentConfig:
-    """Windows of latents that are made once.
-
-    Attributes:
-        windows: how many.
-        side: in pixels, a multiple of 16; also the window in which the flow will look at photos.
-        held_out: windows of held-out pictures for validation.
-        plain_share: part of all windows that are estimated without the blend, where the expert has one.
-    """
-
-    windows: int = 6000
-    side: int = 256
-    held_out: int = 48
-    plain_share: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.side % 16 or not self.side:
-            raise ValueError(f"side = {self.side} must be a multiple of 16")
+    latents: LatentConfig = field(default_factory=LatentConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +185,11 @@ class FlowConfig:
         start_noise: standard deviation of the noise at the start of the path, in units of the latents.
         base_dtype: number format of the frozen base: float32, or bfloat16 for large ones.
         checkpointing: compute activations again on the way back, for large bases.
+        unrolled_steps: 0 learns the velocity alone. Above, the loss is that of the picture which so many steps of the
+            sampler end at, with its gradient through all of them; for a short stage after the other.
+        velocity_weight: of the velocity's loss beside the picture's, which keeps the field a field.
+        lpips_weight: of the perceptual distance (LPIPS, VGG16) beside the fidelity of that picture.
+        crop: pixels a side of the part of the window that the perceptual distance looks at.
     """
 
     rank: int = 16
@@ -187,6 +200,10 @@ class FlowConfig:
     start_noise: float = 0.1
     base_dtype: str = "float32"
     checkpointing: bool = False
+    unrolled_steps: int = 0
+    velocity_weight: float = 0.5
+    lpips_weight: float = 0.0
+    crop: int = 160
 
 
 @dataclass(frozen=True, slots=True)

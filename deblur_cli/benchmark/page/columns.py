@@ -20,7 +20,13 @@ COSTS = (  # field of ModelSummary, title, units by size, how it was measured
     ("parameters", "Parameters", COUNT_UNITS, "Weights of the model, counted once each"),
     ("macs_per_megapixel", "MACs/MP", COUNT_UNITS, "Multiply-accumulate operations per megapixel"),
 )
-TITLES = {"psnr": "PSNR", "ssim": "SSIM", "ssim3d": "SSIM 3D", "lpips": "LPIPS"}  # how the field writes them
+TITLES = {
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "ssim3d": "SSIM 3D",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+}  # how the field writes them
 
 
 @dataclass(frozen=True, slots=True)
