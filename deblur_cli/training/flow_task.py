@@ -17,6 +17,7 @@ from deblur_cli.checkpoint import check_tensors, read_content, save_tensors
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.sampling.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
+from deblur_cli.system.wording import count
 from deblur_cli.training.bases import Base
 from deblur_cli.training.detail_sums import Detail
 from deblur_cli.training.latents import WindowSource
@@ -77,17 +78,17 @@ class FlowTask:
 
     def validate(self, network: nn.Module) -> Figures:
         """Fidelity and local detail of the estimate, and of what the flow makes of it in one step and in four."""
-        names = ["estimate", *(f"{count} step{'s' if count > 1 else ''}" for count in _STEPS)]
+        names = ["estimate", *(count(steps, "step") for steps in _STEPS)]
         psnr, detail = dict.fromkeys(names, 0.0), {name: Detail() for name in names}
         for pixels, latents in self._held_out:
             blurry, estimate, sharp = pixels.unbind(1)
-            images = [estimate, *(estimate + self._enhance(network, estimate, latents, count) for count in _STEPS)]
+            images = [estimate, *(estimate + self._enhance(network, estimate, latents, steps) for steps in _STEPS)]
             for name, image in zip(names, images, strict=True):
                 psnr[name] += mean_psnr(image, sharp) * len(sharp)
                 detail[name].add(blurry, image.float().clamp(0, 1), sharp)
-        count = sum(len(pixels) for pixels, _ in self._held_out)
+        windows = sum(len(pixels) for pixels, _ in self._held_out)
         return {
-            "Held-out windows, dB PSNR": {name: value / count for name, value in psnr.items()},
+            "Held-out windows, dB PSNR": {name: value / windows for name, value in psnr.items()},
             "Local detail, mean absolute log-ratio": {f"detail {name}": detail[name].ratio for name in names},
             "Correlation of added with missing detail": {f"corr {name}": detail[name].correlation for name in names},
         }
