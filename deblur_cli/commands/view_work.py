@@ -33,10 +33,10 @@ def do_view(target: Path, sources: tuple[Path, ...], *, opens_browser: bool, qui
     choices.read()
     finder = SourceFinder(results.folder, sources)
     with served(Desk(results, finder, choices, _offer_models(), _read_model)) as address:
-        write_result(address)
+        write_result(address.lasting)
         if not quiet:
             write_note(f"{count(len(results.files), 'result')}; the page is for this machine alone; Ctrl-C ends it")
-        if opens_browser and not webbrowser.open(address) and not quiet:
+        if opens_browser and not webbrowser.open(address.once) and not quiet:
             write_note("no browser could be opened; open the address above in one on this machine")
         try:
             while True:
