@@ -144,7 +144,7 @@ def test_compare_fails_when_a_limit_is_crossed(deblur, pairs, tmp_path):
     status, out, err = deblur(*fewer)
     table = json.loads(out)
     assert (status, table["crossed"], len(table["gaps"])) == (1, 0, 1)
-    assert "1 of 5 photos have nothing to compare any more (blur/f.png)" in err
+    assert "1 of 5 photos with nothing to compare any more (blur/f.png)" in err
 
 
 def test_a_broken_photo_makes_status_3_and_the_others_are_measured(deblur, pairs):

@@ -204,7 +204,7 @@ def test_a_broken_photo_is_told_and_tried_again_the_others_are_measured(pairs, t
     assert [record.failed for record in records] == [False, True, False] * 2
     assert "b.png" in next(row.note for row in report.images if row.note)
     assert report.models[0].scores["psnr"] is not None
-    assert "1 of 3 photos have no value" in report.models[0].notes["psnr"]
+    assert "1 of 3 photos without a value" in report.models[0].notes["psnr"]
     (pairs / "sharp" / "b.png").write_bytes(whole)
     assert not any(record.failed for record in run(plan, tmp_path)[1])
 

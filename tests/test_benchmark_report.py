@@ -96,7 +96,7 @@ def test_the_table_has_a_row_for_each_model_and_no_empty_cost_columns(pairs):
     assert "VRAM MB" not in heading
     assert [row[:2] for row in rows] == [["photos", BLURRY], ["photos", "fake"]]
     assert all(len(row) == len(heading) for row in rows)
-    assert note_lines(report) == ["psnr: 1 of 3 photos are equal to their truth [photos/fake]"]
+    assert note_lines(report) == ["psnr: 1 of 3 photos equal to the truth [photos/fake]"]
     assert to_markdown(report).count("\n") > 20
     assert to_csv(report).splitlines()[0].startswith("dataset,image,model,width,height,psnr")
 

@@ -114,7 +114,7 @@ def test_a_gate_sees_what_is_not_there_any_more():
     assert find_differences(before, before, {"psnr": 0, "lpips": 0}) == []
     worse = report({"psnr": [30.0, None, 50.0, math.inf], "lpips": [0.1, 0.1, 0.0, 0.0]})
     assert find_differences(before, worse, {"psnr": 0, "lpips": 0}) == [
-        "set/expert psnr: 2 of 4 photos have nothing to compare any more (1.png)"
+        "set/expert psnr: 2 of 4 photos with nothing to compare any more (1.png)"
     ]
     assert len(find_differences(before, report({"psnr": [30.0]}), {"psnr": 0})) == 1
     assert len(find_differences(before, report({"psnr": [30.0] * 4}, "flow"), {"psnr": 0})) == 1

@@ -1,11 +1,13 @@
 """`deblur run --from-view`: choices are done, over what this tool made and nothing else; and contact sheets of runs."""
 
+import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.blurred_scene import blur, line, save, scene
 from support.photo_folders import broken, photo, tree
 
 from deblur_cli.batch.stamp import read_recipe, stamped
@@ -109,6 +111,20 @@ def test_a_contact_sheet_shows_what_was_done_and_names_what_failed(deblur):
     assert "standard · seed 0" in page
     deblur("in", "-o", "out", "--report", "sheet.html", "-q")
     assert "in/a.png: done before, by the same recipe" in Path("sheet.html").read_text(encoding="utf-8")
+
+
+def test_a_contact_sheet_tells_how_blurred_each_photo_was_and_which_were_sharp(deblur):
+    save(scene(), "in/still.png")
+    save(blur(scene(), line(24, 45)), "in/moved.png")
+    assert deblur("in", "-o", "out", "--report", "sheet.html", "--only-blurred", "-q")[0] == 0
+    page = Path("sheet.html").read_text(encoding="utf-8")
+    told = re.search(r"as taken: moved by about (\d+) pixels at (\d+)°, sharpness 0\.\d\d", page)
+    assert told is not None
+    assert int(told[1]) == pytest.approx(24, rel=0.3)
+    assert int(told[2]) == pytest.approx(45, abs=12)
+    assert "1 written, 1 left out as sharp in " in page
+    assert "in/still.png: sharp, and only blurred photos were wanted" in page
+    assert page.count('http-equiv="Content-Security-Policy"') == page.count('name="generator"') == 1
 
 
 def test_a_contact_sheet_is_written_when_the_run_is_cut_short(deblur, inverting):

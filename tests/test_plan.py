@@ -73,7 +73,7 @@ def test_a_broken_photo_is_planned_too_for_the_work_to_report():
 def test_a_folder_without_photos_is_nothing_to_do():
     Path("in").mkdir()
     Path("in/notes.txt").touch()
-    assert refusal("in") == "nothing to do: no photo found (1 other files)"
+    assert refusal("in") == "nothing to do: no photo found (1 other file)"
 
 
 def test_two_inputs_with_one_output_are_named_as_a_pair():
@@ -167,7 +167,7 @@ def test_a_result_that_is_named_is_restored_again_unless_the_same_line_makes_it(
 
 def test_a_folder_of_nothing_but_results_is_nothing_to_do_and_says_so():
     finish(photo("a.jpg"), "in/a.jpg")
-    text = "nothing to do: no photo found (0 other files); 1 results of this tool are left out; name a file"
+    text = "nothing to do: no photo found (0 other files); 1 result of this tool left out; name a file"
     assert refusal("in").startswith(text)
 
 

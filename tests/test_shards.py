@@ -167,7 +167,7 @@ def test_the_merged_report_is_the_report_of_one_run_to_the_last_digit(bench, two
     assert [measure(bench, f"part{number}", "--shard", f"{number}/3") for number in (1, 2, 3)] == [0, 0, 3]
     status, out, err = bench("bench", "merge", "part3", "part1/report.json", "part2", "--report", "merged")
     assert status == 3
-    assert "3 scores are missing" in err
+    assert "3 scores missing" in err
     assert out.startswith("dataset\tmodel\tpsnr↑\tssim↑\t")
     assert comparable("merged") == comparable("whole")
     assert bench("bench", "compare", "whole", "merged", "--fail-below", "psnr=0")[0] == 0

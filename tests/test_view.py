@@ -34,7 +34,7 @@ def address() -> Iterator[str]:
     make_result(make_source(Path("in/day 1/b.png"), 1), Path("out/day 1/b_sharp.png"))
     photo("out/foreign.jpg")
     with served(lay()) as found:
-        yield found
+        yield found.lasting
 
 
 def ask(address: str, place: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, bytes]:
@@ -69,6 +69,24 @@ def test_whoever_has_not_the_token_gets_403_whatever_is_asked(address):
         assert ask(address, place, "POST", "{}")[0] == 403
     assert ask(address, token)[0] == 200
     assert len(token) > 24
+
+
+def test_the_address_for_a_browsers_command_line_works_once_and_does_not_hold_the_token():
+    make_result(make_source(Path("in/a.jpg")), Path("out/a.jpg"))
+    with served(lay()) as address:
+        token, once = urlsplit(address.lasting).path, urlsplit(address.once)
+        assert token.strip("/") not in address.once
+        assert ask(address.once, "/once/")[0] == ask(address.once, once.path + "x")[0] == 403
+        assert ask(address.once, once.path, Host="evil.example")[0] == 403
+        assert ask(address.once, once.path, "POST", "{}")[0] == 403
+        connection = http.client.HTTPConnection(once.hostname or "", once.port, timeout=10)
+        connection.request("GET", once.path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Location"]) == (303, token)
+        connection.close()
+        status, text = ask(address.once, once.path)
+        assert (status, b"somebody else" in text) == (403, True)
+        assert ask(address.lasting, token)[0] == 200
 
 
 def test_another_host_name_and_another_page_get_403(address):

@@ -61,8 +61,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as address:
-        browser.open(address)
+    with served(lay(folder)) as page:
+        browser.open(page.once)
         browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "k")
         browser.await_texts(".cell .mark", ["", "keep", ""])
         browser.press(Keys.ENTER)
@@ -98,7 +98,8 @@ def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder:
 
 
 def test_the_mouse_drags_the_line_and_the_picture(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as address:
+    with served(lay(folder)) as page:
+        address = page.lasting
         browser.open(f"{address}#0")
         browser.await_true("document.getElementById('before').naturalWidth === 1600")
         width = browser.run("document.getElementById('stage').clientWidth")
@@ -119,7 +120,8 @@ def test_the_mouse_drags_the_line_and_the_picture(browser: Browser, folder: Path
 
 
 def test_a_result_whose_photo_is_gone_is_shown_alone_and_says_so(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as address:
+    with served(lay(folder)) as page:
+        address = page.lasting
         browser.open(f"{address}#2")
         browser.await_true("document.getElementById('after').naturalWidth === 1600")
         assert "its photo was not found" in browser.find("#gone").text
@@ -134,7 +136,8 @@ def test_of_five_hundred_results_only_what_is_in_sight_is_asked_for(browser: Bro
     first = make_result(make_source(tmp_path / "in/0.jpg"), tmp_path / "out/0.jpg")
     for number in range(1, 500):
         shutil.copy(first, tmp_path / f"out/{number}.jpg")
-    with served(lay(tmp_path / "out")) as address:
+    with served(lay(tmp_path / "out")) as page:
+        address = page.lasting
         browser.open(address)
         browser.await_true("document.querySelector('.cell img').naturalWidth > 0")
         assert len(browser.texts(".cell")) == 500
@@ -149,7 +152,8 @@ def test_of_five_hundred_results_only_what_is_in_sight_is_asked_for(browser: Bro
 
 @pytest.mark.parametrize("width", [390, 1920])
 def test_no_page_is_wider_than_its_window(browser: Browser, folder: Path, tmp_path: Path, width: int) -> None:
-    with served(lay(folder)) as address:
+    with served(lay(folder)) as page:
+        address = page.lasting
         for place in ("", "#0"):
             browser.open(address + place, width=width)
             browser.await_true("document.querySelectorAll('.cell').length === 3")

@@ -36,6 +36,19 @@ def inspect_photo(path: Path) -> Inspection:
     return Inspection(path, pixels.shape[1], pixels.shape[0], blur, choose(blur))
 
 
+def describe_blur(blur: BlurMeasure) -> str:
+    """How blurred a photo is, in a few words."""
+    motion = f"by about {blur.length:.0f} pixels at {blur.direction:.0f}°"
+    words = {
+        "motion": f"moved {motion}",
+        "partly": f"partly moved, {motion}",
+        "sharp": "sharp",
+        "defocus": "out of focus",
+        "empty": "too little detail to tell",
+    }
+    return words[blur.verdict] + ("" if blur.verdict == "empty" else f", sharpness {blur.sharpness:.2f}")
+
+
 def choose(blur: BlurMeasure) -> str:
     """The model for a photo that is blurred like this, or `LEAVE`; a rule of thumb, after the table of the README."""
     if not blur.is_moved:

@@ -41,6 +41,7 @@ class Result:
     height: int = 0
     bits: int = 0
     reason: str = ""  # why it was skipped, where not for the same recipe: "sharp"
+    blur: str = ""  # how blurred the photo was, where that was measured
 
 
 @dataclass(frozen=True, slots=True)

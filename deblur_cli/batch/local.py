@@ -155,9 +155,11 @@ class _Batch:
         return True
 
     def _claim(self, output: Path) -> bool:
-        output.parent.mkdir(parents=True, exist_ok=True)
         with self.claiming:
-            claim = None if self.halt.is_set() else claims.take(output)
+            if self.halt.is_set():
+                return False
+            output.parent.mkdir(parents=True, exist_ok=True)
+            claim = claims.take(output)
             if claim is None:
                 return False
             self.held[output] = claim

@@ -21,6 +21,7 @@ from deblur_cli.image_io import find_misfit, read_header
 from deblur_cli.image_io.formats import writer_of
 from deblur_cli.system.files import check_writable, natural_key, nearest_existing
 from deblur_cli.system.parts import WHOLE, Part
+from deblur_cli.system.wording import count
 
 _LISTED = 3  # pairs named in one message
 
@@ -81,9 +82,9 @@ def _take_part(jobs: list[Job], part: Part) -> list[Job]:
 
 
 def _describe_nothing(found: Found, results: int) -> str:
-    parts = [f"nothing to do: no photo found ({found.ignored} other files)", *found.unread]
+    parts = [f"nothing to do: no photo found ({count(found.ignored, 'other file')})", *found.unread]
     if results:
-        parts.append(f"{results} results of this tool are left out; name a file to restore it again")
+        parts.append(f"{count(results, 'result')} of this tool left out; name a file to restore it again")
     return "; ".join(parts)
 
 

@@ -49,14 +49,6 @@ class Selection:
         chosen = {"where": self.where} if self.where != "all" else {}
         return chosen | ({"mask_sha256": self.mask_sha256} if self.mask else {})
 
-    def leaves_out(self, pixels: "Pixels") -> bool:
-        """Whether this photo is sharp and only blurred ones are wanted."""
-        if not self.only_blurred:
-            return False
-        from deblur_cli.restoration.blur_measure import measure_blur
-
-        return measure_blur(pixels).verdict == "sharp"
-
     def restore(self, blurry: "Pixels", network: "Callable[[Pixels], Pixels]") -> "Pixels":
         """What the network makes of a photo where it is wanted, and the photo itself elsewhere, to the last bit.
 

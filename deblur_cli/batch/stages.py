@@ -36,6 +36,12 @@ class WriteOrder:
     quality: int | None = None
     overwrite: bool = False
     selection: Selection | None = None
+    measures_blur: bool = False  # a sheet is to tell how blurred each photo was
+
+    @property
+    def only_blurred(self) -> bool:
+        """Whether sharp photos are left out."""
+        return self.selection is not None and self.selection.only_blurred
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +55,7 @@ class Piece:
     network_seconds: float = 0.0
     fault: Exception | None = None
     told: list[str] = field(default_factory=list)  # while it was restored
+    blur: str = ""  # how blurred the photo was, if it was asked for
     is_left_out: bool = False  # it is sharp, and only blurred ones are wanted
 
     def result(self) -> Result:
@@ -60,7 +67,7 @@ class Piece:
             return Result(self.job, "skipped", "", "", *times, reason="sharp" if self.is_left_out else "")
         height, width = self.photo.pixels.shape[:2]
         bits = self.photo.pixels.dtype.itemsize * 8
-        return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits)
+        return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits, blur=self.blur)
 
 
 def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | None:
@@ -78,9 +85,14 @@ def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | 
             return piece
         photo, piece.origin = read_original(job.source)
         check_fit(photo, job.source, file_format=job.file_format)
-        if order.selection is not None and order.selection.leaves_out(photo.pixels):
-            piece.is_left_out = True
-            return piece
+        if order.measures_blur or order.only_blurred:
+            from deblur_cli.batch.inspection import describe_blur  # brings torch, as the next one
+            from deblur_cli.restoration.blur_measure import measure_blur
+
+            blur = measure_blur(photo.pixels)
+            piece.blur, piece.is_left_out = describe_blur(blur), order.only_blurred and blur.verdict == "sharp"
+            if piece.is_left_out:
+                return piece
         if not claim(job.output):  # not before: what cannot be read claims nothing, and no folder is made for it
             return None
         # Another run may have finished the photo between the first look at the output and the claim.

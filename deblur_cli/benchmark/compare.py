@@ -10,6 +10,7 @@ from typing import Any
 from deblur_cli.benchmark.records import BLURRY, BenchmarkReport, ImageScore
 from deblur_cli.benchmark.statistics import PairedDifference, paired_bootstrap
 from deblur_cli.errors import InputError
+from deblur_cli.system.wording import count
 
 Limits = Mapping[str, float]  # metric -> smallest allowed improvement
 _FEWEST = 5  # fewer photos that agree by chance are no rare thing, and an interval of so few does not tell
@@ -138,8 +139,8 @@ def find_differences(
                 scored = [image for image, row in first.items() if row.scores.get(metric) is not None]
                 lost = [image for image in scored if _is_lost(first[image], second.get(image), metric)]
                 if lost:
-                    of = f"{len(lost)} of {len(scored)} photos"
-                    gaps.append(f"{dataset}/{new} {metric}: {of} have nothing to compare any more ({lost[0]})")
+                    of = f"{len(lost)} of {count(len(scored), 'photo')}"
+                    gaps.append(f"{dataset}/{new} {metric}: {of} with nothing to compare any more ({lost[0]})")
     return gaps
 
 

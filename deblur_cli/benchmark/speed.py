@@ -29,6 +29,7 @@ from deblur_cli.metrics.sample import Rgb
 from deblur_cli.restoration.contract import Cut, Enhancing, Order, Pixels
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.system.version import __version__
+from deblur_cli.system.wording import count
 from deblur_cli.weights.model_spec import ResolvedModel
 
 PARTS = ("decode", "network", "flow", "merge", "encode")
@@ -120,7 +121,7 @@ def speed_rows(rows: Sequence[SpeedRow]) -> tuple[list[str], list[list[str]]]:
 
 
 def _to_cells(row: SpeedRow) -> list[str]:
-    what = f"{row.photos} photos, whole process" if row.kind == "folder" else row.kind
+    what = f"{count(row.photos, 'photo')}, whole process" if row.kind == "folder" else row.kind
     parts = [f"{row.parts[part].wall / row.megapixels:.3f}" if row.parts else "-" for part in PARTS]
     per_megapixel = "-" if row.kind == "start" else f"{row.whole.cpu / row.megapixels:.3f}"
     whole = [f"{row.whole.wall:.2f}", f"{row.whole.cpu:.2f}", per_megapixel]

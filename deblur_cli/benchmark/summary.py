@@ -17,6 +17,7 @@ from deblur_cli.benchmark.journal import Record
 from deblur_cli.benchmark.records import SCHEMA, BenchmarkReport, ImageScore, ModelSummary, PartInfo
 from deblur_cli.benchmark.statistics import mean, median
 from deblur_cli.system.version import __version__
+from deblur_cli.system.wording import count
 
 _Value = TypeVar("_Value")
 _LIBRARIES = ("torch", "numpy", "pillow", "pyvips", "opencv-python-headless")
@@ -99,11 +100,11 @@ def _explain_gaps(name: str, rows: Sequence[ImageScore]) -> str:
     empty = [row for row in rows if row.scores.get(name) is None]
     equal = sum(math.isinf(row.scores.get(name) or 0) for row in rows)
     if equal:
-        return f"{equal} of {len(rows)} photos are equal to their truth"
+        return f"{equal} of {count(len(rows), 'photo')} equal to the truth"
     if not empty:
         return ""
     first = next((row.note for row in empty if row.note), "not defined here")
-    return f"{len(empty)} of {len(rows)} photos have no value ({first})"
+    return f"{len(empty)} of {count(len(rows), 'photo')} without a value ({first})"
 
 
 def explain_times(devices: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from deblur_cli.benchmark.compare import Change
 from deblur_cli.benchmark.records import BenchmarkReport, ImageScore, ModelSummary
+from deblur_cli.system.wording import count
 
 _ARROWS = {"higher": "↑", "lower": "↓"}
 _COSTS = ("s/MP", "RAM MB", "VRAM MB", "params M", "GMAC/MP")
@@ -62,7 +63,8 @@ def to_markdown(report: BenchmarkReport) -> str:
     lines += [f"- **{row.name}** ({row.direction} is better): {row.protocol}" for row in report.metrics]
     lines += ["", "## Data", ""]
     lines += [
-        f"- **{row.name}**: layout {row.layout}, folder {row.root_name}, {row.images} photos" for row in report.datasets
+        f"- **{row.name}**: layout {row.layout}, folder {row.root_name}, {count(row.images, 'photo')}"
+        for row in report.datasets
     ]
     if notes := note_lines(report):
         lines += ["", "## Notes", "", *(f"- {note}" for note in notes)]

@@ -22,6 +22,7 @@ from deblur_cli.commands.progress import Display, Gauge, choose_display
 from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.commands.table import show_table
 from deblur_cli.errors import BatchFailed, InputError
+from deblur_cli.system.wording import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def _measure_plan(plan: BenchPlan, output: BenchOutput) -> None:
     _show(report, output)
     failed = [row.score.note for row in records if row.failed]
     if failed:
-        raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
+        raise BatchFailed(f"{count(len(failed), 'score')} missing: {failed[0]}")
 
 
 def merge_parts(parts: Sequence[Path], output: BenchOutput) -> None:
@@ -83,7 +84,7 @@ def merge_parts(parts: Sequence[Path], output: BenchOutput) -> None:
     _show(report, output)
     failed = [row.note for row in report.images if has_failed(row)]
     if failed:
-        raise BatchFailed(f"{len(failed)} scores are missing: {failed[0]}")
+        raise BatchFailed(f"{count(len(failed), 'score')} missing: {failed[0]}")
 
 
 def _tell_score(display: Display, gauge: Gauge, record: Record) -> None:
@@ -106,7 +107,7 @@ def _tell_plan(plan: BenchPlan, output: BenchOutput) -> None:
         return
     for dataset in plan.datasets:
         part = f" of shard {plan.part}" if plan.whole else ""
-        write_note(f"{dataset.name}: layout {dataset.layout}, {len(dataset.pairs)} photos{part}")
+        write_note(f"{dataset.name}: layout {dataset.layout}, {count(len(dataset.pairs), 'photo')}{part}")
         for remark in dataset.remarks:
             write_note(remark)
 

@@ -10,6 +10,7 @@ from deblur_cli.commands.streams import write_json, write_note
 from deblur_cli.commands.table import show_table
 from deblur_cli.errors import BatchFailed, InputError, PhotoError
 from deblur_cli.system.version import __version__
+from deblur_cli.system.wording import count
 
 _SCHEMA = 1  # fields are only ever added
 _HEADING = ("photo", "verdict", "length", "direction", "sharpness", "noise", "choice")
@@ -27,16 +28,16 @@ def do_inspect(inputs: Sequence[str], files_from: str | None, *, recursive: bool
     for line in found.unread:
         write_note(line)
     if not found.photos:
-        raise InputError(f"nothing to do: no photo found ({found.ignored} other files)")
+        raise InputError(f"nothing to do: no photo found ({count(found.ignored, 'other file')})")
     told, failed = _look(found, quiet=quiet or as_object)
     if as_object:
         write_json(_describe_all(told, failed, found), indent=2)
     elif told:
         show_table(_HEADING, [_to_row(inspection) for inspection in told])
     if failed:
-        raise BatchFailed(f"{len(failed)} of {len(found.photos)} photos could not be read")
+        raise BatchFailed(f"{len(failed)} of {count(len(found.photos), 'photo')} could not be read")
     if found.unread:
-        raise BatchFailed(f"{len(found.unread)} folders could not be listed; the photos there are left out")
+        raise BatchFailed(f"{count(len(found.unread), 'folder')} could not be listed; the photos there are left out")
 
 
 def _look(found: Found, *, quiet: bool) -> tuple[list[Inspection], list[tuple[str, str]]]:
@@ -51,7 +52,7 @@ def _look(found: Found, *, quiet: bool) -> tuple[list[Inspection], list[tuple[st
                 failed.append((str(photo.path), str(fault)))
                 display.note(str(fault))
             gauge.done += 1
-            gauge.text = f"{int(gauge.done)}/{len(found.photos)} photos"
+            gauge.text = f"{int(gauge.done)}/{count(len(found.photos), 'photo')}"
             display.show(gauge)
     return told, failed
 

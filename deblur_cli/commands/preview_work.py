@@ -27,6 +27,7 @@ from deblur_cli.errors import BatchFailed, InputError, PhotoError
 from deblur_cli.image_io import Photo, probe_size, read_photo
 from deblur_cli.system.devices import tune_malloc
 from deblur_cli.system.page_pictures import LOSSLESS
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from deblur_cli.weights.model_spec import ResolvedModel
@@ -91,12 +92,11 @@ def do_preview(task: PreviewTask) -> None:
     _write(task, rows)
     write_result(str(task.output))
     if not task.quiet:
-        write_note(
-            f"{len(rows)} photos, {len(task.models)} choices in {format_duration(time.perf_counter() - started)}"
-        )
+        done = f"{count(len(rows), 'photo')}, {count(len(task.models), 'choice')}"
+        write_note(f"{done} in {format_duration(time.perf_counter() - started)}")
     failed = sum(bool(row.fault) for row in rows)
     if failed:
-        raise BatchFailed(f"{failed} of {len(rows)} photos failed; the sheet says so")
+        raise BatchFailed(f"{failed} of {count(len(rows), 'photo')} failed; the sheet says so")
 
 
 def describe_choice(model: "ResolvedModel") -> str:
@@ -148,7 +148,7 @@ def _write(task: PreviewTask, rows: list[_Row]) -> None:
         write_sheet_file(task.output, draw_sheet(drawn))
         return
     photos = [_lay_out(row) for row in rows]
-    title = rows[0].source.name if len(rows) == 1 else f"{len(rows)} photos"
+    title = rows[0].source.name if len(rows) == 1 else count(len(rows), "photo")
     choices = ", ".join(map(describe_choice, task.models))
     write_page(task.output, Sheet("Preview", title, f"As taken, and by {choices}", photos).to_html())
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from deblur_cli.commands.streams import write_note, write_result
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from deblur_cli.batch.jobs import Event, Job
@@ -80,7 +81,7 @@ class Meter(Gauge):
 
     def describe(self) -> str:
         """The state in one line."""
-        self.text = f"{self.photos}/{self.total_photos} photos, {self.rate:.2f} MP/s"
+        self.text = f"{self.photos}/{count(self.total_photos, 'photo')}, {self.rate:.2f} MP/s"
         # Not super(): a dataclass with slots is made anew, and the bare call still means the first one.
         return Gauge.describe(self) + (f", {self.current}" if self.current else "")
 

@@ -1,7 +1,7 @@
 """`deblur run`: photos in, sharp photos out."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -187,6 +187,8 @@ def _do(tasks: list[RunTask], sheet: str | None, *, dry_run: bool) -> None:
     from deblur_cli.commands.run_work import do_runs, show_plan
 
     if not dry_run:
+        if sheet is not None:
+            tasks = [replace(task, write_order=replace(task.write_order, measures_blur=True)) for task in tasks]
         do_runs(tasks, None if sheet is None else Path(sheet))
         return
     for task in tasks:

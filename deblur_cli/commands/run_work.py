@@ -20,6 +20,7 @@ from deblur_cli.commands.report import Report, Setting
 from deblur_cli.commands.run_task import RunTask
 from deblur_cli.commands.streams import closed_output, write_note
 from deblur_cli.errors import BatchFailed, InputError
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from deblur_cli.batch.looks.run_sheet import RunSheet
@@ -253,11 +254,6 @@ def _raise_failures(task: RunTask, outcome: Outcome) -> None:
     if task.plan.unread:
         folders = count(len(task.plan.unread), "folder")
         raise BatchFailed(f"{folders} could not be listed; the photos there are left out")
-
-
-def count(number: int, thing: str) -> str:
-    """`1 photo`, `2 photos`."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 @contextmanager

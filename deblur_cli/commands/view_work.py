@@ -11,10 +11,10 @@ from deblur_cli.batch.looks.results import Results, SourceFinder, find_results
 from deblur_cli.batch.looks.server import served
 from deblur_cli.batch.looks.sheet import Sheet, check_target, write_page
 from deblur_cli.commands.progress import Gauge, choose_display
-from deblur_cli.commands.run_work import count
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.commands.weights_tables import model_state
 from deblur_cli.errors import InputError
+from deblur_cli.system.wording import count
 from deblur_cli.weights import read_manifest
 from deblur_cli.weights.model_spec import ModelSpec
 
@@ -33,10 +33,10 @@ def do_view(target: Path, sources: tuple[Path, ...], *, opens_browser: bool, qui
     choices.read()
     finder = SourceFinder(results.folder, sources)
     with served(Desk(results, finder, choices, _offer_models(), _read_model)) as address:
-        write_result(address)
+        write_result(address.lasting)
         if not quiet:
             write_note(f"{count(len(results.files), 'result')}; the page is for this machine alone; Ctrl-C ends it")
-        if opens_browser and not webbrowser.open(address) and not quiet:
+        if opens_browser and not webbrowser.open(address.once) and not quiet:
             write_note("no browser could be opened; open the address above in one on this machine")
         try:
             while True:
@@ -65,7 +65,7 @@ def do_export(target: Path, sources: tuple[Path, ...], export: Path, *, quiet: b
             choice = verdicts.get(chosen.relative(file.path))
             photos.append(export_result(file, finder, style, *([choice.verdict] if choice else [])))
             gauge.done += 1
-            gauge.text = f"{len(photos)}/{len(results.files)} results"
+            gauge.text = f"{len(photos)}/{count(len(results.files), 'result')}"
             display.show(gauge)
     write_page(export, _describe(results, target, photos).to_html())
     write_result(str(export))

@@ -9,6 +9,7 @@ import typer
 from deblur_cli.commands.options import DEFAULT_MODEL, JsonOption, QuietOption, known_models, option
 from deblur_cli.commands.streams import write_json, write_note, write_result
 from deblur_cli.errors import WeightsError
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from deblur_cli.weights.entries import Manifest, ModelEntry, WeightsFile
@@ -121,7 +122,7 @@ def pull(names: NamesArgument, offline: OfflineOption = False, quiet: QuietOptio
         if done.pinned:
             write_note(f"{done.file.key}: nobody has published its sha256; pinned to {done.pinned}")
         write_result(str(done.path))
-    _raise_all(faults, f"{len(faults)} of {len(files)} files are not there; see above")
+    _raise_all(faults, f"{len(faults)} of {count(len(files), 'file')} not there; see above")
 
 
 @app.command()
@@ -161,7 +162,7 @@ def path(name: NameArgument) -> None:
     present, faults = pull_files(find_files(name), offline=True)
     for file in present:
         write_result(str(file.path))
-    _raise_all(faults, f"{len(faults)} files of {name} are not there; run deblur weights pull {name}")
+    _raise_all(faults, f"{count(len(faults), 'file')} of {name} not there; run deblur weights pull {name}")
 
 
 @app.command()

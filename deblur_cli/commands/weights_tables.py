@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from deblur_cli.commands.progress import format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.commands.table import show_table
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from deblur_cli.weights.entries import ModelEntry
@@ -40,7 +41,7 @@ def show_choices(models: "Collection[ModelEntry]", default: str) -> None:
     rows = [(entry.name, model_state(entry), _time(entry), _summarise(entry, default)) for entry in chosen]
     show_table(("model", "state", "24 MP", "good for"), rows)
     if sys.stdout.isatty():
-        write_note(f"{len(models) - len(chosen)} more models: deblur weights list --all")
+        write_note(f"{count(len(models) - len(chosen), 'more model')}: deblur weights list --all")
 
 
 def show_all(models: "Collection[ModelEntry]", default: str) -> None:

@@ -1,7 +1,7 @@
 """How blurred a photo is, by what, and where: kind, direction, length, sharpness and noise. Knows no files but its own.
 
 The photo is looked at through windows of 256 pixels. Each is read by itself, which makes the map; those that moved
-are then read together, which makes direction and length. What is long beside a window is read again at half the size.
+are then read together, which makes direction and length; length is read at half and at a quarter of the size, too.
 """
 
 import math
@@ -26,7 +26,8 @@ Verdict = Literal["sharp", "motion", "partly", "defocus", "empty"]
 LEAST_SIDE = 32  # pixels of a photo that can be judged at all
 _COEFFICIENTS = Path(__file__).with_name("blur_reader.safetensors")
 _SHORT = 5.0  # pixels: a shorter motion cannot be told from a photo that is a little soft
-_LONG = 80.0  # pixels: a longer blur is read at half the size, where a window holds more of it
+_LONG = 80.0  # pixels: the direction of a longer one is read at the smallest size
+_SCALES = (2, 4)  # at which motion is read besides the full size
 _FAINT = 2.0 / 255  # standard deviation of detail below which a window is empty
 _BLOCK = 16  # pixels
 _SOFT, _CRISP = 0.045, 0.08  # energy of detail of 2 pixels over that of 4 to 16: below out of focus, above in it
@@ -99,15 +100,21 @@ class BlurMeasure:
 
 @dataclass(frozen=True, slots=True)
 class _Motion:
-    """Of windows that are read together; `is_sharp` says that together they look sharp after all."""
+    """Of windows that are read together.
+
+    Attributes:
+        doubt: as `Reading.doubts`.
+        is_sharp: together they look sharp after all.
+    """
 
     length: float
     direction: float
     clear: float
+    doubt: float
     is_sharp: bool
 
 
-_STILL = _Motion(0.0, 0.0, 0.0, is_sharp=True)
+_STILL = _Motion(0.0, 0.0, 0.0, 0.0, is_sharp=True)
 
 
 def measure_blur(pixels: Pixels) -> BlurMeasure:
@@ -279,7 +286,7 @@ def _read_map(luma: Tensor) -> tuple[BlurMap, Tensor]:
     height, width = luma.shape
     tops, lefts = (_starts(length, luma.numel()) for length in luma.shape)
     power = torch.cat([polar_spectra(some) for some in _windows(luma, tops, lefts)])
-    detail = _has_detail(power) & (min(height, width) >= LEAST_SIDE)
+    detail = has_detail(power) & (min(height, width) >= LEAST_SIDE)
     shape = (len(tops), len(lefts))
     return BlurMap((height, width), tops, lefts, SIDE, _read_each(power).view(*shape, 3), detail.view(shape)), power
 
@@ -300,7 +307,7 @@ def _windows(luma: Tensor, tops: tuple[int, ...], lefts: tuple[int, ...]) -> Ite
         yield torch.stack([luma[t : t + SIDE, x : x + SIDE] for t, x in places[first : first + _AT_ONCE]])
 
 
-def _has_detail(power: Tensor) -> Tensor:
+def has_detail(power: Tensor) -> Tensor:
     """(n,): whether there is more in a window than a slope and noise, which is as strong in every ring."""
     rings = power.mean(2)  # (n, RINGS)
     floor = rings[:, :3].mean(1, keepdim=True)
@@ -319,18 +326,26 @@ def _read_each(power: Tensor) -> Tensor:
 
 
 def _read_motion(luma: Tensor, power: Tensor, moved: Tensor) -> _Motion:
-    """What has moved, all windows of it together."""
-    motion, scale = _read_together(power, moved), 1
-    while motion.length > _LONG * scale and min(luma.shape) >= 2 * SIDE:
-        luma, scale = functional.avg_pool2d(luma[None, None], 2)[0, 0], 2 * scale
+    """What has moved, all windows of it together, at three sizes; the surer a length is, the more it counts.
+
+    A window of a smaller photo holds more of a long motion.
+    """
+    motions = [_read_together(power, moved)]
+    for scale in _SCALES:
+        luma = functional.avg_pool2d(luma[None, None], 2)[0, 0]
+        if min(luma.shape) < SIDE:
+            break
         tops, lefts = (_starts(side, luma.numel()) for side in luma.shape)
         power = torch.cat([polar_spectra(some) for some in _windows(luma, tops, lefts)])
-        power = power[_has_detail(power)]
+        power = power[has_detail(power)]
         if not len(power):
             break
         coarse = _read_together(power, _read_each(power)[:, 1])
-        motion = replace(coarse, length=coarse.length * scale)
-    return motion
+        motions.append(replace(coarse, length=coarse.length * scale))
+    weights = [math.exp(-2 * motion.doubt) for motion in motions]
+    logs = [math.log(motion.length) for motion in motions]
+    length = math.exp(sum(map(math.prod, zip(weights, logs, strict=True))) / sum(weights))
+    return replace(motions[0 if length <= _LONG else -1], length=length)
 
 
 def _read_together(power: Tensor, moved: Tensor) -> _Motion:
@@ -346,7 +361,8 @@ def _read_together(power: Tensor, moved: Tensor) -> _Motion:
     x, y = float((shares * (2 * angles).cos()).sum()), float((shares * (2 * angles).sin()).sum())
     direction = math.degrees(math.atan2(y, x) / 2) % 180
     is_sharp = bool(reading.kinds[0].argmax() == 0)
-    return _Motion(float(reading.spreads[0].exp()), direction, math.hypot(x, y), is_sharp)
+    length, doubt = float(reading.spreads[0].exp()), float(reading.doubts[0])
+    return _Motion(length, direction, math.hypot(x, y), doubt, is_sharp)
 
 
 def _judge(shares: tuple[float, float, float], soft: BlurMap, focus: float) -> Verdict:

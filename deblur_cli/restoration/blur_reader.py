@@ -23,7 +23,7 @@ _SHAPES = {  # name -> outputs, inputs and size of its kernel
     "turn_2": (40, 40, 3),
     "direction": (1, 40, 1),
     "whole_1": (64, 80),
-    "whole_2": (5, 64),
+    "whole_2": (6, 64),
 }
 _STRIDES = {"ring_2": (2, 1), "ring_3": (2, 1)}
 
@@ -37,12 +37,14 @@ class Reading:
         lengths: (n,), natural logarithm of the length in pixels of a motion or of the diameter out of focus.
         directions: (n, ANGLES), logits of the direction of the motion.
         spreads: (n,), as `lengths`, of the even straight motion with the same spread along its axis.
+        doubts: (n,), natural logarithm of the mean absolute error that is to be expected of `spreads`.
     """
 
     kinds: Tensor
     lengths: Tensor
     directions: Tensor
     spreads: Tensor
+    doubts: Tensor
 
 
 def read_blur(spectra: Tensor, coefficients: Mapping[str, Tensor]) -> Reading:
@@ -67,7 +69,7 @@ def read_blur(spectra: Tensor, coefficients: Mapping[str, Tensor]) -> Reading:
     directions = functional.conv1d(x, *layer("direction"))[:, 0]
     x = torch.cat((x.mean(2), x.amax(2)), 1)
     x = functional.linear(functional.silu(functional.linear(x, *layer("whole_1"))), *layer("whole_2"))
-    return Reading(x[:, :3], x[:, 3], directions, x[:, 4])
+    return Reading(x[:, :3], x[:, 3], directions, x[:, 4], x[:, 5])
 
 
 def draw_coefficients(generator: torch.Generator) -> dict[str, Tensor]:

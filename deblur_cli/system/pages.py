@@ -13,6 +13,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from deblur_cli.system.wording import count
+
 MARK = "deblur-cli page"  # in the head of every page that may be written over by the next one
 _SHARED_STYLES = ("base.css", "stage.css")
 _SHARED_SCRIPTS = ("dom.js", "split.js")
@@ -87,4 +89,8 @@ def _environment(package: str) -> "Environment":
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     loader = ChoiceLoader([PackageLoader(name, "templates") for name in (package, __package__)])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["count"] = count
+    return environment

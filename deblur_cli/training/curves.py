@@ -10,6 +10,7 @@ from deblur_cli.system import plot
 from deblur_cli.system.files import write_whole
 from deblur_cli.system.pages import render
 from deblur_cli.system.plot import Axis, Plot, draw_lines
+from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -42,7 +43,7 @@ def _build_page(name: str, records: list[dict[str, Any]]) -> str:
     plots += [(title, _draw(title, _follow(records, title))) for title in last["figures"]]
     speed = {"speed": [(r["elapsed"] / 60, r["photos_per_second"]) for r in records]}
     plots.append(("Patches per second", _draw("Patches per second", speed)))
-    summary = f"{last['step']} steps in {last['elapsed'] / 60:.1f} of {last['budget'] / 60:.1f} minutes"
+    summary = f"{count(last['step'], 'step')} in {last['elapsed'] / 60:.1f} of {last['budget'] / 60:.1f} minutes"
     return render(__package__, "log.html", name=name, summary=summary, plots=plots, style=plot.style())
 
 

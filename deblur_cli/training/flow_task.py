@@ -20,6 +20,7 @@ from deblur_cli.networks.flow_transformer import FlowTransformer, LoraSettings
 from deblur_cli.networks.lpips import Lpips
 from deblur_cli.sampling.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
 from deblur_cli.system.devices import has_fast_bfloat16
+from deblur_cli.system.wording import count
 from deblur_cli.training.bases import Base
 from deblur_cli.training.detail_sums import Detail
 from deblur_cli.training.latents import WindowSource
@@ -124,13 +125,13 @@ class FlowTask:
 
     def validate(self, network: nn.Module) -> Figures:
         """Fidelity and local detail of the estimate, and of what the flow makes of it in one step and in four."""
-        names = ["estimate", *(f"{count} step{'s' if count > 1 else ''}" for count in _STEPS)]
+        names = ["estimate", *(count(steps, "step") for steps in _STEPS)]
         psnr, detail = dict.fromkeys(names, 0.0), {name: Detail() for name in names}
         distance, is_judged = dict.fromkeys(names, 0.0), self.recipe.flow.unrolled_steps > 0
         total = sum(len(pixels) for pixels, _ in self._held_out)
         for pixels, latents in self._held_out:
             blurry, estimate, sharp = pixels.unbind(1)
-            images = [estimate, *(estimate + self._enhance(network, estimate, latents, count) for count in _STEPS)]
+            images = [estimate, *(estimate + self._enhance(network, estimate, latents, steps) for steps in _STEPS)]
             for name, image in zip(names, images, strict=True):
                 psnr[name] += mean_psnr(image, sharp) * len(sharp) / total
                 detail[name].add(blurry, image.float().clamp(0, 1), sharp)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deblur_cli.system.wording import count
 from deblur_cli.weights.entries import WeightsFile
 from deblur_cli.weights.model_folder import ModelFolder
 
@@ -104,7 +105,7 @@ def _show_use(facts: CardFacts) -> str:
         ]
     lines += ["```", "", "`deblur weights add` notes the sha256 of every file; none is used with other bytes."]
     if flow:
-        lines += [f"Without options: {flow['steps']} steps, strength {flow['strength']:g}."]
+        lines += [f"Without options: {count(flow['steps'], 'step')}, strength {flow['strength']:g}."]
     return "\n".join([*lines, *(f"\nNote: {note}." for note in facts.notes)])
 
 

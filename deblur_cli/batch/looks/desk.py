@@ -80,7 +80,7 @@ class Desk:
             __package__,
             "view.html",
             title=self.results.folder.resolve().name or str(self.results.folder),
-            count=len(files),
+            results=len(files),
             others=self.results.others,
             file=str(self.choices.path),
             table=to_script_json(table),

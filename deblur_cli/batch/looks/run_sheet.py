@@ -9,6 +9,7 @@ from deblur_cli.batch.looks.comparisons import ComparisonStyle, compare_files, d
 from deblur_cli.batch.looks.sheet import Sheet, SheetPhoto, write_page
 from deblur_cli.batch.plan import Plan
 from deblur_cli.batch.stamp import Stamp
+from deblur_cli.system.wording import count
 
 
 @dataclass(slots=True)
@@ -41,14 +42,16 @@ class RunSheet:
     def close_batch(self, plan: Plan, outcome: Outcome, stamp: Stamp) -> None:
         """A batch is over, to its end or not."""
         finished = {result.job.output for result in outcome.results}
-        skipped = [*plan.skipped, *(result.job for result in outcome.skipped)]
+        sharp = [result.job for result in outcome.skipped if result.reason == "sharp"]
+        skipped = [*plan.skipped, *(result.job for result in outcome.skipped if result.reason != "sharp")]
         open_jobs = [job for job in plan.todo if job.output not in finished]
         self._recipes.append(describe_recipe(stamp))
         self._seconds += outcome.seconds
-        for name, jobs in (("written", outcome.done), ("failed", outcome.failed), ("done before", skipped)):
+        groups = {"written": outcome.done, "failed": outcome.failed, "done before": skipped, "left out as sharp": sharp}
+        for name, jobs in (groups | {"not begun or not finished": open_jobs}).items():
             self._counts[name] = self._counts.get(name, 0) + len(jobs)
-        self._counts["not begun or not finished"] = self._counts.get("not begun or not finished", 0) + len(open_jobs)
         self._left_out += _tell(skipped, "done before, by the same recipe")
+        self._left_out += _tell(sharp, "sharp, and only blurred photos were wanted")
         self._left_out += _tell(open_jobs, "not begun or not finished; run again to go on")
         self._left_out += plan.unread
 
@@ -56,7 +59,7 @@ class RunSheet:
         """Write the sheet; raises InputError where the system refuses."""
         counts = [f"{number} {name}" for name, number in self._counts.items() if number]
         facts = f"{', '.join(counts) or 'nothing was done'} in {self._seconds:.1f} s"
-        title = f"{self.photos} photo{'' if self.photos == 1 else 's'}"
+        title = count(self.photos, "photo")
         recipes = "; ".join(dict.fromkeys(self._recipes))
         failed_first = sorted(self._shown, key=lambda photo: not photo.fault)
         write_page(self.path, Sheet("Contact sheet", title, facts, failed_first, recipes, self._left_out).to_html())
@@ -68,10 +71,11 @@ class RunSheet:
         if result.status == "failed":
             return [SheetPhoto(str(job.source), fault=result.error)]
         fact = f"{result.seconds:.1f} s, the network {result.network_seconds:.1f} s → {job.output}"
+        facts = [f"as taken: {result.blur}"] * bool(result.blur) + [fact]
         try:
-            photo = compare_files(str(job.source), job.source, job.output, ComparisonStyle.of(self.photos), fact)
+            photo = compare_files(str(job.source), job.source, job.output, ComparisonStyle.of(self.photos), *facts)
         except Exception as fault:  # a picture of the sheet: its place says why, and the batch goes on
-            photo = SheetPhoto(str(job.source), (fact,), fault=f"written, but cannot be shown: {fault}")
+            photo = SheetPhoto(str(job.source), tuple(facts), fault=f"written, but cannot be shown: {fault}")
         return [SheetPhoto(photo.name, photo.facts, photo.looks, photo.fault, tuple(self._told.get(job.output, ())))]
 
 

@@ -3,6 +3,10 @@
 It listens on 127.0.0.1 alone, at a port that the system picks. Every address begins with a random token, and whoever
 has it not gets 403; so does a request under another host's name (DNS rebinding), and a change that comes from another
 page. An address names numbers, never a path. Nothing is fetched from a network.
+
+The command line of a browser can be read by everyone on the machine, so the token never stands there: the browser is
+opened at an address that works once, and is sent on from it. Who is faster than the browser makes it fail in plain
+sight.
 """
 
 import hmac
@@ -11,8 +15,9 @@ import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +26,8 @@ from deblur_cli.errors import DeblurError
 
 _HOST = "127.0.0.1"
 _LONGEST = 4096  # bytes of a request that changes something
+_ONCE = "/once/"  # before a ticket
+_NONE: Mapping[str, str] = {}
 _SECONDS = 30  # that a connection may stand still
 _HEADERS = {
     "Referrer-Policy": "no-referrer",  # the address holds the token
@@ -31,16 +38,30 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a page is.
+
+    Attributes:
+        lasting: with the token; for the user's eyes.
+        once: leads there the first time it is asked for; for the command line of a browser.
+    """
+
+    lasting: str
+    once: str
+
+
 @contextmanager
-def served(desk: Desk) -> Iterator[str]:
-    """Serve a desk while the block lasts; yields the address, token included."""
-    token = secrets.token_urlsafe(24)
+def served(desk: Desk) -> Iterator[Address]:
+    """Serve a desk while the block lasts."""
     server = _Server((_HOST, 0), _Handler)
-    server.desk, server.token = desk, token
+    server.desk, server.token, server.tickets = desk, secrets.token_urlsafe(24), [secrets.token_urlsafe(24)]
+    root = f"http://{_HOST}:{server.server_port}"
+    address = Address(f"{root}/{server.token}/", f"{root}/once/{server.tickets[0]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="view", daemon=True)
     thread.start()
     try:
-        yield f"http://{_HOST}:{server.server_port}/{token}/"
+        yield address
     finally:
         server.shutdown()
         server.server_close()
@@ -52,6 +73,14 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
     desk: Desk
     token: str
+    tickets: list[str]  # for a browser that has not come yet
+
+    def use_up(self, ticket: str) -> bool:
+        """Whether this is the ticket and was not used before."""
+        try:
+            return _is_same(ticket, self.tickets[0]) and bool(self.tickets.pop())
+        except IndexError:  # used up, perhaps by another thread just now
+            return False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is no news."""
@@ -65,6 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, a picture, or facts."""
+        if self.path.startswith(_ONCE) and self._is_own():
+            self._send_on(self.path.removeprefix(_ONCE))
+            return
         place = self._enter()
         if place is None:
             return
@@ -106,15 +138,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _enter(self) -> str | None:
         """What is asked for below the token; None for whoever may not come in, who is told so."""
-        own = [f"{name}:{self.server.server_port}" for name in (_HOST, "localhost")]
         _, token, place = [*self.path.partition("?")[0].split("/", 2), "", ""][:3]
-        is_known = hmac.compare_digest(token.encode("utf-8", "replace"), self.server.token.encode())
-        origin = self.headers.get("Origin")
-        is_own = self.headers.get("Host") in own and (origin is None or origin in [f"http://{host}" for host in own])
-        if is_known and is_own:
+        if _is_same(token, self.server.token) and self._is_own():
             return place
         self._refuse(403, "open the address that deblur view has printed")
         return None
+
+    def _is_own(self) -> bool:
+        """Whether the request is for this machine under its own name, and from no other page."""
+        own = [f"{name}:{self.server.server_port}" for name in (_HOST, "localhost")]
+        origin = self.headers.get("Origin")
+        return self.headers.get("Host") in own and (origin is None or origin in [f"http://{host}" for host in own])
+
+    def _send_on(self, ticket: str) -> None:
+        """To the page, the first time."""
+        if self.server.use_up(ticket):
+            self._send(303, "text/plain; charset=utf-8", b"", {"Location": f"/{self.server.token}/"})
+        else:
+            self._refuse(
+                403, "this address has been used, if not by you then by somebody else; start deblur view again"
+            )
 
     def _send_picture(self, picture: Picture) -> None:
         if picture.path is None:
@@ -133,23 +176,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # what else came with the request is not read
         self._send(status, "text/plain; charset=utf-8", f"{text}\n".encode("utf-8", "replace"))
 
-    def _send(self, status: int, content_type: str, content: bytes) -> None:
-        self._begin(status, content_type, len(content))
+    def _send(self, status: int, content_type: str, content: bytes, headers: Mapping[str, str] = _NONE) -> None:
+        self._begin(status, content_type, len(content), headers)
         self.wfile.write(content)
 
-    def _begin(self, status: int, content_type: str, length: int) -> None:
+    def _begin(self, status: int, content_type: str, length: int, headers: Mapping[str, str] = _NONE) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(length))
         self.send_header("Cache-Control", "private, max-age=600" if content_type.startswith("image/") else "no-store")
         if self.close_connection:
             self.send_header("Connection", "close")
-        for name, value in _HEADERS.items():
+        for name, value in {**_HEADERS, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
 
     def log_message(self, format: str, *values: Any) -> None:
         """Nobody reads it."""
+
+
+def _is_same(told: str, secret: str) -> bool:
+    return hmac.compare_digest(told.encode("utf-8", "replace"), secret.encode())
 
 
 def _read_choice(content: bytes, desk: Desk) -> tuple[int, str, str, float | None]:
