@@ -86,13 +86,13 @@ def pixels(height: int, width: int) -> Pixels:
 
 
 def test_a_whole_that_trusts_the_estimate_alone_is_the_expert() -> None:
-    backend, blurry = build(prefer(VersionBlend(LEVELS), 1)), pixels(220, 300)
+    backend, blurry = build(prefer(VersionBlend(LEVELS), 1)), pixels(400, 450)
     expert = ExpertBackend("mine", lively(DenseUNet(UNET), 0.1), CPU, torch.float32)
     assert abs(restore_image(blurry, backend).astype(int) - restore_image(blurry, expert)).max() <= 1
 
 
 def test_a_whole_that_trusts_the_photo_alone_changes_nothing() -> None:
-    backend, blurry = build(prefer(VersionBlend(LEVELS), 0)), pixels(220, 301)
+    backend, blurry = build(prefer(VersionBlend(LEVELS), 0)), pixels(400, 451)
     assert abs(restore_image(blurry, backend).astype(int) - blurry).max() <= 1
 
 
@@ -102,7 +102,7 @@ def test_what_half_the_size_gave_is_enlarged_and_added() -> None:
             return torch.full_like(blurry, 0.1)
 
     blend = prefer(prefer(VersionBlend(LEVELS), 1), 2)
-    blurry = pixels(210, 303) // 2
+    blurry = pixels(390, 451) // 2
     restored = restore_image(blurry, build(blend, Brighter(UNET))).astype(int)
     assert abs(restored - blurry - 0.075 * 65535).max() <= 2  # half of 0.1, and half of half of it from half the size
 
@@ -110,12 +110,12 @@ def test_what_half_the_size_gave_is_enlarged_and_added() -> None:
 def test_it_stops_between_pieces_and_tells_every_pixel_once() -> None:
     told: list[int] = []
     backend = build(lively(VersionBlend(LEVELS)))
-    restore_image(pixels(500, 330), backend, watch=Watch(on_pixels=told.append))
-    assert sum(told) == 500 * 330
+    restore_image(pixels(500, 390), backend, watch=Watch(on_pixels=told.append))
+    assert sum(told) == 500 * 390
     assert min(told) >= 0
     calls = iter(range(100))
     with pytest.raises(Stopped):
-        restore_image(pixels(500, 330), backend, watch=Watch(stop=lambda: next(calls) >= 2))
+        restore_image(pixels(500, 390), backend, watch=Watch(stop=lambda: next(calls) >= 2))
 
 
 def hesitant() -> VersionBlend:
@@ -129,7 +129,7 @@ def hesitant() -> VersionBlend:
 
 @pytest.mark.parametrize("blend", [lively(VersionBlend(TINY), 0.15), hesitant()], ids=["deconvolutions", "levels"])
 def test_tiles_hardly_show(blend: VersionBlend) -> None:
-    backend, blurry = build(blend), (photo(500, 330)[0].permute(1, 2, 0).numpy() * 65535).astype("uint16")
+    backend, blurry = build(blend), (photo(500, 390)[0].permute(1, 2, 0).numpy() * 65535).astype("uint16")
     whole, tiled = (restore_image(blurry, backend, tile=tile).astype(float) for tile in (1024, backend.tiling.smallest))
     assert abs(whole - blurry).mean() > 300
     assert abs(whole - tiled).max() <= 2

@@ -22,7 +22,7 @@ from deblur_cli.restoration.pipeline import ShareCount, restore_tiles
 from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
-_SMALLEST = 96  # pixels of the shorter side: a smaller picture shows a network nothing
+_SMALLEST = 192  # pixels of the shorter side: in a smaller picture most of a network's window is repeated border
 _MARGIN = 2  # pixels at half the size around a tile, for the enlarging
 _WORK = 12.0  # thousands of multiplications per pixel that would take as long as the blend, most of which are none
 _HALVES = 1 / 3  # of a photo's pixels have all its halves together

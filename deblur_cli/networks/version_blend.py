@@ -17,7 +17,7 @@ from deblur_cli.networks.needs import FEATHER, Needs
 
 _ESTIMATE = 1  # its place among the versions
 _TRUST = 3.0  # in the estimate before any training, as a logit
-_FIELD = 48  # pixels that the network sees around one, rounded up
+_NEAR = 24  # pixels that the network sees around one by its layers that are not dilated, rounded up
 _CONTRAST = 8.0  # by which differences between versions are enlarged for the network
 
 
@@ -28,12 +28,14 @@ class BlendConfig:
     Attributes:
         width: features of every layer.
         unshuffle: side of the pixel blocks that become channels at the input.
+        dilations: of the layers at half the resolution of the blocks, coarsest first: how far around a pixel they look.
         coarser: whether what was found at half the photo's size is one of the versions.
         deconvolution: the blind deconvolutions among the versions; None for none.
     """
 
     width: int = 32
     unshuffle: int = 4
+    dilations: tuple[int, ...] = (2, 1)
     coarser: bool = False
     deconvolution: DeconvolutionConfig | None = None
 
@@ -51,7 +53,7 @@ class BlendConfig:
         everywhere would be more pixels to restore, by the count of the CPU's tiles 14 % of 6 megapixels and 37 % of 24.
         """
         if self.deconvolution is None:
-            return Needs(4 * self.unshuffle, _FIELD)
+            return Needs(4 * self.unshuffle, _NEAR + 2 * self.unshuffle * sum(self.dilations))
         grid = self.deconvolution.stride
         return Needs(grid, context=(-(-(256 + FEATHER) // grid) * grid - FEATHER) // 2)
 
@@ -66,7 +68,7 @@ class VersionBlend(nn.Module):
         self.stem = nn.Conv2d(pixels * config.versions, width, 1)
         self.fine = nn.Conv2d(width, width, 3, padding=1)
         self.down = nn.Conv2d(width, width, 2, stride=2)
-        self.coarse = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in (2, 1))
+        self.coarse = nn.ModuleList(nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in config.dilations)
         self.up = nn.Conv2d(width, width, 1)
         self.head = nn.Conv2d(width, config.versions, 3, padding=1)
         nn.init.zeros_(self.head.weight)

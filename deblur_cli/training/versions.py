@@ -12,7 +12,8 @@ from deblur_cli.networks.version_blend import BlendConfig, add_coarser, stack_ve
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
-_SCALES = (2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from below
+_SCALES = (1, 2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from
+# below; at 1 nothing was found, as in a picture whose half would be too small
 _BORDER = 32  # pixels that a window has around its patch where no deconvolution asks for more
 _GRID = 8  # pixels, of the windows in a picture
 
@@ -21,7 +22,8 @@ class VersionSource:
     """A source of pairs whose patches are the middles of windows: every version of the blurry one, and sharp.
 
     What was found at a coarser scale comes from the whole picture that a window lies in, made smaller to the window's
-    size; at a scale of 4 a picture is large enough for four windows.
+    size; at a scale of 4 a picture is large enough for four windows, at 1 it is the window itself and stands for what
+    was found.
     """
 
     def __init__(self, source: Source, expert: Estimator, config: BlendConfig, places: np.random.Generator) -> None:
@@ -40,16 +42,19 @@ class VersionSource:
             blurry, sharp = self._source.draw(count, side)
             return self._stack([blurry, self._expert.estimate(blurry)], sharp)
         scale = int(self._places.choice(_SCALES))
-        each = min(count, scale * scale // 4)
+        each = min(count, max(1, scale * scale // 4))
         blurry, sharp = self._source.draw(-(-count // each), scale * side)
-        small = functional.avg_pool2d(blurry, scale)
-        found = add_coarser(blurry, self._expert.estimate(small) - small, scale)
+        found = blurry if scale == 1 else self._find(blurry, scale)
         windows = [(index % len(blurry), *self._place(blurry, side)) for index in range(count)]
         photo, coarse, truth = (
             torch.stack([pictures[index, :, rows, columns] for index, rows, columns in windows])
             for pictures in (blurry, found, sharp)
         )
         return self._stack([photo, self._expert.estimate(photo), coarse], truth)
+
+    def _find(self, pictures: Tensor, scale: int) -> Tensor:
+        small = functional.avg_pool2d(pictures, scale)
+        return add_coarser(pictures, self._expert.estimate(small) - small, scale)
 
     def _place(self, pictures: Tensor, side: int) -> tuple[slice, slice]:
         places = (int(self._places.integers((length - side) // _GRID + 1)) * _GRID for length in pictures.shape[-2:])
