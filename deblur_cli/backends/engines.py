@@ -10,8 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.backends.openvino_engine import OpenVinoEngine, find_compiling
+from deblur_cli.backends.openvino_engine import OpenVinoEngine
 from deblur_cli.errors import BackendError
+from deblur_cli.networks.needs import find_compiling
 from deblur_cli.system.devices import find_dtype
 
 

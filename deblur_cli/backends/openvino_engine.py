@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dis
 from deblur_cli import networks
 from deblur_cli.backends.compiled_files import CompiledFiles
 from deblur_cli.errors import BackendError
-from deblur_cli.networks.needs import Compiling
+from deblur_cli.networks.needs import find_compiling
 from deblur_cli.system.devices import is_out_of_memory
 from deblur_cli.system.version import __version__
 
@@ -41,12 +41,6 @@ _LOG = logging.getLogger("deblur_cli")
 
 Shape = tuple[int, ...]
 Call = tuple[str, tuple[bool, ...], tuple[Shape, ...]]  # a method, which of its tensors are given, and their shapes
-
-
-def find_compiling(network: nn.Module) -> Compiling | None:
-    """What a network states about being compiled; whoever loads one that states nothing knows whether it can be."""
-    found = getattr(network, "compiling", None)
-    return found if isinstance(found, Compiling) else None
 
 
 def list_formats() -> list[str]:

@@ -44,6 +44,12 @@ class Compiling:
     pays: bool = True
 
 
+def find_compiling(network: nn.Module) -> Compiling | None:
+    """What a network states about being compiled; whoever loads one that states nothing knows whether it can be."""
+    found = getattr(network, "compiling", None)
+    return found if isinstance(found, Compiling) else None
+
+
 class Expert(nn.Module):
     """A network that predicts what is missing in a blurred photo.
 

@@ -52,7 +52,7 @@ def fetch(file: WeightsFile) -> Fetched:
     Raises:
         WeightsError: the file is absent and cannot be had, or its bytes are not the ones the manifest promises.
     """
-    pulled = _ensure(file, None, offline=hub.is_offline(), announce=True)
+    pulled = _ensure(file, None, announce=True)
     if pulled.pinned:
         _LOG.warning("deblur: %s: nobody has published its sha256; pinned to %s", file.key, pulled.pinned)
     return Fetched(pulled.path, pulled.pinned or str(expected_sha256(file)))
@@ -62,7 +62,6 @@ def pull_files(
     files: Sequence[WeightsFile], on_bytes: OnBytes | None = None, *, offline: bool = False
 ) -> tuple[list[Pulled], list[WeightsError]]:
     """Make the files be there, verified, several downloads side by side; one that fails does not stop the others."""
-    offline = offline or hub.is_offline()
     if len(files) < 2:  # in this thread, where Ctrl-C ends a download at once
         outcomes = [_attempt(file, on_bytes, offline=offline) for file in files]
     else:
@@ -145,12 +144,12 @@ def _attempt(file: WeightsFile, on_bytes: OnBytes | None, *, offline: bool) -> F
         return fault
 
 
-def _ensure(file: WeightsFile, on_bytes: OnBytes | None, *, offline: bool, announce: bool = False) -> Pulled:
+def _ensure(file: WeightsFile, on_bytes: OnBytes | None, *, offline: bool = False, announce: bool = False) -> Pulled:
     path = locate(file)
     fault = None if path is None else find_fault(file, path)
     if path is not None and fault is None:
         return Pulled(file, path, downloaded=False, pinned=_pin_first_use(file, path))
-    if file.kind != "hub" or offline:
+    if file.kind != "hub" or offline or hub.is_offline():
         raise _absent_fault(file, path, fault)
     if path is not None:
         discard(path)
