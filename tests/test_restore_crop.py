@@ -10,9 +10,11 @@ from support.fake_backend import FakeBackend
 from torch import nn
 
 from deblur_cli.backends import restore_crop
+from deblur_cli.backends.blended import BlendedBackend
 from deblur_cli.backends.expert import ExpertBackend
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.maxim import Maxim, MaximConfig
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
 from deblur_cli.restoration.pipeline import restore_image
 from deblur_cli.restoration.tiling import Tiling, Windows
 from deblur_cli.restoration.watch import Watch
@@ -56,6 +58,21 @@ def test_only_the_tiles_that_reach_into_the_crop_are_restored() -> None:
     backend = FakeBackend(tiling=Windows(64, 16, 64, 64, 16))
     restore_crop(photo(600, 800), backend, slice(300, 310), slice(400, 410))
     assert 1 <= len(backend.shapes) <= 4
+
+
+@pytest.mark.parametrize("crop", [(0, 0, 90, 60), (700, 430, 100, 170), (390, 310, 8, 200)])
+def test_a_crop_of_a_photo_that_is_looked_at_in_halves_is_that_of_the_whole(crop: tuple[int, int, int, int]) -> None:
+    smooth = partial(nn.functional.avg_pool2d, kernel_size=5, stride=1, padding=2)
+    expert = FakeBackend(smooth, tiling=Tiling(160, 8, 8, 16))
+    blend = lively(VersionBlend(BlendConfig(width=6, dilations=(4, 2, 1), coarser=True))).eval()
+    backend, blurry = BlendedBackend(expert, blend, 100.0), photo(600, 1300)
+    whole = restore_image(blurry, backend)
+    tiles = len(expert.shapes)
+    left, top, width, height = crop
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    assert np.array_equal(restore_crop(blurry, backend, rows, columns), whole[rows, columns])
+    assert not np.array_equal(whole[rows, columns], blurry[rows, columns])
+    assert 0 < len(expert.shapes) - tiles < tiles * 0.7
 
 
 def test_a_tile_size_counts_as_for_the_whole_photo() -> None:

@@ -6,6 +6,7 @@ found. A second stage on the whole photo: the expert keeps windows of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +20,7 @@ from deblur_cli.networks.needs import FEATHER
 from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
 from deblur_cli.restoration.contract import Backend, Cut, Order
 from deblur_cli.restoration.pipeline import ShareCount, restore_tiles
-from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces
+from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces, find_tiles, widen
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
 _SMALLEST = 192  # pixels of the shorter side: in a smaller picture most of a network's window is repeated border
@@ -30,7 +31,7 @@ _TOP = 65535.0
 
 
 class BlendedBackend:
-    """Mixes an expert's estimate with other versions of the photo; see `Backend` and `Enhancing`."""
+    """Mixes an expert's estimate with other versions of the photo; see `Backend` and `Cropping`."""
 
     def __init__(self, expert: Backend, blend: VersionBlend, work: float) -> None:
         """`work`: of the expert, thousands of multiplications per pixel."""
@@ -42,6 +43,7 @@ class BlendedBackend:
         second = (work + _WORK) * _HALVES + _WORK if blend.config.coarser else _WORK
         self.work = work + second
         self.share = second / self.work
+        self.reach = blend.config.needs.context + FEATHER
 
     @property
     def module(self) -> nn.Module:
@@ -58,11 +60,25 @@ class BlendedBackend:
         photos = [blurry, *self._halve_on(blurry)]
         watch, tell = self._share_out(photos, order.watch)
         cut: Cut = self.tiling.with_size(order.tile)
+        orders = self._halve_orders(order, len(photos))
         found = None
-        for photo in reversed(photos[1:]):
-            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch), found, order, tell)
+        for photo, half in reversed([*zip(photos, orders, strict=True)][1:]):
+            tiles = cut.lay(*photo.shape[:2])
+            wanted = tiles if half.part is None else find_tiles(tiles, widen(half.part, self.reach))
+            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch, wanted), found, half, tell)
             found = mixed.sub_(_to_floats(photo))
         return self._mix(blurry, estimate, found, order, tell)
+
+    def _halve_orders(self, order: Order, count: int) -> list[Order]:
+        """The order for the photo and each of its halves: what is wanted of one is what the one above it looks at."""
+        orders = [order]
+        for _ in range(count - 1):
+            part = orders[-1].part
+            if part is not None:
+                rows, columns = widen(part, self.reach)
+                part = widen((_halve_place(rows), _halve_place(columns)), _MARGIN)
+            orders.append(replace(order, part=part))
+        return orders
 
     def _halve_on(self, blurry: Pixels) -> Iterator[Pixels]:
         while self._config.coarser and min(blurry.shape[:2]) >= 2 * _SMALLEST:
@@ -87,6 +103,7 @@ class BlendedBackend:
         mixed = torch.zeros(height, width, 3)
         needs = self._config.needs
         tiles = Tiling(order.tile, needs.context, FEATHER, needs.multiple_of).with_size(order.tile).lay(height, width)
+        tiles = tiles if order.part is None else find_tiles(tiles, order.part)
         for index, tile in enumerate(tiles):
             if order.watch.stop():
                 raise Stopped
@@ -110,6 +127,10 @@ class BlendedBackend:
         border = (2 * _MARGIN,) * 4
         inner = (..., slice(2 * _MARGIN, -2 * _MARGIN), slice(2 * _MARGIN, -2 * _MARGIN))
         return add_coarser(functional.pad(blurry, border), wide, 2)[inner]
+
+
+def _halve_place(place: slice) -> slice:
+    return slice(place.start // 2, -(-place.stop // 2))
 
 
 def _halve(photo: Pixels) -> Pixels:

@@ -6,10 +6,10 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.restoration.tiling import Tile
+from deblur_cli.restoration.tiling import Part, Tile
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
-__all__ = ["Backend", "Cut", "Enhancing", "Order", "Pixels", "Stopped", "Watch"]
+__all__ = ["Backend", "Cropping", "Cut", "Enhancing", "Order", "Pixels", "Stopped", "Watch"]
 
 
 class Cut(Protocol):
@@ -71,11 +71,13 @@ class Order:
         seed: of all random numbers, which are drawn on the CPU and once per photo.
         tile: longest side in pixels of what is to be in memory at once. It never decides what is computed.
         watch: `on_pixels` counts the pixels of the photo once; `stop` is asked between windows.
+        part: the rows and columns that are wanted, of a `Cropping` backend; the rest may come out as anything.
     """
 
     seed: int = 0
     tile: int = 1024
     watch: Watch = field(default_factory=Watch)
+    part: Part | None = None
 
 
 @runtime_checkable
@@ -95,3 +97,10 @@ class Enhancing(Protocol):
         Raises:
             Stopped: `order.watch.stop` said so.
         """
+
+
+@runtime_checkable
+class Cropping(Enhancing, Protocol):
+    """An `Enhancing` backend whose second stage sees only what is near, so that a part of a photo is less work."""
+
+    reach: int  # pixels: so far around `Order.part` the estimate decides what becomes of it

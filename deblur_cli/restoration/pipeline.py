@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.restoration.contract import Backend, Cut, Enhancing, Order
-from deblur_cli.restoration.tiling import Span, Tile
+from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order
+from deblur_cli.restoration.tiling import Span, Tile, find_tiles, widen
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 from deblur_cli.system.devices import is_out_of_memory
 
@@ -58,9 +58,9 @@ def restore_crop(
     """A part of what `restore_image` makes of the whole photo, with no more work than that part needs.
 
     Tiles lie where they lie in the whole photo, and only those that reach into the part are restored; on a CPU it
-    equals the same place of the whole result to the last bit. What a second stage does (`Enhancing`) depends on the
-    whole photo: a flow's windows are mixed at every step, and so reach further with each, and DeblurDiff matches the
-    colours of the whole photo. Where there is one that does something, all of the photo is restored.
+    equals the same place of the whole result to the last bit. A second stage (`Enhancing`) may depend on the whole
+    photo: a flow's windows are mixed at every step, and so reach further with each, and DeblurDiff matches the colours
+    of the whole photo. Where there is one that does something and is not `Cropping`, all of the photo is restored.
 
     Args:
         rows, columns: of the photo, with a start and a stop inside it.
@@ -68,15 +68,15 @@ def restore_crop(
     Returns:
         (h, w, 3) of the photo's dtype.
     """
-    if isinstance(backend, Enhancing) and backend.share > 0:
+    second = backend if isinstance(backend, Enhancing) and backend.share > 0 else None
+    if second is not None and not isinstance(second, Cropping):
         return restore_image(blurry, backend, tile=tile, seed=seed, watch=watch)[rows, columns].copy()
     watch = watch or Watch()
 
     def work(tiling: Cut) -> Pixels:
-        laid = tiling.lay(*blurry.shape[:2])
-        tiles = [tile for tile in laid if _meet(tile.rows, rows) and _meet(tile.columns, columns)]
-        merged = restore_tiles(blurry, backend, tiling, watch, tiles)
-        return quantize(merged[rows, columns].contiguous(), blurry.dtype)
+        order = Order(seed, tiling.size, watch, (rows, columns))
+        around = 0 if second is None else second.reach
+        return quantize(_restore(blurry, backend, tiling, order, around)[rows, columns].contiguous(), blurry.dtype)
 
     return _in_memory(work, backend, tile, watch)
 
@@ -93,10 +93,6 @@ def _in_memory(work: Callable[[Cut], Pixels], backend: Backend, tile: int | None
             tiling = _halve(tiling, fault, backend, watch)
 
 
-def _meet(span: Span, part: slice) -> bool:
-    return bool(span.core.start < part.stop and part.start < span.core.stop)
-
-
 def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
     """[0, 1] floats to uint8 or uint16, clipped and rounded to nearest; works in place on `image`."""
     top = np.iinfo(dtype).max
@@ -104,15 +100,19 @@ def quantize(image: Tensor, dtype: np.dtype[Any]) -> Pixels:
     return image.mul_(top).round_().clamp_(0, top).to(target).numpy()
 
 
-def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order) -> Tensor:
-    """(H, W, 3), float32: one stage or both; each tells its share of the pixels."""
-    if not isinstance(backend, Enhancing):
-        return restore_tiles(blurry, backend, tiling, order.watch)
+def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around: int = 0) -> Tensor:
+    """(H, W, 3), float32: one stage or both; each tells its share of the pixels. Of a part, the first with so many
+    pixels around it.
+    """
+    laid = tiling.lay(*blurry.shape[:2])
+    tiles = laid if order.part is None else find_tiles(laid, widen(order.part, around))
+    if not isinstance(backend, Enhancing) or not backend.share:
+        return restore_tiles(blurry, backend, tiling, order.watch, tiles)
     count = ShareCount(order.watch.on_pixels)
     first, second = (
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
-    estimate = restore_tiles(blurry, backend, tiling, first)
+    estimate = restore_tiles(blurry, backend, tiling, first, tiles)
     with _timed(order.watch, backend.device):
         return backend.enhance(blurry, estimate, replace(order, watch=second))
 

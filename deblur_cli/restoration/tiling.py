@@ -22,6 +22,9 @@ from deblur_cli.restoration.watch import Pixels
 _VARIANCE = 0.01  # of the bell of a window whose length is 1
 
 
+Part = tuple[slice, slice]  # rows and columns of a photo, with a start and a stop
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """One piece along one axis: `start` to `start + length`, and its weights there."""
@@ -269,6 +272,22 @@ class PixelSource:
             window = self.pixels[_clamp(rows, height)[:, None], _clamp(columns, width)]
         top = float(np.iinfo(window.dtype).max) if window.dtype.kind == "u" else 1.0
         return torch.from_numpy(window.astype(np.float32)).div_(top).permute(2, 0, 1)
+
+
+def widen(part: Part, by: int) -> Part:
+    """So many pixels more on each side, as far as there are any before it; behind it nobody asks."""
+    rows, columns = (slice(max(0, place.start - by), place.stop + by) for place in part)
+    return rows, columns
+
+
+def find_tiles(tiles: Sequence[Tile], part: Part) -> list[Tile]:
+    """Those of which a point that counts lies in the part."""
+    rows, columns = part
+    return [tile for tile in tiles if _meet(tile.rows.core, rows) and _meet(tile.columns.core, columns)]
+
+
+def _meet(core: slice, place: slice) -> bool:
+    return bool(core.start < place.stop and place.start < core.stop)
 
 
 def stack_pieces(canvas: Tensor, tiles: Sequence[Tile]) -> Tensor:
