@@ -72,7 +72,7 @@ def test_every_model_stands_beside_doing_nothing_with_the_right_figures(pairs):
     assert scores(report, "fake")["blur/b.png"] == math.inf
     assert [row.name for row in report.models] == [BLURRY, "fake"]
     assert report.models[0].scores["psnr"] == pytest.approx(np.mean(list(scores(report, BLURRY).values())))
-    assert "equal to their truth" in report.models[1].notes["psnr"]
+    assert "1 of 3 photos equal to the truth" in report.models[1].notes["psnr"]
 
 
 def test_costs_are_the_models_and_not_those_of_doing_nothing(pairs):
