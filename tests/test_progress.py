@@ -64,7 +64,7 @@ def test_a_pipe_gets_a_plain_line_every_few_seconds(capsys):
     for now in range(12):
         clock.now = float(now)
         display.show(meter)
-    assert capsys.readouterr().err.splitlines() == ["deblur: 0/1 photos, 0.00 MP/s"] * 2
+    assert capsys.readouterr().err.splitlines() == ["deblur: 0/1 photo, 0.00 MP/s"] * 2
 
 
 def test_pieces_of_work_that_are_shown_together_have_lines_of_their_own(capsys):

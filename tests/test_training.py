@@ -264,6 +264,7 @@ def test_every_shipped_recipe_reads() -> None:
         "maxim": ExpertRecipe,
         "blend": BlendRecipe,
         "levels": BlendRecipe,
+        "shake": BlendRecipe,
         "codec": CodecRecipe,
         "base": BaseRecipe,
         "flow": FlowRecipe,
