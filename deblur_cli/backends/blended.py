@@ -63,9 +63,8 @@ class BlendedBackend:
         orders = self._halve_orders(order, len(photos))
         found = None
         for photo, half in reversed([*zip(photos, orders, strict=True)][1:]):
-            tiles = cut.lay(*photo.shape[:2])
-            wanted = tiles if half.part is None else find_tiles(tiles, widen(half.part, self.reach))
-            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch, wanted), found, half, tell)
+            tiles = find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach)
+            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch, tiles), found, half, tell)
             found = mixed.sub_(_to_floats(photo))
         return self._mix(blurry, estimate, found, order, tell)
 
@@ -102,8 +101,8 @@ class BlendedBackend:
         height, width = photo.shape[:2]
         mixed = torch.zeros(height, width, 3)
         needs = self._config.needs
-        tiles = Tiling(order.tile, needs.context, FEATHER, needs.multiple_of).with_size(order.tile).lay(height, width)
-        tiles = tiles if order.part is None else find_tiles(tiles, order.part)
+        tiling = Tiling(order.tile, needs.context, FEATHER, needs.multiple_of).with_size(order.tile)
+        tiles = find_tiles(tiling.lay(height, width), order.part)
         for index, tile in enumerate(tiles):
             if order.watch.stop():
                 raise Stopped

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order
-from deblur_cli.restoration.tiling import Span, Tile, find_tiles, widen
+from deblur_cli.restoration.tiling import Span, Tile, find_tiles
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 from deblur_cli.system.devices import is_out_of_memory
 
@@ -104,8 +104,7 @@ def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around
     """(H, W, 3), float32: one stage or both; each tells its share of the pixels. Of a part, the first with so many
     pixels around it.
     """
-    laid = tiling.lay(*blurry.shape[:2])
-    tiles = laid if order.part is None else find_tiles(laid, widen(order.part, around))
+    tiles = find_tiles(tiling.lay(*blurry.shape[:2]), order.part, around)
     if not isinstance(backend, Enhancing) or not backend.share:
         return restore_tiles(blurry, backend, tiling, order.watch, tiles)
     count = ShareCount(order.watch.on_pixels)

@@ -280,9 +280,11 @@ def widen(part: Part, by: int) -> Part:
     return rows, columns
 
 
-def find_tiles(tiles: Sequence[Tile], part: Part) -> list[Tile]:
-    """Those of which a point that counts lies in the part."""
-    rows, columns = part
+def find_tiles(tiles: Sequence[Tile], part: Part | None, around: int = 0) -> Sequence[Tile]:
+    """Those of which a point that counts lies in the part or so many pixels around it; of no part, all."""
+    if part is None:
+        return tiles
+    rows, columns = widen(part, around)
     return [tile for tile in tiles if _meet(tile.rows.core, rows) and _meet(tile.columns.core, columns)]
 
 
