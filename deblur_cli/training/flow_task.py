@@ -26,7 +26,7 @@ from deblur_cli.training.detail_sums import Detail
 from deblur_cli.training.latents import WindowSource
 from deblur_cli.training.loop import Figures
 from deblur_cli.training.objectives import fidelity_loss, mean_psnr
-from deblur_cli.training.perception import load_judge, mean_distance
+from deblur_cli.training.perception import draw_views, grain, load_judge, mean_distance
 from deblur_cli.training.recipe import FlowRecipe
 from deblur_cli.training.sources import Generators
 
@@ -96,6 +96,8 @@ class FlowTask:
         shown = torch.where(is_estimate, estimated, seen)
         residual = self._decode(self._follow(network, self._start(source), blurry, flow.unrolled_steps) - source, shown)
         loss = self._picture_loss(shown + residual, sharp)
+        if flow.grain_weight:
+            loss = loss + flow.grain_weight * grain(residual, sharp)
         if flow.velocity_weight:
             loss = loss + flow.velocity_weight * self._velocity_loss(network, source, blurry, x_1)
         return loss
@@ -110,18 +112,10 @@ class FlowTask:
         loss = fidelity_loss(restored, sharp, self.schedule.frequency_weight)
         if self._perception is None:
             return loss
-        restored, sharp = self._cut(restored, sharp)
-        distance = mean_distance(self._perception, restored, sharp, is_bfloat16=self._is_bfloat16)
-        return loss + self.recipe.flow.lpips_weight * distance
-
-    def _cut(self, *pictures: Tensor) -> tuple[Tensor, ...]:
-        """The same part of each, somewhere: perception costs more than all else."""
-        side = min(self.recipe.flow.crop, pictures[0].shape[-1])
-        top, left = self._generators.places.integers(pictures[0].shape[-1] - side + 1, size=2)
-        return tuple(
-            picture[..., top : top + side, left : left + side].contiguous(memory_format=torch.channels_last)
-            for picture in pictures
-        )
+        flow = self.recipe.flow
+        views = draw_views((restored, sharp), flow.crop, flow.half_share, self._generators.places)
+        distance = mean_distance(self._perception, *views, is_bfloat16=self._is_bfloat16)
+        return loss + flow.lpips_weight * distance
 
     def validate(self, network: nn.Module) -> Figures:
         """Fidelity and local detail of the estimate, and of what the flow makes of it in one step and in four."""

@@ -189,7 +189,9 @@ class FlowConfig:
             sampler end at, with its gradient through all of them; for a short stage after the other.
         velocity_weight: of the velocity's loss beside the picture's, which keeps the field a field.
         lpips_weight: of the perceptual distance (LPIPS, VGG16) beside the fidelity of that picture.
-        crop: pixels a side of the part of the window that the perceptual distance looks at.
+        half_share: part of the training whose perceptual distance looks at half the size, where grain is gone.
+        grain_weight: of fine detail that is added where the sharp photo is smooth.
+        crop: pixels a side of what the perceptual distance looks at.
     """
 
     rank: int = 16
@@ -203,6 +205,8 @@ class FlowConfig:
     unrolled_steps: int = 0
     velocity_weight: float = 0.5
     lpips_weight: float = 0.0
+    half_share: float = 0.0
+    grain_weight: float = 0.0
     crop: int = 160
 
 
