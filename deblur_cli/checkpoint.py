@@ -109,8 +109,17 @@ def load_strict(network: nn.Module, path: Path, key: str | None = None) -> None:
     """
     content, names = read_content(path), network.state_dict().keys()
     table = find_weights(content, names) if key is None else _find_table(content, key, path)
+    load_tensors(network, check_tensors(table, path), path)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors that came from `path` into `network`; every key and every shape must match.
+
+    Raises:
+        WeightsError: they do not.
+    """
     try:
-        network.load_state_dict(check_tensors(table, path), strict=True)
+        network.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as fault:
         raise WeightsError(f"{path}: weights do not fit the network: {shorten(fault)}") from fault
 

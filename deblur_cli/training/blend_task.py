@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
@@ -23,7 +23,7 @@ from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import BlendRecipe
 from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
-from deblur_cli.training.versions import with_versions
+from deblur_cli.training.versions import load_known, with_versions
 
 _SIDE = 192  # pixels of the patches in the pool where no deconvolution has windows of its own
 _PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
@@ -34,7 +34,7 @@ class BlendTask:
 
     Args:
         expert: frozen; its estimate is one of the versions.
-        init: weights to start from.
+        init: weights to start from; they may weigh fewer versions, if those are the first ones here.
     Raises:
         InputError: `expert` is blended already.
         WeightsError: `init` is damaged or of another shape.
@@ -52,7 +52,7 @@ class BlendTask:
         wanted = recipe.network.deconvolution
         self._deconvolver = None if wanted is None else Deconvolver(wanted)
         if init is not None:
-            load_strict(self.network, init)
+            load_known(self.network, init)
 
     @property
     def trained_on(self) -> dict[str, str]:

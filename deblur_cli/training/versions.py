@@ -1,20 +1,23 @@
 """The training pairs of a blend: patches with all versions of them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deblur_cli.checkpoint import check_tensors, find_weights, load_tensors, read_content
 from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.version_blend import BlendConfig, add_coarser, stack_versions
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
 _SCALES = (1, 2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from
 # below; at 1 nothing was found, as in a picture whose half would be too small
 _BORDER = 32  # pixels that a window has around its patch where no deconvolution asks for more
+_DOUBT = -3.0  # of a version that the weights to begin with do not know, against the photo itself, as a logit
 _GRID = 8  # pixels, of the windows in a picture
 
 
@@ -71,3 +74,24 @@ def with_versions(
 ) -> list[tuple[float, Source]]:
     """The same shares, with all versions."""
     return [(share, VersionSource(source, expert, config, places)) for share, source in sources]
+
+
+def load_known(network: VersionBlend, path: Path) -> None:
+    """Weights to begin with, which may know only the first of the network's versions.
+
+    A version that they do not know is not seen at first, and believed a twentieth as much as the photo itself.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or its network is another in all but its versions.
+    """
+    names = network.state_dict()
+    table = check_tensors(find_weights(read_content(path), names), path)
+    if names.keys() == table.keys():
+        seen, believed = "stem.weight", {"head.weight": 0.0, "head.bias": _DOUBT}
+        missing = max(0, names[seen].shape[1] - table[seen].shape[1])
+        table[seen] = functional.pad(table[seen], (0, 0, 0, 0, 0, missing))
+        for name, doubt in believed.items():
+            missing = max(0, len(names[name]) - len(table[name]))
+            known = table[name].float()
+            table[name] = torch.cat((known, *[known[:1] + doubt] * missing))
+    load_tensors(network, table, path)

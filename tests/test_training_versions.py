@@ -1,0 +1,55 @@
+"""Weights of a blend grow: versions that they do not know begin with next to no say."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from deblur_cli.checkpoint import load_strict, save_network
+from deblur_cli.errors import WeightsError
+from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
+from deblur_cli.training.versions import load_known
+
+
+def write_two_versions(path: Path, width: int = 6) -> VersionBlend:
+    torch.manual_seed(3)
+    blend = VersionBlend(BlendConfig(width))
+    for parameter in blend.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_network(blend, path, {})
+    load_strict(blend, path)  # a file holds bfloat16
+    return blend.requires_grad_(requires_grad=False)
+
+
+def test_a_version_that_the_weights_do_not_know_is_hardly_believed(tmp_path: Path) -> None:
+    smaller = write_two_versions(tmp_path / "two.safetensors")
+    blend = VersionBlend(BlendConfig(6, coarser=True)).requires_grad_(requires_grad=False)
+    load_known(blend, tmp_path / "two.safetensors")
+    versions = torch.rand(1, 3, 3, 16, 24)
+    known, grown = smaller.weigh(versions[:, :2]), blend.weigh(versions)
+    assert torch.allclose(grown[:, :2] / grown[:, :2].sum(1, keepdim=True), known, atol=1e-6)
+    assert torch.allclose(grown[:, 2], math.exp(-3) * grown[:, 0], atol=1e-6)
+    strange = versions.clone()
+    strange[:, 2] = 1
+    assert torch.equal(blend.weigh(strange), grown)
+
+
+def test_the_same_versions_are_taken_as_they_are(tmp_path: Path) -> None:
+    first = write_two_versions(tmp_path / "two.safetensors")
+    second = VersionBlend(BlendConfig(6))
+    load_known(second, tmp_path / "two.safetensors")
+    assert all(torch.equal(one, other) for one, other in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("width", "has_coarser"), [(8, False), (8, True)])
+def test_another_network_is_refused(tmp_path: Path, width: int, has_coarser: bool) -> None:
+    write_two_versions(tmp_path / "two.safetensors", width)
+    with pytest.raises(WeightsError, match=r"two\.safetensors: weights do not fit the network"):
+        load_known(VersionBlend(BlendConfig(6, coarser=has_coarser)), tmp_path / "two.safetensors")
+
+
+def test_fewer_versions_than_the_weights_know_are_refused(tmp_path: Path) -> None:
+    save_network(VersionBlend(BlendConfig(6, coarser=True)), tmp_path / "three.safetensors", {})
+    with pytest.raises(WeightsError, match=r"three\.safetensors: weights do not fit the network"):
+        load_known(VersionBlend(BlendConfig(6)), tmp_path / "three.safetensors")
