@@ -146,3 +146,18 @@ def test_plan_names_the_photos_that_will_not_fit_and_refuses_to_begin_for_these_
     misfits = {job.source.name: bool(job.misfit) for job in _plan(folder, "webp").jobs}
     assert misfits == {"wide.png": True, "b.jpg": False}
     assert not any(job.misfit for job in _plan(folder, "png").jobs)
+
+
+@pytest.mark.parametrize("quality", [90, 100])
+def test_a_photo_that_is_noise_all_over_becomes_a_jpeg(tmp_path: Path, quality: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (400, 500, 3), dtype=np.uint8)  # beyond Pillow's smallest buffer
+    image_io.write_photo(
+        replace(factory.make_photo(), pixels=noise),
+        tmp_path / "a.jpg",
+        file_format="jpeg",
+        quality=quality,
+        stamp=None,
+        times_of=None,
+    )
+    assert (tmp_path / "a.jpg").stat().st_size > 400 * 500
+    assert factory.load_by_pillow(tmp_path / "a.jpg").size == (500, 400)

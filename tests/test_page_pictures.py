@@ -16,7 +16,7 @@ from deblur_cli.benchmark.page.error_map import absolute_error, colour_table, pi
 from deblur_cli.benchmark.page.photos import find_extremes, gather_photos, order_of_worth
 from deblur_cli.benchmark.page.pictures import build_viewers
 from deblur_cli.benchmark.records import SHARP, picture_path
-from deblur_cli.system.page_pictures import find_busiest
+from deblur_cli.system.page_pictures import find_busiest, jpeg, to_data_uri
 
 
 def decode(address: str) -> Image.Image:
@@ -121,3 +121,8 @@ def test_shrinking_an_error_keeps_its_mean() -> None:
     small = shrink(error)
     assert small.shape == (360, 480)
     assert float(small.mean()) == pytest.approx(float(error.mean()), abs=1e-3)
+
+
+def test_noise_all_over_is_written_too() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    assert decode(to_data_uri(Image.fromarray(noise), jpeg(90))).size == (500, 400)

@@ -6,13 +6,16 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from deblur_cli.image_io import pixels
 from deblur_cli.image_io.faults import BrokenPhotoError
 
 if TYPE_CHECKING:
     from deblur_cli.image_io.photo import Photo, Pixels
+
+_ROOM = 4  # bytes for a pixel: nothing but noise takes three at quality 100, and Pillow has a buffer for one or two. A
+# JPEG with Huffman tables of its own is written at one go; what is longer than the buffer was refused as broken
 
 
 def stack(photo: Photo, *, grey: bool, alpha: bool) -> Pixels:
@@ -30,6 +33,9 @@ def code(planes: Pixels, kind: str, **options: Any) -> bytes:
         BrokenPhotoError: the coder refuses them.
     """
     planes, buffer = pixels.round_to_8(planes), BytesIO()
+    ImageFile.MAXBLOCK = max(
+        ImageFile.MAXBLOCK, _ROOM * planes.shape[0] * planes.shape[1]
+    )  # of all threads, so it stays
     try:
         Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes).save(buffer, kind, **options)
     except (OSError, ValueError) as fault:

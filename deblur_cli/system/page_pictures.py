@@ -21,7 +21,7 @@ class PictureEncoding:
 
 def jpeg(quality: int) -> PictureEncoding:
     """JPEG without a loss of colour resolution."""
-    options = {"quality": quality, "subsampling": 0, "optimize": True}
+    options = {"quality": quality, "subsampling": 0}  # Pillow refuses to optimise what is noisy all over
     return PictureEncoding(f"JPEG quality {quality} with full colour resolution", "JPEG", options)
 
 
