@@ -135,6 +135,17 @@ def test_an_expert_with_its_blend_is_a_model_too_and_a_flow_runs_on_it(work):
         assert 0.25 < abs(restored.astype(float) - blurry).mean() < 25
 
 
+def test_an_expert_that_has_a_blend_brings_it_along(work, capfd):
+    write_blend(Path("blend.safetensors"), hashes_of("expert"))
+    assert export("--blend", "blend.safetensors", codec=None, base=None, lora=None, out="alone") == 0
+    assert run_app(["weights", "add", "blended", "alone"]) == 0
+    assert export(expert="blended", out="whole") == 0
+    assert content(Path("whole/blend")) == content(Path("alone/blend"))
+    capfd.readouterr()
+    assert export("--blend", "blend.safetensors", expert="blended", out="twice") == 2
+    assert "--expert blended: has a blend of its own; leave --blend out" in capfd.readouterr().err
+
+
 def test_an_exported_transformer_is_a_base_again(work):
     assert export("--quiet") == 0
     assert export("--quiet", out="again", base="out/transformer") == 0

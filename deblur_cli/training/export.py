@@ -50,8 +50,8 @@ class Export:
     """What is wanted.
 
     Attributes:
-        expert: name of a model that is an expert alone, or a file.
-        blend: a file that was trained on this expert.
+        expert: name of a model without a flow, or a file.
+        blend: a file that was trained on this expert, if it has none.
         codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
         prompt: the empty prompt that the flow was trained with, where the base's model does not bring it.
         out: the folder; it must not be there, or be empty.
@@ -147,8 +147,10 @@ def _choose_flow(wanted: Export) -> dict[str, Any]:
 def _find_expert(wanted: Export) -> ModelEntry:
     """The expert as a model of its own."""
     entry = find_expert(wanted.expert)
-    if set(entry.files) != {"expert"}:
-        raise InputError(f"--expert {wanted.expert}: is no expert alone; take quick or another with one file")
+    if "expert" not in entry.files or not entry.files.keys() <= {"expert", "blend"}:
+        raise InputError(f"--expert {wanted.expert}: is no expert alone; take quick or another without a flow")
+    if "blend" in entry.files and wanted.blend is not None:
+        raise InputError(f"--expert {wanted.expert}: has a blend of its own; leave --blend out")
     if entry.network:
         return entry
     return ModelEntry("expert", "expert", "", {"expert": _describe_file(Path(wanted.expert), wanted.licence)})
@@ -156,7 +158,7 @@ def _find_expert(wanted: Export) -> ModelEntry:
 
 def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
     """Role -> file, in the order of training."""
-    files = {"expert": template.files["expert"]}
+    files = dict(template.files)
     if wanted.blend is not None:
         files["blend"] = _describe_file(wanted.blend, wanted.licence)
     if wanted.codec is not None and wanted.base is not None and wanted.lora is not None:
