@@ -191,7 +191,10 @@ def test_cross_gating_is_its_formula() -> None:
     block = lively(CrossGating(6, 8, 4))
     assert isinstance(block, CrossGating)
     x, y = random(1, 8, 8, 6), random(1, 8, 8, 8)
-    result, passed = block(x, y)
+    parts = [x[..., :2].contiguous(), x[..., 2:].contiguous()]
+    result, passed = block(parts, y)
+    with torch.inference_mode():
+        assert torch.allclose(torch.stack(block(parts, y)), torch.stack((result, passed)), atol=1e-5)
     x, y = block.enter_x(x), block.enter_y(y)
     inner_x = functional.gelu(block.spread_x(block.norm_x(x)), approximate="tanh")
     inner_y = functional.gelu(block.spread_y(block.norm_y(y)), approximate="tanh")

@@ -77,7 +77,16 @@ def _count_dense(features: Sequence[int], *others: Any, **_: Any) -> int:
     return 2 * math.prod(features) * int(outputs)
 
 
-_FUSED = {torch.ops.mkldnn._linear_pointwise: _count_dense}
+def _count_convolution(planes: Sequence[int], weight: Sequence[int], *_others: Any, **_: Any) -> int:
+    """Of a convolution in one pass with what follows, which keeps the size."""
+    count, _channels, height, width = planes
+    return 2 * count * height * width * math.prod(weight)
+
+
+_FUSED = {
+    torch.ops.mkldnn._linear_pointwise: _count_dense,
+    torch.ops.mkldnn._convolution_pointwise: _count_convolution,
+}
 
 
 def _ram_since_start() -> float | None:

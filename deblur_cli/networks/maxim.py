@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -24,7 +23,7 @@ from deblur_cli.networks.maxim_blocks import (
     MultiAxisMixing,
     ResizedDense,
     apply_convolution,
-    dense,
+    join,
 )
 from deblur_cli.networks.needs import Compiling, Expert, Needs
 
@@ -192,13 +191,13 @@ class _Stage(nn.Module):
         inputs = [_look(layer, image) for layer, image in zip(self.inputs, images, strict=True)]
         if before is not None:
             inputs = [
-                run(fuse, own, other)[0] for fuse, own, other in zip(self.fuse, inputs, before.attended, strict=True)
+                run(fuse, [own], other)[0] for fuse, own, other in zip(self.fuse, inputs, before.attended, strict=True)
             ]
         features, encoded = inputs[0], []
         for level, block in enumerate(self.encoders):
-            features = run(block, torch.cat((features, inputs[level]), -1))
+            features = run(block, features, inputs[level])
             if before is not None:
-                features = run(self.encoder_gates[level], features, before.at(level))[0]
+                features = run(self.encoder_gates[level], [features], before.at(level))[0]
             encoded.append(features)
             features = apply_convolution(self.downs[level], features)
         return encoded, features
@@ -208,7 +207,7 @@ class _Stage(nn.Module):
         skips: list[Tensor] = []
         for level in reversed(range(_LEVELS)):
             seen = _bring(self.skip_resizes[level], encoded)
-            skip, lowest = run(self.skip_gates[level], torch.cat(seen, -1), lowest)
+            skip, lowest = run(self.skip_gates[level], seen, lowest)
             skips.insert(0, skip)
         return skips
 
@@ -218,7 +217,7 @@ class _Stage(nn.Module):
         for level in reversed(range(_LEVELS)):
             seen = _bring(self.decoder_resizes[level], skips[::-1])
             features = apply_convolution(self.ups[level], features)
-            features = run(self.decoders[level], torch.cat((features, *seen), -1))
+            features = run(self.decoders[level], features, *seen)
             decoded.insert(0, features)
         return decoded
 
@@ -235,8 +234,8 @@ class _Block(nn.Module):
     def _attention(self, width: int) -> nn.Module:
         return AttendedConvolutions(width)
 
-    def forward(self, features: Tensor) -> Tensor:
-        entered = dense(self.enter, features)
+    def forward(self, *parts: Tensor) -> Tensor:
+        entered = join(self.enter, parts)
         features = entered
         for mixing, attention in zip(self.mixings, self.attentions, strict=True):
             features = attention(mixing(features))
@@ -292,5 +291,5 @@ def _bring(resizes: nn.Module, levels: Sequence[Tensor]) -> list[Tensor]:
     return [resize(features) for resize, features in zip(resizes, levels, strict=True)]
 
 
-def _run_once(block: nn.Module, *features: Tensor) -> Any:
+def _run_once(block: nn.Module, *features: Any) -> Any:
     return block(*features)

@@ -5,6 +5,7 @@ Source: Tu et al. 2022, "MAXIM: Multi-Axis MLP for Image Processing" (arXiv 2201
 read in google-research/maxim (Apache-2.0).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,17 @@ def plus(layer: Dense, features: Tensor, other: Tensor) -> Tensor:
     return fused
 
 
+def join(layer: nn.Linear, parts: Sequence[Tensor]) -> Tensor:
+    """The layer of the channels of several tensors; without gradients they are not put side by side."""
+    if not _can_fuse(layer, parts[0]):
+        return dense(layer, torch.cat(tuple(parts), -1))
+    weights = torch.split(layer.weight, [part.shape[-1] for part in parts], 1)
+    joined = dense(Matrix(weights[0].contiguous(), layer.bias), parts[0])
+    for weight, part in zip(weights[1:], parts[1:], strict=True):
+        joined = plus(Matrix(weight.contiguous(), None), part, joined)
+    return joined
+
+
 def _run(layer: Dense, features: Tensor, activation: str, form: str) -> Tensor:
     fused: Tensor = torch.ops.mkldnn._linear_pointwise(features, layer.weight, layer.bias, activation, [], form)
     return fused
@@ -71,6 +83,7 @@ def _can_fuse(layer: Dense, features: Tensor) -> bool:
 
 
 _EPSILON = 1e-6  # of every LayerNorm
+_SLOPE = 0.2  # of every leaky ReLU
 
 
 class GatedMixing(nn.Module):
@@ -133,7 +146,7 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor, other: Tensor) -> Tensor:
         """Twice (B, H, W, C) -> the same shape; without gradients the first is used up."""
         shares: Tensor = self.excite(torch.relu(self.squeeze(_average(features)))).sigmoid()
-        if is_lean(features):
+        if is_lean(features) and features.dtype == torch.float32:  # in half of the bits it takes twice the time
             return torch.addcmul(other, features, shares, out=features)
         return torch.addcmul(other, features, shares)
 
@@ -150,7 +163,7 @@ class AttendedConvolutions(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> the same shape."""
-        inner = functional.leaky_relu_(apply_convolution(self.conv_1, self.norm(features)), 0.2)
+        inner = _convolve_leakily(self.conv_1, self.norm(features))
         attended: Tensor = self.attention(apply_convolution(self.conv_2, inner), features)
         return attended
 
@@ -212,10 +225,10 @@ class CrossGating(nn.Module):
         self.gate_x, self.gate_y = MultiAxisGate(width, side), MultiAxisGate(width, side)
         self.gather_x, self.gather_y = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, inputs) and the second picture -> two times (B, H, W, width): x with all of it, and y alone."""
+    def forward(self, parts: Sequence[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts of (B, H, W, inputs), and a second picture -> two times (B, H, W, width): x with all of y, and y."""
         y = y if self.up is None else apply_convolution(self.up, y)
-        x, y = dense(self.enter_x, x), dense(self.enter_y, y)
+        x, y = join(self.enter_x, parts), dense(self.enter_y, y)
         inner_x, inner_y = gelu(self.spread_x, self.norm_x(x)), gelu(self.spread_y, self.norm_y(y))
         y = plus(self.gather_y, inner_y * self.gate_x(inner_x), y)
         return plus(self.gather_x, inner_x * self.gate_y(inner_y), x + y), y
@@ -245,6 +258,17 @@ def apply_convolution(layer: nn.Module, features: Tensor) -> Tensor:
     """A convolution of (B, H, W, C) -> (B, H', W', C')."""
     result: Tensor = layer(features.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     return result
+
+
+def _convolve_leakily(layer: nn.Conv2d, features: Tensor) -> Tensor:
+    """A 3x3 convolution and a leaky ReLU: (B, H, W, C) -> the same shape."""
+    if not is_lean(features) or features.dtype != layer.weight.dtype or not _HAS_ONEDNN:
+        return functional.leaky_relu_(apply_convolution(layer, features), _SLOPE)
+    planes = torch.ops.mkldnn._convolution_pointwise(
+        features.permute(0, 3, 1, 2), layer.weight, layer.bias, (1, 1), (1, 1), (1, 1), 1, "leaky_relu", [_SLOPE], ""
+    )
+    convolved: Tensor = planes.permute(0, 2, 3, 1)
+    return convolved
 
 
 def _average(features: Tensor) -> Tensor:
