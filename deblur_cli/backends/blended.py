@@ -8,6 +8,7 @@ found. A second stage on the whole photo: the expert keeps windows of its own.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ _MARGIN = 2  # pixels at half the size around a tile, for the enlarging
 _WORK = 12.0  # thousands of multiplications per pixel that would take as long as the blend, most of which are none
 _HALVES = 1 / 3  # of a photo's pixels have all its halves together
 _TOP = 65535.0
+_BAND = 256  # rows that are converted at a time, so that no second photo is in memory
 
 
 class BlendedBackend:
@@ -65,7 +67,9 @@ class BlendedBackend:
         for photo, half in reversed([*zip(photos, orders, strict=True)][1:]):
             tiles = find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach)
             mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch, tiles), found, half, tell)
-            found = mixed.sub_(_to_floats(photo))
+            for rows in range(0, len(photo), _BAND):
+                mixed[rows : rows + _BAND].sub_(_to_floats(photo[rows : rows + _BAND]))
+            found = mixed
         return self._mix(blurry, estimate, found, order, tell)
 
     def _halve_orders(self, order: Order, count: int) -> list[Order]:
@@ -97,19 +101,29 @@ class BlendedBackend:
     def _mix(
         self, photo: Pixels, estimate: Tensor, found: Tensor | None, order: Order, tell: Callable[[int], None]
     ) -> Tensor:
-        """(H, W, 3), float32, from a photo and its estimate of this shape, and what was found at half of it."""
+        """(H, W, 3), float32, from a photo and its estimate of this shape, and what was found at half of it.
+
+        The estimate is used up: rows that no tile will look at again take the result, so that it needs no memory.
+        """
         height, width = photo.shape[:2]
-        mixed = torch.zeros(height, width, 3)
         needs = self._config.needs
         tiling = Tiling(order.tile, needs.context, FEATHER, needs.multiple_of).with_size(order.tile)
         tiles = find_tiles(tiling.lay(height, width), order.part)
-        for index, tile in enumerate(tiles):
-            if order.watch.stop():
-                raise Stopped
-            pieces = self._blend.run("forward", self._cut(photo, estimate, found, tile))
-            blend_pieces(mixed.permute(2, 0, 1), [tile], pieces)
-            tell(height * width * (index + 1) // len(tiles) - height * width * index // len(tiles))
-        return mixed
+        rows = [list(row) for _, row in groupby(tiles, lambda tile: tile.rows.start)]
+        mixed, done = torch.zeros(0, width, 3), 0
+        for row, after in zip(rows, [*(row[0].rows.start for row in rows[1:]), height], strict=True):
+            first, stop = row[0].rows.start, min(row[0].rows.place.stop, height)
+            mixed = functional.pad(mixed, (0, 0, 0, 0, 0, stop - first - len(mixed)))
+            for tile in row:
+                if order.watch.stop():
+                    raise Stopped
+                pieces = self._blend.run("forward", self._cut(photo, estimate, found, tile))
+                blend_pieces(mixed.permute(2, 0, 1), [Tile(replace(tile.rows, start=0), tile.columns)], pieces)
+                done += 1
+                tell(height * width * done // len(tiles) - height * width * (done - 1) // len(tiles))
+            estimate[first : min(stop, after)] = mixed[: after - first]
+            mixed = mixed[after - first :]
+        return estimate
 
     def _cut(self, photo: Pixels, estimate: Tensor, found: Tensor | None, tile: Tile) -> Tensor:
         """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
@@ -136,8 +150,12 @@ def _halve(photo: Pixels) -> Pixels:
     """(ceil(H / 2), ceil(W / 2), 3), uint16: means of four; an odd last row or column counts twice."""
     height, width = photo.shape[:2]
     even = np.pad(photo, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge") if height % 2 or width % 2 else photo
-    total = sum(even[row::2, column::2].astype(np.float32) for row in (0, 1) for column in (0, 1))
-    return np.rint(total * (_TOP / 4 / np.iinfo(photo.dtype).max)).astype(np.uint16)
+    half = np.empty((even.shape[0] // 2, even.shape[1] // 2, 3), np.uint16)
+    for first in range(0, len(half), _BAND):
+        band = even[2 * first : 2 * (first + _BAND)]
+        total = sum(band[row::2, column::2].astype(np.float32) for row in (0, 1) for column in (0, 1))
+        half[first : first + _BAND] = np.rint(total * (_TOP / 4 / np.iinfo(photo.dtype).max))
+    return half
 
 
 def _to_floats(photo: Pixels) -> Tensor:
