@@ -5,7 +5,8 @@ import pytest
 import torch
 from support.blurred_scene import blur, disc, line, scene
 
-from deblur_cli.restoration.blur_measure import estimate_noise, find_blurry, measure_blur, to_luma
+from deblur_cli.restoration.blur_measure import estimate_noise, measure_blur, to_luma
+from deblur_cli.restoration.blur_places import find_blurry
 from deblur_cli.restoration.blur_spectrum import ANGLES, RINGS, SIDE, polar_spectra, ring_frequencies
 
 

@@ -67,7 +67,8 @@ class Selection:
         height, width = blurry.shape[:2]
         weights = None
         if self.where == "blurry" or (self.where == "auto" and min(height, width) >= _LEAST_SIDE):
-            from deblur_cli.restoration.blur_measure import find_blurry, find_wanted, measure_blur
+            from deblur_cli.restoration.blur_measure import measure_blur
+            from deblur_cli.restoration.blur_places import find_blurry, find_wanted
 
             find = find_blurry if self.where == "blurry" else find_wanted
             weights = find(measure_blur(blurry), height, width).numpy()

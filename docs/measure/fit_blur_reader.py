@@ -28,7 +28,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.restoration.blur_measure import has_detail
 from deblur_cli.restoration.blur_reader import (
     ANGLES,
     KINDS,
@@ -39,6 +38,7 @@ from deblur_cli.restoration.blur_reader import (
     read_blur,
 )
 from deblur_cli.restoration.blur_spectrum import SIDE, polar_spectra
+from deblur_cli.restoration.blur_windows import has_detail
 
 _CROP = 768
 _WINDOWS, _HALF_WINDOWS = 12, 6  # of a picture, and of the same at half its size

@@ -1,0 +1,68 @@
+"""How much of each pixel is to be restored, by what was read where. Pure."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deblur_cli.restoration.blur_measure import BlurMeasure
+from deblur_cli.restoration.blur_windows import BlurMap
+from deblur_cli.restoration.focus import SOME_FOCUS, enlarge
+
+
+def find_blurry(measure: BlurMeasure, height: int, width: int) -> Tensor:
+    """How much of each pixel is to be restored because it moved.
+
+    Returns:
+        (height, width), float32, 0 to 1, soft; windows without detail take after those around them. All 0 where
+        there is no motion to be taken away.
+    """
+    if not measure.is_moved:
+        return torch.zeros(height, width)
+    return _spread_map(measure.places, measure.places.kinds[..., 1], height, width)
+
+
+def find_wanted(measure: BlurMeasure, height: int, width: int) -> Tensor:
+    """How much of each pixel is to be restored, so that what a lens made soft on purpose stays soft.
+
+    Where there is detail down to the pixel, the networks do no harm. What has none is kept if it was read as out of
+    focus beside something that is in focus; what moved, or cannot be told, is restored.
+
+    Returns:
+        (height, width), float32, 0 to 1, soft.
+    """
+    if measure.verdict not in ("sharp", "partly") or float(measure.focus.mean()) < SOME_FOCUS:
+        return torch.ones(height, width)
+    unfocused = _spread_map(measure.soft, measure.soft.kinds[..., 2], height, width)
+    return torch.maximum(enlarge(measure.focus, height, width), 1 - unfocused)
+
+
+def _spread_map(places: BlurMap, values: Tensor, height: int, width: int) -> Tensor:
+    """(height, width), 0 to 1, soft: a value of each window; those without detail take after those around them."""
+    known = places.detail.float()
+    mean = functional.avg_pool2d
+    for _ in range(8):  # in ever wider circles
+        near = mean(functional.pad((values * known)[None, None], (1, 1, 1, 1)), 3, stride=1)[0, 0]
+        counted = mean(functional.pad(known[None, None], (1, 1, 1, 1)), 3, stride=1)[0, 0]
+        values = torch.where(known > 0, values, near / counted.clamp_min(1e-6))
+        known = torch.where(known > 0, known, (counted > 0).float())
+    values = ((values * known - 0.25) / 0.5).clamp(0, 1)
+    rows, columns = (
+        _weigh(starts, side, places.side, length)
+        for starts, side, length in zip((places.tops, places.lefts), places.size, (height, width), strict=True)
+    )
+    return rows.T @ values @ columns
+
+
+def _weigh(starts: tuple[int, ...], whole: int, side: int, length: int) -> Tensor:
+    """(windows, length): how much each window of a row says of each pixel, by the distance to its middle; sums to 1.
+
+    Args:
+        whole: pixels of the row that the windows lie on, which may be a reduced photo.
+    """
+    middle = torch.tensor([start + min(side, whole) / 2 for start in starts]) * (length / whole)
+    place = torch.arange(length) + 0.5
+    step = ((starts[1] - starts[0]) if len(starts) > 1 else side) * (length / whole)
+    closeness = (1 - (place - middle[:, None]).abs() / step).clamp_min(0)
+    closeness[0, place < middle[0]] = 1
+    closeness[-1, place > middle[-1]] = 1
+    return closeness / closeness.sum(0).clamp_min(1e-6)
