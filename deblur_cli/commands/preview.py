@@ -38,7 +38,12 @@ def preview(
     output: Annotated[str | None, option("Files", "--output -o", "The sheet: .html or .png.", metavar="SHEET")] = None,
     crop: Annotated[
         str | None,
-        option("Files", "--crop", "Place in every photo, in its pixels; default: the richest.", metavar="X,Y,W,H"),
+        option(
+            "Files",
+            "--crop",
+            "Place in every photo, in its pixels; default: the richest, and a face.",
+            metavar="X,Y,W,H",
+        ),
     ] = None,
     models: Annotated[
         list[str] | None,
@@ -61,7 +66,8 @@ def preview(
     """Show a crop of each photo through several choices, side by side; in seconds, for only the crop is restored.
 
     Without --model these are quick, standard and best, as far as their weights are here; a model with a flow is shown
-    in strengths 0, 0.5 and 1. The crop is the same place of what `deblur run` makes, before it is written.
+    in strengths 0, 0.5 and 1. Without --crop a face is shown besides the richest place where scikit-image is installed.
+    The crop is the same place of what `deblur run` makes, before it is written.
 
     \b
     Examples:

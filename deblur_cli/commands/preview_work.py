@@ -11,6 +11,7 @@ from deblur_cli import backends
 from deblur_cli.backends import Watch, restore_crop
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
 from deblur_cli.batch.looks.crops import Crop, choose_crop, to_picture
+from deblur_cli.batch.looks.faces import choose_face
 from deblur_cli.batch.looks.sheet import (
     AS_TAKEN,
     DrawnRow,
@@ -49,13 +50,21 @@ class PreviewTask:
 
 
 @dataclass(slots=True)
+class _Part:
+    """A place in a photo, what it shows if that is known, and its versions so far as (name, remark, picture)."""
+
+    crop: Crop
+    subject: str = ""
+    looks: list[tuple[str, str, Image.Image]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Row:
-    """One photo: its place, and the versions so far as (name, what is said of it, picture)."""
+    """One photo, and the places in it; none before it was read."""
 
     source: Path
     size: tuple[int, int] = (0, 0)
-    crop: Crop | None = None
-    looks: list[tuple[str, str, Image.Image]] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     fault: str = ""
 
@@ -118,19 +127,18 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
     """One choice more for a photo; it is read again for each, so that few are in memory."""
     if row.fault:
         return
-    started = time.perf_counter()
     try:
         photo = read_photo(row.source)
-        if row.crop is None:
+        if not row.parts:
             _begin(row, photo, task.crop)
-        crop = row.crop
-        assert crop is not None, "a row that was begun has a place"
-        watch = Watch(on_event=row.notes.append)
-        pixels = restore_crop(
-            photo.pixels, backend, crop.rows, crop.columns, tile=task.tile, seed=task.seed, watch=watch
-        )
-        note = format_duration(time.perf_counter() - started)
-        row.looks.append((describe_choice(model), note, to_picture(photo, crop, pixels)))
+        watch = Watch(on_event=lambda text: None if text in row.notes else row.notes.append(text))
+        for part in row.parts:
+            started, crop = time.perf_counter(), part.crop
+            pixels = restore_crop(
+                photo.pixels, backend, crop.rows, crop.columns, tile=task.tile, seed=task.seed, watch=watch
+            )
+            note = format_duration(time.perf_counter() - started)
+            part.looks.append((describe_choice(model), note, to_picture(photo, crop, pixels)))
     except PhotoError as fault:
         text = str(fault)
         row.fault = text if str(row.source) in text else f"{row.source}: {text}"
@@ -138,34 +146,48 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
 
 def _begin(row: _Row, photo: Photo, crop: Crop | None) -> None:
     height, width = photo.pixels.shape[:2]
-    row.size, row.crop = (width, height), crop or choose_crop(photo.pixels)
-    row.looks.append((AS_TAKEN, "", to_picture(photo, row.crop)))
+    row.size = (width, height)
+    parts = [_Part(crop or choose_crop(photo.pixels))]
+    if crop is None and (face := choose_face(photo.pixels)) is not None and not parts[0].crop.holds(face):
+        parts.append(_Part(face, "a face, "))
+    for part in parts:
+        part.looks.append((AS_TAKEN, "", to_picture(photo, part.crop)))
+    row.parts = parts
 
 
 def _write(task: PreviewTask, rows: list[_Row]) -> None:
     if task.output.suffix.lower() == ".png":
-        drawn = [DrawnRow(row.fault or _describe(row), _captions(row)) for row in rows]
-        write_sheet_file(task.output, draw_sheet(drawn))
+        write_sheet_file(task.output, draw_sheet([drawn for row in rows for drawn in _draw(row)]))
         return
-    photos = [_lay_out(row) for row in rows]
+    photos = [laid for row in rows for laid in _lay_out(row)]
     title = rows[0].source.name if len(rows) == 1 else count(len(rows), "photo")
     choices = ", ".join(map(describe_choice, task.models))
     write_page(task.output, Sheet("Preview", title, f"As taken, and by {choices}", photos).to_html())
 
 
-def _lay_out(row: _Row) -> SheetPhoto:
+def _lay_out(row: _Row) -> list[SheetPhoto]:
+    """A place on the page for each place in the photo; what is to be said of the photo stands beside the first."""
     if row.fault:
-        return SheetPhoto(row.source.name, fault=row.fault)
-    looks = tuple(make_look(label, note, picture, LOSSLESS) for label, note, picture in row.looks)
-    return SheetPhoto(row.source.name, (_describe(row).partition(": ")[2],), looks, notes=tuple(row.notes))
+        return [SheetPhoto(row.source.name, fault=row.fault)]
+    laid: list[SheetPhoto] = []
+    for part in row.parts:
+        looks = tuple(make_look(label, note, picture, LOSSLESS) for label, note, picture in part.looks)
+        notes = () if laid else tuple(row.notes)
+        laid.append(SheetPhoto(row.source.name, (_describe(row, part),), looks, notes=notes))
+    return laid
 
 
-def _describe(row: _Row) -> str:
-    crop = row.crop
-    assert crop is not None, "a row without a fault has a place"
+def _draw(row: _Row) -> list[DrawnRow]:
+    if row.fault:
+        return [DrawnRow(row.fault, [])]
+    return [DrawnRow(f"{row.source.name}: {_describe(row, part)}", _captions(part)) for part in row.parts]
+
+
+def _describe(row: _Row, part: _Part) -> str:
+    crop = part.crop
     place = f"{crop.width}x{crop.height} pixels at {crop.left}, {crop.top}"
-    return f"{row.source.name}: {place} of {row.size[0]}x{row.size[1]}"
+    return f"{part.subject}{place} of {row.size[0]}x{row.size[1]}"
 
 
-def _captions(row: _Row) -> list[tuple[str, Image.Image]]:
-    return [(f"{label}, {note}" if note else label, picture) for label, note, picture in row.looks]
+def _captions(part: _Part) -> list[tuple[str, Image.Image]]:
+    return [(f"{label}, {note}" if note else label, picture) for label, note, picture in part.looks]

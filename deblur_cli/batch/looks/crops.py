@@ -41,6 +41,11 @@ class Crop:
         """Where it lies from left to right."""
         return slice(self.left, self.left + self.width)
 
+    def holds(self, other: "Crop") -> bool:
+        """Whether all of the other one lies in it."""
+        left, top = other.left - self.left, other.top - self.top
+        return min(left, top) >= 0 and left + other.width <= self.width and top + other.height <= self.height
+
 
 def parse_crop(text: str) -> Crop:
     """`X,Y,W,H` in pixels.
