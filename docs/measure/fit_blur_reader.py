@@ -45,7 +45,6 @@ _WINDOWS, _HALF_WINDOWS = 12, 6  # of a picture, and of the same at half its siz
 _HALVED = 0.3  # share of what is learned from that is at half size
 _ALONE = 0.4  # share that is single windows
 _SURE = 4.5  # pixels: a blur that is shorter teaches nothing about its kind
-_FIELDS = 6  # kind, ln length, direction, ln spread, across, is sure of its kind
 
 
 def draw_blur(dice: np.random.Generator) -> Blur:
@@ -61,13 +60,12 @@ def draw_blur(dice: np.random.Generator) -> Blur:
 
 
 def label(blur: Blur) -> list[float]:
-    """What the network is to say."""
+    """What the network is to say: kind, ln length, direction, ln spread, across."""
     if blur.kind != "motion":
-        sure = blur.kind == "sharp" or blur.length > 4
         length = math.log(max(blur.length, 1))
-        return [KINDS.index(blur.kind), length, 0, length, 1, sure]
+        return [KINDS.index(blur.kind), length, 0, length, 1]
     angle, spread, across = blur.axis
-    return [1, math.log(blur.length), angle, math.log(max(spread, 1)), across, blur.length > 4.5]
+    return [1, math.log(blur.length), angle, math.log(max(spread, 1)), across]
 
 
 def take_windows(luma: Floats, most: int, dice: np.random.Generator) -> Tensor:
@@ -116,7 +114,7 @@ class Pictures:
     Attributes:
         logs: (n, _WINDOWS + _HALF_WINDOWS, RINGS, ANGLES), float16, logarithms of power, of the full size first.
         counts: (n, 2), windows of either size.
-        labels: (n, _FIELDS).
+        labels: (n, 5), as `label` gives them.
     """
 
     logs: Tensor
@@ -157,7 +155,7 @@ def draw_batch(pictures: Pictures, size: int, generator: torch.Generator) -> tup
     order = torch.rand(size, _WINDOWS, generator=generator) + 10 * (torch.arange(_WINDOWS) >= most[:, None])
     chosen = order.argsort(1).argsort(1) < torch.minimum(several, most)[:, None]
     spectra = torch.stack([describe_windows(some[of].exp()) for some, of in zip(logs, chosen, strict=True)])
-    known = pictures.labels[picks].clone()
+    known = functional.pad(pictures.labels[picks], (0, 1))
     for field in (1, 3):
         known[half, field] = (known[half, field] - math.log(2)).clamp(min=0)
     known[:, 5] = ((known[:, 0] == 0) | (known[:, 1] > math.log(_SURE))).float()
