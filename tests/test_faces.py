@@ -44,13 +44,28 @@ def test_without_scikit_image_there_is_none(monkeypatch):
     assert choose_face(data.astronaut()) is None
 
 
-@pytest.mark.usefixtures("inverting")
-def test_the_sheet_shows_the_richest_place_and_the_face(command):
+def write_face_and_texture(path: str) -> None:
     picture = Image.new("RGB", (1100, 512), (90, 90, 90))
     picture.paste(portrait(), (0, 0))
     noise = np.random.default_rng(0).integers(60, 200, (36, 48, 1), np.uint8).repeat(8, 0).repeat(8, 1).repeat(3, 2)
     picture.paste(Image.fromarray(noise), (700, 100))
-    picture.save("a.png")
+    picture.save(path)
+
+
+def test_a_model_that_restores_the_whole_photo_does_so_once_for_both_places(command, inverting):
+    write_face_and_texture("a.png")
+    inverting.share, inverting.enhance = 0.5, lambda blurry, estimate, order: estimate
+    arguments = ["preview", "a.png", "-o", "sheet.html", "--model", "one", "-q"]
+    assert command(*arguments, "--crop", "0,0,300,300")[0] == 0
+    once = len(inverting.shapes)
+    assert command(*arguments)[0] == 0
+    assert "a face" in Path("sheet.html").read_text(encoding="utf-8")
+    assert len(inverting.shapes) == 2 * once
+
+
+@pytest.mark.usefixtures("inverting")
+def test_the_sheet_shows_the_richest_place_and_the_face(command):
+    write_face_and_texture("a.png")
     assert command("preview", "a.png", "-o", "sheet.html", "--model", "one", "-q")[0] == 0
     page = Path("sheet.html").read_text(encoding="utf-8")
     assert len(re.findall("<img alt=", page)) == 2

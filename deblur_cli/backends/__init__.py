@@ -9,12 +9,12 @@ from deblur_cli.backends.engines import check_engine
 from deblur_cli.backends.expert import load_any_expert
 from deblur_cli.errors import WeightsError
 from deblur_cli.restoration.contract import Backend
-from deblur_cli.restoration.pipeline import restore_crop, restore_image
+from deblur_cli.restoration.pipeline import restore_crop, restore_image, restores_whole
 from deblur_cli.restoration.watch import Pixels, Watch
 from deblur_cli.system.devices import find_device
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, resolve
 
-__all__ = ["Backend", "Pixels", "Watch", "load_model", "restore_crop", "restore_image"]
+__all__ = ["Backend", "Pixels", "Watch", "load_model", "restore_crop", "restore_image", "restores_whole"]
 
 
 def load_model(model: str | Path | ModelSpec | ResolvedModel, *, device: str = "auto", dtype: str = "auto") -> Backend:

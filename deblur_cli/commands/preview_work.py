@@ -3,12 +3,12 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from deblur_cli import backends
-from deblur_cli.backends import Watch, restore_crop
+from deblur_cli.backends import Watch, restore_crop, restore_image, restores_whole
 from deblur_cli.batch.inputs import PhotoSearch, find_photos
 from deblur_cli.batch.looks.crops import Crop, choose_crop, to_picture
 from deblur_cli.batch.looks.faces import choose_face
@@ -132,11 +132,16 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
         if not row.parts:
             _begin(row, photo, task.crop)
         watch = Watch(on_event=lambda text: None if text in row.notes else row.notes.append(text))
+        order: dict[str, Any] = {"tile": task.tile, "seed": task.seed, "watch": watch}
+        started = time.perf_counter()
+        whole = restore_image(photo.pixels, backend, **order) if restores_whole(backend) else None
         for part in row.parts:
-            started, crop = time.perf_counter(), part.crop
-            pixels = restore_crop(
-                photo.pixels, backend, crop.rows, crop.columns, tile=task.tile, seed=task.seed, watch=watch
-            )
+            crop = part.crop
+            if whole is None:
+                started = time.perf_counter()
+                pixels = restore_crop(photo.pixels, backend, crop.rows, crop.columns, **order)
+            else:
+                pixels = whole[crop.rows, crop.columns]
             note = format_duration(time.perf_counter() - started)
             part.looks.append((describe_choice(model), note, to_picture(photo, crop, pixels)))
     except PhotoError as fault:

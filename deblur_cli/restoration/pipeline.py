@@ -68,17 +68,21 @@ def restore_crop(
     Returns:
         (h, w, 3) of the photo's dtype.
     """
-    second = backend if isinstance(backend, Enhancing) and backend.share > 0 else None
-    if second is not None and not isinstance(second, Cropping):
+    if restores_whole(backend):
         return restore_image(blurry, backend, tile=tile, seed=seed, watch=watch)[rows, columns].copy()
     watch = watch or Watch()
 
     def work(tiling: Cut) -> Pixels:
         order = Order(seed, tiling.size, watch, (rows, columns))
-        around = 0 if second is None else second.reach
+        around = backend.reach if isinstance(backend, Cropping) else 0
         return quantize(_restore(blurry, backend, tiling, order, around)[rows, columns].contiguous(), blurry.dtype)
 
     return _in_memory(work, backend, tile, watch)
+
+
+def restores_whole(backend: Backend) -> bool:
+    """Whether `restore_crop` has to restore all of a photo for any part of it."""
+    return isinstance(backend, Enhancing) and backend.share > 0 and not isinstance(backend, Cropping)
 
 
 def _in_memory(work: Callable[[Cut], Pixels], backend: Backend, tile: int | None, watch: Watch) -> Pixels:
