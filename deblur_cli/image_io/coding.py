@@ -33,9 +33,9 @@ def code(planes: Pixels, kind: str, **options: Any) -> bytes:
         BrokenPhotoError: the coder refuses them.
     """
     planes, buffer = pixels.round_to_8(planes), BytesIO()
-    ImageFile.MAXBLOCK = max(
-        ImageFile.MAXBLOCK, _ROOM * planes.shape[0] * planes.shape[1]
-    )  # of all threads, so it stays
+    if kind == "JPEG":
+        room = _ROOM * planes.shape[0] * planes.shape[1]
+        ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, room)  # other threads read it, so it is not set back
     try:
         Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes).save(buffer, kind, **options)
     except (OSError, ValueError) as fault:
