@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from deblur_cli.checkpoint import load_strict, save_network
 from deblur_cli.errors import WeightsError
@@ -47,6 +48,14 @@ def test_another_network_is_refused(tmp_path: Path, width: int, has_coarser: boo
     write_two_versions(tmp_path / "two.safetensors", width)
     with pytest.raises(WeightsError, match=r"two\.safetensors: weights do not fit the network"):
         load_known(VersionBlend(BlendConfig(6, coarser=has_coarser)), tmp_path / "two.safetensors")
+
+
+def test_tensors_of_other_dimensions_are_refused(tmp_path: Path) -> None:
+    blend = write_two_versions(tmp_path / "two.safetensors")
+    flat = {name: tensor.flatten().contiguous() for name, tensor in blend.state_dict().items()}
+    save_file(flat, tmp_path / "two.safetensors")
+    with pytest.raises(WeightsError, match=r"two\.safetensors: weights do not fit the network"):
+        load_known(VersionBlend(BlendConfig(6, coarser=True)), tmp_path / "two.safetensors")
 
 
 def test_fewer_versions_than_the_weights_know_are_refused(tmp_path: Path) -> None:

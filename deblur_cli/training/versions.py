@@ -86,7 +86,7 @@ def load_known(network: VersionBlend, path: Path) -> None:
     """
     names = network.state_dict()
     table = check_tensors(find_weights(read_content(path), names), path)
-    if names.keys() == table.keys():
+    if {name: tensor.ndim for name, tensor in table.items()} == {name: tensor.ndim for name, tensor in names.items()}:
         seen, believed = "stem.weight", {"head.weight": 0.0, "head.bias": _DOUBT}
         missing = max(0, names[seen].shape[1] - table[seen].shape[1])
         table[seen] = functional.pad(table[seen], (0, 0, 0, 0, 0, missing))
