@@ -18,11 +18,11 @@ def _own(panel: str, flag: str, text: str, metavar: str | None = None) -> Any:
 
 
 def export(
-    expert: Annotated[
-        str, option("Model", "--expert", "A model that is an expert alone, or a file.", metavar="NAME|FILE")
-    ],
+    expert: Annotated[str, option("Model", "--expert", "A model without a flow, or a file.", metavar="NAME|FILE")],
     out: Annotated[Path, option("Model", "--out -o", "The folder; new, or empty.", metavar="FOLDER")],
-    blend: Annotated[Path | None, option("Model", "--blend", "Of the expert, if it has one.", metavar="FILE")] = None,
+    blend: Annotated[
+        Path | None, option("Model", "--blend", "Of the expert, if it brings none.", metavar="FILE")
+    ] = None,
     codec: Annotated[
         Path | None, option("Model", "--codec", "Of the flow; leave all three out for an expert alone.", metavar="FILE")
     ] = None,
