@@ -1,4 +1,4 @@
-"""Weights of a blend grow: versions that they do not know begin with next to no say."""
+"""Weights of a blend grow: versions that they do not know begin with little say."""
 
 import math
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_version_that_the_weights_do_not_know_is_hardly_believed(tmp_path: Pat
     versions = torch.rand(1, 3, 3, 16, 24)
     known, grown = smaller.weigh(versions[:, :2]), blend.weigh(versions)
     assert torch.allclose(grown[:, :2] / grown[:, :2].sum(1, keepdim=True), known, atol=1e-6)
-    assert torch.allclose(grown[:, 2], math.exp(-3) * grown[:, 0], atol=1e-6)
+    assert torch.allclose(grown[:, 2], math.exp(-2) * grown[:, 1], atol=1e-6)
     strange = versions.clone()
     strange[:, 2] = 1
     assert torch.equal(blend.weigh(strange), grown)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from deblur_cli.networks.deconvolver import DeconvolutionConfig
 from deblur_cli.networks.needs import FEATHER, Needs
 
-_ESTIMATE = 1  # its place among the versions
+ESTIMATE = 1  # its place among the versions
 _TRUST = 3.0  # in the estimate before any training, as a logit
 _NEAR = 24  # pixels that the network sees around one by its layers that are not dilated, rounded up
 _CONTRAST = 8.0  # by which differences between versions are enlarged for the network
@@ -74,7 +74,7 @@ class VersionBlend(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         with torch.no_grad():
-            self.head.bias[_ESTIMATE] = _TRUST  # type: ignore[index]
+            self.head.bias[ESTIMATE] = _TRUST  # type: ignore[index]
 
     def forward(self, versions: Tensor) -> Tensor:
         """Mix the versions, which lie in the order of `stack_versions`.

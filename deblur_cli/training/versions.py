@@ -10,14 +10,15 @@ from torch.nn import functional
 
 from deblur_cli.checkpoint import check_tensors, find_weights, load_tensors, read_content
 from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.version_blend import BlendConfig, VersionBlend, add_coarser, stack_versions
+from deblur_cli.networks.version_blend import ESTIMATE, BlendConfig, VersionBlend, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
 _SCALES = (1, 2, 4)  # at which a picture is looked at that is to be as one found at half the size: it may come from
 # below; at 1 nothing was found, as in a picture whose half would be too small
 _BORDER = 32  # pixels that a window has around its patch where no deconvolution asks for more
-_DOUBT = -3.0  # of a version that the weights to begin with do not know, against the photo itself, as a logit
+_DOUBT = -2.0  # of a version that the weights to begin with do not know, against the estimate, as a logit: at -5 the
+# softmax lets no gradient through, and after 3,000 steps nothing had been learned
 _GRID = 8  # pixels, of the windows in a picture
 
 
@@ -79,7 +80,7 @@ def with_versions(
 def load_known(network: VersionBlend, path: Path) -> None:
     """Weights to begin with, which may know only the first of the network's versions.
 
-    A version that they do not know is not seen at first, and believed a twentieth as much as the photo itself.
+    A version that they do not know is not seen at first, and believed a seventh as much as the estimate.
 
     Raises:
         WeightsError: the file is missing or damaged, or its network is another in all but its versions.
@@ -93,5 +94,5 @@ def load_known(network: VersionBlend, path: Path) -> None:
         for name, doubt in believed.items():
             missing = max(0, len(names[name]) - len(table[name]))
             known = table[name].float()
-            table[name] = torch.cat((known, *[known[:1] + doubt] * missing))
+            table[name] = torch.cat((known, *[known[ESTIMATE, None] + doubt] * missing))
     load_tensors(network, table, path)
