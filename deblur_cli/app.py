@@ -101,7 +101,8 @@ def main() -> NoReturn:
 
 def run_app(arguments: Sequence[str]) -> int:
     """Run one command line; its exit status. Faults become one line on stderr, bugs stay tracebacks."""
-    prepare_help(arguments)
+    if not arguments or {"-h", "--help"} & set(arguments):
+        prepare_help()
     try:
         app = build_app(arguments)
         status = app(list(arguments), prog_name="deblur", standalone_mode=False)

@@ -60,9 +60,17 @@ def test_each_model_has_its_batch_and_options_of_before_hold_unless_named(deblur
     file = choose("redo\ta.png\tbest\t../in/a.png", "redo\tday 1/c.jpg\tquick\t../in/day 1/c.jpg")
     assert deblur("--from-view", file, "--seed", "9", "-q")[1] == ["out/a.png", "out/day 1/c.jpg"]
     assert (model_of("a.png"), model_of("day 1/c.jpg")) == ("best", "quick")
-    assert read_recipe(read_stamp(Path("out/day 1/c.jpg"))).options == {"dtype": "auto", "seed": 9, "quality": 80}
+    options = {"dtype": "auto", "seed": 9, "quality": 80, "where": "auto"}
+    assert read_recipe(read_stamp(Path("out/day 1/c.jpg"))).options == options
     plan = deblur("--from-view", choose("redo\ta.png\tquick\t../in/a.png"), "--dry-run", "-q")
     assert plan[1][1:] == ["in/a.png\tout/a.png\treplace"]
+
+
+def test_a_result_that_was_restored_everywhere_is_so_again(inverting, deblur):
+    photo("in/a.png")
+    deblur("in/a.png", "-o", "out/", "--where", "all")
+    assert deblur("--from-view", choose("redo\ta.png\tbest\t../in/a.png"), "-q")[1] == ["out/a.png"]
+    assert "where" not in read_recipe(read_stamp(Path("out/a.png"))).options
 
 
 @pytest.mark.usefixtures("done")

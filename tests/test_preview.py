@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.blurred_scene import portrait, save
 from support.photo_folders import broken, photo, tree
 
 from deblur_cli.batch.looks.crops import Crop, choose_crop, parse_crop
@@ -56,6 +57,19 @@ def test_the_crop_is_what_run_makes_of_that_place(command):
     width, height = pictures(page)[1].size
     whole = np.asarray(Image.open("out/a.png"))
     assert np.array_equal(np.asarray(pictures(page)[1]), whole[top : top + height, left : left + width])
+
+
+def test_a_crop_keeps_the_soft_background_that_run_keeps(command):
+    save(portrait()[0], "in/a.png")
+    for place in ("0,0,200,200", "120,100,160,120"):  # in the background, and across the border of the subject
+        for words in ((), ("--where", "all")):
+            command("preview", "in/a.png", "-o", "sheet.html", "--model", "one", "--crop", place, *words, "-q")
+            command("run", "in/a.png", "-o", "out", "--model", "one", "-q", "--overwrite", *words)
+            page = Path("sheet.html").read_text(encoding="utf-8")
+            left, top, width, height = map(int, place.split(","))
+            crop = np.asarray(Image.open("out/a.png"))[top : top + height, left : left + width]
+            assert np.array_equal(np.asarray(pictures(page)[1]), crop)
+            assert ("stays as it is (--where auto)" in page) == (not words)
 
 
 def test_a_sheet_may_be_one_picture_with_a_row_for_each_photo(command):

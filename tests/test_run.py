@@ -166,7 +166,7 @@ def test_the_json_report_tells_everything_once(deblur):
     assert (report["schema"], report["tool"]) == (1, "deblur-cli")
     assert report["model"] == {"name": "standard", "weights": {}}
     assert (report["device"], report["dtype"], report["tile"]) == ("cpu", "float32", 64)
-    assert report["options"] == {"dtype": "auto", "seed": 0, "tile": 64}
+    assert report["options"] == {"dtype": "auto", "seed": 0, "tile": 64, "where": "auto"}
     assert [result["status"] for result in report["results"]] == ["skipped", "skipped", "failed"]
     assert report["results"][2]["error"]["code"] == "PhotoError"
     assert err[0] == f"deblur: {report['results'][2]['error']['message']}"
@@ -266,7 +266,7 @@ def test_the_stamp_has_the_steps_and_the_strength_and_another_strength_does_the_
     run = ("in", "-o", "out", "--model", "flow", "--json", "--quiet")
     report = json.loads("\n".join(deblur(*run)[1]))
     settings = {"steps": 4, "strength": 0.75, "keep_low": False}
-    assert report["options"] == {"dtype": "auto", "seed": 0, **settings}
+    assert report["options"] == {"dtype": "auto", "seed": 0, "where": "auto", **settings}
     for options, status in (
         ((), "skipped"),
         (("--steps", "4"), "skipped"),

@@ -2,16 +2,19 @@
 
 import json
 import pickle
+import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.blurred_scene import blur, line, save, scene
+from support.blurred_scene import blur, line, portrait, save, scene
 from support.photo_folders import tree
 
+from deblur_cli.batch.origin import stamp_of
 from deblur_cli.batch.selection import Selection, mix
+from deblur_cli.batch.stamp import stamped
 
 pytestmark = pytest.mark.usefixtures("inverting")
 
@@ -75,6 +78,30 @@ def test_where_blurry_keeps_what_did_not_move_to_the_last_bit(deblur):
     assert deblur("in", "-o", "out", "--where", "blurry")[0] == 0
     assert (pixels("out/still.png") == pixels("in/still.png")).all()
     assert (pixels("out/moved.png") == 255 - pixels("in/moved.png")).mean() > 0.95
+
+
+def test_the_soft_background_of_a_sharp_photo_stays_as_it_is(deblur):
+    picture, oval = portrait()
+    save(picture, "in/portrait.png")
+    status, _, err = deblur("in", "-o", "out", "-v", "--report", "sheet.html")
+    assert status == 0
+    kept = (pixels("out/portrait.png") == picture).all(2)
+    assert kept[~oval].mean() > 0.9
+    assert kept[oval].mean() < 0.1  # what is smooth there
+    told = re.search(r"the background is out of focus: (\d+)% of the photo stays as it is \(--where auto\)", str(err))
+    assert abs(int(told[1]) / 100 - kept.mean()) < 0.1
+    assert told[0] in Path("sheet.html").read_text(encoding="utf-8")
+    assert told[0] in stamped(stamp_of(Path("out/portrait.png")), "notice")
+    assert deblur("in", "-o", "out", "-q")[1] == []
+    assert deblur("in", "-o", "all", "--where", "all")[0] == 0
+    assert (pixels("all/portrait.png") == 255 - picture).all()
+
+
+@pytest.mark.usefixtures("card")
+def test_what_moved_as_a_whole_is_restored_as_a_whole(deblur):
+    save(blur(portrait()[0], line(24, 45)), "in/portrait.png")
+    assert deblur("in/moved.png", "in/portrait.png", "-o", "out")[0] == 0
+    assert all((pixels(f"out/{name}") == 255 - pixels(f"in/{name}")).all() for name in ("moved.png", "portrait.png"))
 
 
 @pytest.mark.usefixtures("card")
@@ -145,6 +172,8 @@ def test_a_selection_travels_to_a_worker_and_says_what_changes_pixels():
     assert pickle.loads(pickle.dumps(chosen)) == chosen
     assert chosen.options == {"where": "blurry", "mask_sha256": "f" * 64}
     assert Selection(only_blurred=True, where="all").options == {}
+    assert Selection().options == {"where": "auto"}
+    assert Selection(mask=Path("mask.png")).options == {"mask_sha256": ""}
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

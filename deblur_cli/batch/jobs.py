@@ -42,6 +42,7 @@ class Result:
     bits: int = 0
     reason: str = ""  # why it was skipped, where not for the same recipe: "sharp"
     blur: str = ""  # how blurred the photo was, where that was measured
+    kept: str = ""  # what of it was left as it is because it is out of focus, in a line
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ from deblur_cli.system.files import hash_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from deblur_cli.restoration.blur_measure import BlurMeasure
     from deblur_cli.restoration.watch import Pixels
 
 Where = Literal["auto", "all", "blurry"]
 
 _ASPECT = 0.01  # by which the sides of a mask may be out of proportion: sizes are whole pixels
 _ROWS = 256  # mixed at a time
-_LEAST_SIDE = 256  # pixels: a smaller photo has no room for a subject and a background
+_LEAST_SIDE = 257  # pixels: one window has no room for a subject and a background
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,49 +34,54 @@ class Selection:
 
     Attributes:
         only_blurred: leave out photos that are sharp.
-        where: "auto" keeps what is soft in a sharp photo, "blurry" all that did not move, "all" nothing.
+        where: "auto" keeps what a lens made soft in a sharp photo, unless there is a mask; "blurry" keeps all that did
+            not move, "all" nothing.
         mask: a picture whose white places are restored and whose black ones are kept.
         mask_sha256: of that file, when the run was planned.
     """
 
     only_blurred: bool = False
-    where: Where = "all"
+    where: Where = "auto"
     mask: Path | None = None
     mask_sha256: str = ""
 
     @property
     def options(self) -> dict[str, str]:
         """What of it changes pixels, for the stamp."""
-        chosen = {"where": self.where} if self.where != "all" else {}
+        chosen = {"where": self.where} if self.where == "blurry" or self._keeps_soft else {}
         return chosen | ({"mask_sha256": self.mask_sha256} if self.mask else {})
 
-    def restore(self, blurry: "Pixels", network: "Callable[[Pixels], Pixels]") -> "Pixels":
-        """What the network makes of a photo where it is wanted, and the photo itself elsewhere, to the last bit.
+    @property
+    def _keeps_soft(self) -> bool:
+        return self.where == "auto" and self.mask is None
 
+    def weigh(self, blurry: "Pixels", measure: "BlurMeasure | None" = None) -> "NDArray[np.float32] | None":
+        """(H, W), 0 keeps and 1 restores; None where all of the photo is restored.
+
+        Args:
+            measure: of the photo, if there is one already.
         Raises:
             PhotoError: the mask cannot be read any more, or is another one.
         """
-        if not self.options:
-            return network(blurry)
-        weights = self._weigh(blurry)
-        if weights is None:
-            return network(blurry)
-        return mix(blurry, network(blurry), weights) if weights.any() else blurry
-
-    def _weigh(self, blurry: "Pixels") -> "NDArray[np.float32] | None":
-        """(H, W), 0 keeps and 1 restores; None for all of it."""
         height, width = blurry.shape[:2]
         weights = None
-        if self.where == "blurry" or (self.where == "auto" and min(height, width) >= _LEAST_SIDE):
+        if self.where == "blurry" or (self._keeps_soft and min(height, width) >= _LEAST_SIDE):
             from deblur_cli.restoration.blur_measure import measure_blur
             from deblur_cli.restoration.blur_places import find_blurry, find_wanted
 
             find = find_blurry if self.where == "blurry" else find_wanted
-            weights = find(measure_blur(blurry), height, width).numpy()
+            found = find(measure or measure_blur(blurry), height, width)
+            weights = None if found is None else found.numpy()
         if self.mask is not None:
             mask = _read_mask(self.mask, self.mask_sha256, height, width)
             weights = mask if weights is None else weights * mask
         return weights
+
+    def describe_kept(self, weights: "NDArray[np.float32] | None") -> str:
+        """What stays as it is because it is out of focus, in a line; empty where nothing does, or it was asked for."""
+        if weights is None or not self._keeps_soft:
+            return ""
+        return f"the background is out of focus: {1 - weights.mean():.0%} of the photo stays as it is (--where auto)"
 
 
 def build_selection(*, where: Where, only_blurred: bool = False, mask: str | None = None) -> Selection | None:
@@ -118,6 +124,15 @@ def check_mask(selection: Selection, jobs: Sequence[Job]) -> None:
                 f"--mask {selection.mask}: is {width}x{height}, which has not the proportions of {source}, "
                 f"{photo_width}x{photo_height}; make it of the photo as it is shown, the right way up"
             )
+
+
+def restore_where(
+    blurry: "Pixels", network: "Callable[[Pixels], Pixels]", weights: "NDArray[np.float32] | None"
+) -> "Pixels":
+    """What the network makes of a photo where it is wanted, and the photo itself elsewhere, to the last bit."""
+    if weights is None:
+        return network(blurry)
+    return mix(blurry, network(blurry), weights) if weights.any() else blurry
 
 
 def mix(blurry: "Pixels", restored: "Pixels", weights: "NDArray[np.float32]") -> "Pixels":

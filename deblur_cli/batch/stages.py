@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from deblur_cli.batch.jobs import Job, Result
 from deblur_cli.batch.origin import Origin, decide_again, read_original
-from deblur_cli.batch.selection import Selection
+from deblur_cli.batch.selection import Selection, restore_where
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.image_io import Photo, check_fit, find_losses, write_photo
 from deblur_cli.restoration.watch import Pixels, Watch
+
+if TYPE_CHECKING:
+    from deblur_cli.restoration.blur_measure import BlurMeasure
 
 _UNSTAMPED = "its XMP is damaged and stays as it is, without the recipe; another run will ask for --overwrite"
 
@@ -56,6 +59,8 @@ class Piece:
     fault: Exception | None = None
     told: list[str] = field(default_factory=list)  # while it was restored
     blur: str = ""  # how blurred the photo was, if it was asked for
+    measure: "BlurMeasure | None" = None  # the same in figures
+    kept: str = ""  # what was left as it is because it is out of focus
     is_left_out: bool = False  # it is sharp, and only blurred ones are wanted
 
     def result(self) -> Result:
@@ -67,7 +72,8 @@ class Piece:
             return Result(self.job, "skipped", "", "", *times, reason="sharp" if self.is_left_out else "")
         height, width = self.photo.pixels.shape[:2]
         bits = self.photo.pixels.dtype.itemsize * 8
-        return Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits, blur=self.blur)
+        done = Result(self.job, "done", "", "", *times, width=width, height=height, bits=bits)
+        return replace(done, blur=self.blur, kept=self.kept)
 
 
 def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | None:
@@ -89,7 +95,7 @@ def read(job: Job, order: WriteOrder, claim: Callable[[Path], bool]) -> Piece | 
             from deblur_cli.batch.inspection import describe_blur  # brings torch, as the next one
             from deblur_cli.restoration.blur_measure import measure_blur
 
-            blur = measure_blur(photo.pixels)
+            piece.measure = blur = measure_blur(photo.pixels)
             piece.blur, piece.is_left_out = describe_blur(blur), order.only_blurred and blur.verdict == "sharp"
             if piece.is_left_out:
                 return piece
@@ -117,10 +123,11 @@ def restore(piece: Piece, network: Restore, watch: Watch, selection: Selection |
     told = replace(watch, on_network=count, on_event=note)
     with _recorded(piece):
         photo = _photo_of(piece)
-        if selection is None:
-            pixels = network(photo.pixels, told)
-        else:
-            pixels = selection.restore(photo.pixels, lambda blurry: network(blurry, told))
+        weights = None
+        if selection is not None:
+            weights = selection.weigh(photo.pixels, piece.measure)
+            piece.kept = selection.describe_kept(weights)
+        pixels = restore_where(photo.pixels, lambda blurry: network(blurry, told), weights)
         piece.photo = replace(photo, pixels=pixels)
 
 
@@ -134,7 +141,8 @@ def write(piece: Piece, order: WriteOrder, watch: Watch) -> None:
             watch.on_event(note)
         if losses := find_losses(photo, file_format):
             watch.on_event(f"{file_format} has no place for {', '.join(losses)}")
-        told = {"notice": "; ".join(piece.told)} if piece.told else {}
+        notices = [*piece.told, *([piece.kept] if piece.kept else [])]
+        told = {"notice": "; ".join(notices)} if notices else {}
         is_stamped = write_photo(
             photo,
             piece.job.output,

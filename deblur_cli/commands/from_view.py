@@ -82,6 +82,7 @@ def _with_old_options(context: typer.Context, wanted: RedoManner, result: Path) 
     old = read_recipe(stamp_of(result) or "").options
     if "mask_sha256" in old:
         raise InputError(f"{result}: was made with a mask; do it again by deblur run PHOTO -o OUTPUT --mask FILE")
+    old = {"where": "all", **old}  # of which a recipe says nothing
     kept: dict[str, Any] = {}
     for name, kind in (("quality", int), ("tile", int), ("seed", int), ("dtype", str), ("where", str)):
         source = context.get_parameter_source(name)

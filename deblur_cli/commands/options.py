@@ -169,7 +169,7 @@ WhereOption = Annotated[
     option(
         "What to restore",
         "--where",
-        "all; auto: all but the soft background of a sharp photo; blurry: only what moved.",
+        "auto: all but the soft background of a sharp photo; all; blurry: only what moved.",
         metavar="PLACES",
         complete=complete_places,
     ),
@@ -216,7 +216,7 @@ DryRunOption = Annotated[bool, option("Reports", "--dry-run", "Show what would b
 JsonOption = Annotated[bool, option("Reports", "--json", "One JSON object on stdout at the end.")]
 JsonLinesOption = Annotated[bool, option("Reports", "--jsonl", "JSON lines on stdout while it works.")]
 QuietOption = Annotated[bool, option("Reports", "--quiet -q", "No progress, no summary; errors stay.")]
-VerboseOption = Annotated[bool, option("Reports", "--verbose -v", "Also tell what is skipped or ignored.")]
+VerboseOption = Annotated[bool, option("Reports", "--verbose -v", "Also tell what is skipped, ignored or kept.")]
 FailFastOption = Annotated[bool, option("Reports", "--fail-fast", "Stop at the first photo that fails.")]
 
 

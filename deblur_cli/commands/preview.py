@@ -1,19 +1,21 @@
 """`deblur preview`: a crop of each photo through several choices, to look at before a whole card is done."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from deblur_cli.commands.options import (
     DEFAULT_MODEL,
     DTYPES,
+    PLACES,
     DeviceOption,
     DtypeOption,
     EngineOption,
     QuietOption,
     SeedOption,
     TileOption,
+    WhereOption,
     check_choice,
     check_device,
     check_range,
@@ -24,6 +26,7 @@ from deblur_cli.commands.options import (
 from deblur_cli.errors import InputError, WeightsError
 
 if TYPE_CHECKING:
+    from deblur_cli.batch.selection import Where
     from deblur_cli.weights.model_spec import ResolvedModel
 
 _CHOICES = ("quick", DEFAULT_MODEL, "best")
@@ -60,6 +63,7 @@ def preview(
     engine: EngineOption = "auto",
     tile: TileOption = None,
     seed: SeedOption = 0,
+    where: WhereOption = "auto",
     overwrite: Annotated[bool, option("Files", "--overwrite", "Replace a file that is no sheet of this tool.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -88,13 +92,16 @@ def preview(
     check_choice("--dtype", dtype, DTYPES)
     check_range("--tile", tile, 64, 65536)
     check_range("--seed", seed, 0, 2**63 - 1)
+    check_choice("--where", where, PLACES)
     place = None if crop is None else parse_crop(crop)
     check_target(Path(output), overwrite=overwrite)
     choices = choose_models(models or (), pick_engine(engine))
 
+    from deblur_cli.batch.selection import build_selection
     from deblur_cli.commands.preview_work import PreviewTask, do_preview
 
-    do_preview(PreviewTask(tuple(inputs), Path(output), place, choices, device, dtype, tile, seed, quiet))
+    selection = build_selection(where=cast("Where", where))
+    do_preview(PreviewTask(tuple(inputs), Path(output), place, choices, device, dtype, tile, seed, selection, quiet))
 
 
 def choose_models(named: "list[str] | tuple[str, ...]", engine: str | None) -> "list[ResolvedModel]":

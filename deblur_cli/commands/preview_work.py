@@ -22,6 +22,7 @@ from deblur_cli.batch.looks.sheet import (
     write_page,
     write_sheet_file,
 )
+from deblur_cli.batch.selection import Selection, mix
 from deblur_cli.commands.progress import Gauge, choose_display, format_duration
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.errors import BatchFailed, InputError, PhotoError
@@ -31,6 +32,9 @@ from deblur_cli.system.page_pictures import LOSSLESS
 from deblur_cli.system.wording import count
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from deblur_cli.weights.model_spec import ResolvedModel
 
 
@@ -46,14 +50,18 @@ class PreviewTask:
     dtype: str
     tile: int | None
     seed: int
+    selection: Selection | None
     quiet: bool
 
 
 @dataclass(slots=True)
 class _Part:
-    """A place in a photo, what it shows if that is known, and its versions so far as (name, remark, picture)."""
+    """A place in a photo, how much of it is to be restored, (h, w), what it shows if that is known, and its versions so
+    far as (name, remark, picture).
+    """
 
     crop: Crop
+    weights: "NDArray[np.float32] | None" = None
     subject: str = ""
     looks: list[tuple[str, str, Image.Image]] = field(default_factory=list)
 
@@ -130,7 +138,7 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
     try:
         photo = read_photo(row.source)
         if not row.parts:
-            _begin(row, photo, task.crop)
+            _begin(row, photo, task)
         watch = Watch(on_event=lambda text: None if text in row.notes else row.notes.append(text))
         order: dict[str, Any] = {"tile": task.tile, "seed": task.seed, "watch": watch}
         started = time.perf_counter()
@@ -142,6 +150,8 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
                 pixels = restore_crop(photo.pixels, backend, crop.rows, crop.columns, **order)
             else:
                 pixels = whole[crop.rows, crop.columns]
+            if part.weights is not None:
+                pixels = mix(photo.pixels[crop.rows, crop.columns], pixels, part.weights)
             note = format_duration(time.perf_counter() - started)
             part.looks.append((describe_choice(model), note, to_picture(photo, crop, pixels)))
     except PhotoError as fault:
@@ -149,13 +159,18 @@ def _restore(row: _Row, model: "ResolvedModel", backend: backends.Backend, task:
         row.fault = text if str(row.source) in text else f"{row.source}: {text}"
 
 
-def _begin(row: _Row, photo: Photo, crop: Crop | None) -> None:
+def _begin(row: _Row, photo: Photo, task: PreviewTask) -> None:
     height, width = photo.pixels.shape[:2]
-    row.size = (width, height)
+    row.size, crop = (width, height), task.crop
+    weights = None if task.selection is None else task.selection.weigh(photo.pixels)
     parts = [_Part(crop or choose_crop(photo.pixels))]
     if crop is None and (face := choose_face(photo.pixels)) is not None and not parts[0].crop.holds(face):
-        parts.append(_Part(face, "a face, "))
+        parts.append(_Part(face, subject="a face, "))
+    if task.selection is not None and (kept := task.selection.describe_kept(weights)):
+        row.notes.append(kept)
     for part in parts:
+        if weights is not None:
+            part.weights = weights[part.crop.rows, part.crop.columns].copy()
         part.looks.append((AS_TAKEN, "", to_picture(photo, part.crop)))
     row.parts = parts
 

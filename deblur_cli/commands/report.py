@@ -113,6 +113,7 @@ def describe_result(result: Result, setting: Setting) -> dict[str, Any]:
         "status": result.status,
         "reason": (result.reason or "same recipe") if result.status == "skipped" else result.job.action,
         "error": error,
+        "kept": result.kept or None,
         "seconds": round(result.seconds, 6),
         "network_seconds": round(result.network_seconds, 6),
         "width": result.width or None,

@@ -102,7 +102,7 @@ def run(
     tile: TileOption = None,
     seed: SeedOption = 0,
     only_blurred: OnlyBlurredOption = False,
-    where: WhereOption = "all",
+    where: WhereOption = "auto",
     mask: MaskOption = None,
     shard: ShardOption = None,
     ray: RayOption = None,

@@ -113,7 +113,7 @@ def do_run(task: RunTask, sheet: "RunSheet | None" = None) -> None:
             raise closed_output("nothing was begun") from fault
         meter = Meter.of(task.plan.todo)
         with choose_display(quiet=task.manner.quiet) as display:
-            emit = _Listener(teller, meter, display, sheet)
+            emit = _Listener(teller, meter, display, sheet, task.manner.verbose)
             outcome = equipment.run(emit=emit, stop=stop, fail_fast=task.manner.fail_fast)
         if sheet is not None:
             sheet.close_batch(task.plan, outcome, task.write_order.stamp)
@@ -143,6 +143,7 @@ class _Listener:
     meter: Meter
     display: Display
     sheet: "RunSheet | None" = None
+    verbose: bool = False
 
     def __call__(self, event: Event) -> None:
         self.meter.see(event)
@@ -150,6 +151,8 @@ class _Listener:
             self.display.note(f"{event.job.source}: {event.text}")
         if isinstance(event, PhotoFinished) and event.fault is not None:
             self.display.note(event.result.error + _trace(event.fault))
+        if self.verbose and isinstance(event, PhotoFinished) and event.result.kept:
+            self.display.note(f"{event.result.job.source}: {event.result.kept}")
         self.teller.see(event, self.meter, self.display)
         self.display.show(self.meter)
         if self.sheet is not None:

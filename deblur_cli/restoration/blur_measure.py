@@ -54,7 +54,7 @@ class BlurMeasure:
         noise: standard deviation of brightness in the smoothest places, of 255.
         shares: of the windows with detail that are sharp, moved and out of focus; they sum to 1, or are all 0.
         places: the same window by window.
-        soft: what is not in focus, read by itself.
+        unfocused: how likely a lens has done it to what is not in focus, read together, rather than motion, 0 to 1.
         focus: (rows, columns) of blocks of 16 pixels, 0 to 1, where there is detail down to the pixel.
     """
 
@@ -66,7 +66,7 @@ class BlurMeasure:
     noise: float
     shares: tuple[float, float, float]
     places: BlurMap
-    soft: BlurMap
+    unfocused: float
     focus: Tensor
 
     @property
@@ -107,9 +107,9 @@ def measure_blur(pixels: Pixels) -> BlurMeasure:
     places, power = read_map(luma)
     detail, kinds = places.detail.flatten(), places.kinds.flatten(0, 1)
     if not bool(detail.any()):
-        return BlurMeasure("empty", 0.0, 0.0, 0.0, 0.0, noise, (0.0, 0.0, 0.0), places, places, torch.zeros(1, 1))
+        return BlurMeasure("empty", 0.0, 0.0, 0.0, 0.0, noise, (0.0, 0.0, 0.0), places, 0.0, torch.zeros(1, 1))
     focus = find_focus(luma, noise)
-    soft, _ = read_map(fade_sharp(_reduce(luma), focus))
+    soft, soft_power = read_map(fade_sharp(_reduce(luma), focus))
     sharp, moved, unfocused = kinds[detail].mean(0).tolist()
     verdict = _judge((sharp, moved, unfocused), soft, float(focus.mean()))
     motion = _STILL
@@ -120,7 +120,8 @@ def measure_blur(pixels: Pixels) -> BlurMeasure:
     sharpness = _find_resolution(power[detail])
     shares = (sharp, moved, unfocused)
     figures = (motion.length, motion.direction, motion.clear, sharpness, noise)
-    return BlurMeasure(verdict, *figures, shares, places, soft, focus)
+    unfocused = _read_unfocused(soft_power[soft.detail.flatten()])
+    return BlurMeasure(verdict, *figures, shares, places, unfocused, focus)
 
 
 def to_luma(pixels: Pixels) -> Tensor:
@@ -164,6 +165,17 @@ def _reduce(luma: Tensor) -> Tensor:
     while luma.numel() > _MOST_PIXELS:
         luma = functional.avg_pool2d(luma[None, None], 2)[0, 0]
     return luma
+
+
+def _read_unfocused(power: Tensor) -> float:
+    """How likely windows have been out of focus rather than moved, read together; 0 without any.
+
+    Together, because a window with edges of one direction looks the same either way.
+    """
+    if not len(power):
+        return 0.0
+    kinds = read_blur(describe_windows(power)[None], load_coefficients()).kinds[0]
+    return float((kinds[2] - kinds[1]).sigmoid())
 
 
 def _read_motion(luma: Tensor, power: Tensor, moved: Tensor) -> _Motion:

@@ -6,7 +6,10 @@ from torch.nn import functional
 
 from deblur_cli.restoration.blur_measure import BlurMeasure
 from deblur_cli.restoration.blur_windows import BlurMap
-from deblur_cli.restoration.focus import SOME_FOCUS, enlarge
+from deblur_cli.restoration.focus import SOME_FOCUS, enlarge, find_stray
+
+_SURE, _LIKELY = 0.5, 0.12  # that a lens has made a background soft; chosen on photos of the training
+_STRAY = 0.04
 
 
 def find_blurry(measure: BlurMeasure, height: int, width: int) -> Tensor:
@@ -21,19 +24,20 @@ def find_blurry(measure: BlurMeasure, height: int, width: int) -> Tensor:
     return _spread_map(measure.places, measure.places.kinds[..., 1], height, width)
 
 
-def find_wanted(measure: BlurMeasure, height: int, width: int) -> Tensor:
+def find_wanted(measure: BlurMeasure, height: int, width: int) -> Tensor | None:
     """How much of each pixel is to be restored, so that what a lens made soft on purpose stays soft.
 
-    Where there is detail down to the pixel, the networks do no harm. What has none is kept if it was read as out of
-    focus beside something that is in focus; what moved, or cannot be told, is restored.
-
     Returns:
-        (height, width), float32, 0 to 1, soft.
+        (height, width), float32, 0 to 1, soft: 1 where there is detail down to the pixel, which the networks do no
+        harm. None where all of the photo is to be restored: nothing is in focus, or what is not may have moved.
     """
     if measure.verdict not in ("sharp", "partly") or float(measure.focus.mean()) < SOME_FOCUS:
-        return torch.ones(height, width)
-    unfocused = _spread_map(measure.soft, measure.soft.kinds[..., 2], height, width)
-    return torch.maximum(enlarge(measure.focus, height, width), 1 - unfocused)
+        return None
+    is_unfocused = measure.unfocused > _SURE
+    if measure.unfocused > _LIKELY and not is_unfocused:
+        # Motion leaves sharp what lies along it, a lens nothing: beside the subject, little may be in focus.
+        is_unfocused = find_stray(measure.focus) < _STRAY
+    return enlarge(measure.focus, height, width) if is_unfocused else None
 
 
 def _spread_map(places: BlurMap, values: Tensor, height: int, width: int) -> Tensor:

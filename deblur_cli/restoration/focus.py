@@ -30,6 +30,15 @@ def find_focus(luma: Tensor, noise: float) -> Tensor:
     return closed[0, 0]  # without the holes of smooth places in a subject
 
 
+def find_stray(focus: Tensor) -> float:
+    """How much is in focus outside of the places in focus that are 5 blocks wide or more, 0 to 1."""
+    narrow = -(focus > 0.3).float()[None, None]
+    wide = -functional.max_pool2d(narrow, 5, stride=1, padding=2)
+    wide = functional.max_pool2d(wide, 7, stride=1, padding=3)  # as it was, and a block more around it
+    outside = 1 - wide[0, 0]
+    return float((focus * outside).sum() / outside.sum().clamp_min(1))
+
+
 def fade_sharp(luma: Tensor, focus: Tensor) -> Tensor:
     """(H, W): what is left of a photo without its sharp places, around its local mean; for reading the rest."""
     height, width = luma.shape

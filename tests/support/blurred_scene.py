@@ -49,6 +49,16 @@ def blur(pixels: NDArray[np.uint8], kernel: Kernel) -> NDArray[np.uint8]:
     return (blurred.clip(0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
 
 
+def portrait() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The sharp scene in an oval before another one out of focus, (H, W, 3); and where the oval is, (H, W)."""
+    before = scene()
+    height, width = before.shape[:2]
+    behind = np.asarray(Image.fromarray(blur(scene("astronaut"), disc(14))).resize((width, width)))[:height]
+    y, x = np.mgrid[:height, :width]
+    oval = ((y / height - 0.55) / 0.35) ** 2 + ((x / width - 0.5) / 0.22) ** 2 < 1
+    return np.where(oval[..., None], before, behind), oval
+
+
 def save(pixels: NDArray[np.uint8], path: str) -> Path:
     """As PNG or what the suffix says; its folder is made."""
     place = Path(path)

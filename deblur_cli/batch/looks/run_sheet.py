@@ -76,7 +76,8 @@ class RunSheet:
             photo = compare_files(str(job.source), job.source, job.output, ComparisonStyle.of(self.photos), *facts)
         except Exception as fault:  # a picture of the sheet: its place says why, and the batch goes on
             photo = SheetPhoto(str(job.source), tuple(facts), fault=f"written, but cannot be shown: {fault}")
-        return [SheetPhoto(photo.name, photo.facts, photo.looks, photo.fault, tuple(self._told.get(job.output, ())))]
+        notes = [*self._told.get(job.output, ()), *([result.kept] if result.kept else [])]
+        return [SheetPhoto(photo.name, photo.facts, photo.looks, photo.fault, tuple(notes))]
 
 
 def _tell(jobs: Iterable[Job], what: str) -> list[str]:
