@@ -1,7 +1,6 @@
 """OpenVINO makes the picture that torch makes, is compiled once, and is chosen where it was measured to be quicker."""
 
 import logging
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +13,6 @@ from support.flow_transformer_factory import build, points
 from torch import Tensor, nn
 
 from deblur_cli.backends import engines, openvino_engine
-from deblur_cli.backends.compiled_files import CompiledFiles
 from deblur_cli.backends.engines import Float32Fallback, check_engine, choose_engine
 from deblur_cli.benchmark.cost import count_macs
 from deblur_cli.errors import BackendError
@@ -200,16 +198,3 @@ def test_what_only_torch_runs_says_so() -> None:
     check_engine("torch", "DeblurDiff")
     with pytest.raises(BackendError, match="--engine openvino: does not run DeblurDiff; leave the option out"):
         check_engine("openvino", "DeblurDiff")
-
-
-def test_of_compiled_files_those_used_last_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deblur_cli.backends.compiled_files.MOST_BYTES", 300)
-    files = CompiledFiles(tmp_path)
-    for age, name in ((30, "a"), (20, "b")):
-        files.write(name, bytes(100))
-        past = (tmp_path / name).stat().st_mtime - age
-        os.utime(tmp_path / name, (past, past))
-    assert files.read("a") == bytes(100)
-    files.write("c", bytes(100))
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "c"}
-    assert files.read("b") is None

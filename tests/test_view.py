@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,11 +12,13 @@ import pytest
 from support.photo_folders import photo, tree
 from support.result_folders import make_result, make_source
 
+from deblur_cli.batch.looks import desk
 from deblur_cli.batch.looks.choices import FILE_NAME, Choice, ChoiceFile
 from deblur_cli.batch.looks.desk import Desk, OfferedModel
 from deblur_cli.batch.looks.results import SourceFinder, find_results
 from deblur_cli.batch.looks.server import served
 from deblur_cli.errors import InputError
+from deblur_cli.system.kept_files import KeptFiles
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 MODELS = [OfferedModel("standard", False), OfferedModel("quick+flow", True)]
@@ -139,6 +142,19 @@ def test_results_are_paired_with_their_photos_whatever_they_are_called(address):
     assert ask(address, token + "after/1") == (200, Path("out/day 1/b_sharp.png").read_bytes())
     assert ask(address, token + "before/1") == (200, Path("in/day 1/b.png").read_bytes())
     assert ask(address, token + "thumb/1")[1][8:12] == b"WEBP"
+
+
+def test_a_second_desk_makes_no_thumbnail_anew_unless_the_result_is_another(monkeypatch):
+    result = make_result(make_source(Path("in/a.jpg")), Path("out/a.jpg"))
+    kept = KeptFiles(Path("kept"), 10_000)
+    first = replace(lay(), kept=kept).thumbnail(0)
+    make = desk._make_thumbnail
+    monkeypatch.setattr(desk, "_make_thumbnail", lambda path: pytest.fail(f"{path}: made anew"))
+    assert replace(lay(), kept=kept).thumbnail(0) == first
+    monkeypatch.setattr(desk, "_make_thumbnail", make)
+    make_result(make_source(Path("in/b.jpg"), 1), result)
+    assert replace(lay(), kept=kept).thumbnail(0) != first
+    assert len(tree("kept")) == 2
 
 
 def test_a_photo_that_is_gone_has_a_clear_place(address):

@@ -1,7 +1,7 @@
 """OpenVINO as an engine: a network compiled for this CPU, once; the optional extra `deblur-cli[openvino]`.
 
 A network is traced on a small picture, converted, and compiled for the sizes that it meets. The compiled form is kept
-on disk (`compiled_files.py`), so that the next process is ready in less than a second. Pictures go through one at a
+on disk (`system/kept_files.py`), so that the next process is ready in less than a second. Pictures go through one at a
 time, since a CPU gains nothing from several; windows of latents, which are tiny, four at a time.
 """
 
@@ -26,15 +26,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes, is_in_torch_dispatch_mode
 
 from deblur_cli import networks
-from deblur_cli.backends.compiled_files import CompiledFiles
 from deblur_cli.errors import BackendError
 from deblur_cli.networks.needs import find_compiling
 from deblur_cli.system.devices import is_out_of_memory
+from deblur_cli.system.kept_files import KeptFiles
 from deblur_cli.system.version import __version__
+from deblur_cli.weights.store import own_folder
 
 _TRACED = 64  # side in pixels of the photo that a network is traced on, where it takes other sizes as well
 _TINY, _AT_ONCE = 64**2, 4  # of pieces with fewer points, so many together make products that are worth it
 _HELD, _KEPT = 2, 4  # sizes of a network that stay in memory, and that go to the disk in one process
+_MOST_BYTES = 1 << 30  # on the disk, of all networks together
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _TELEMETRY = "openvino_telemetry"
 _LOG = logging.getLogger("deblur_cli")
@@ -96,7 +98,7 @@ class OpenVinoEngine:
 
     def _load(self, call: Call, given: list[Tensor]) -> Any:
         """A request for calls like this, from the disk, else compiled and kept there."""
-        files, name = CompiledFiles.of_user(), self._name(call)
+        files, name = KeptFiles(own_folder("compiled"), _MOST_BYTES), self._name(call)
         content = files.read(name)
         if content is not None:
             try:
@@ -109,6 +111,7 @@ class OpenVinoEngine:
             self._compiled += 1
             if self._compiled <= _KEPT:
                 files.write(name, content)
+                files.trim()
             return self._import(content)
         except (RuntimeError, _import_openvino().frontend.OpConversionFailure) as fault:
             if is_out_of_memory(fault):

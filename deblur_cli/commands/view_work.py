@@ -14,10 +14,13 @@ from deblur_cli.commands.progress import Gauge, choose_display
 from deblur_cli.commands.streams import write_note, write_result
 from deblur_cli.commands.weights_tables import model_state
 from deblur_cli.errors import InputError
+from deblur_cli.system.kept_files import KeptFiles
 from deblur_cli.system.wording import count
 from deblur_cli.weights import read_manifest
 from deblur_cli.weights.model_spec import ModelSpec
+from deblur_cli.weights.store import own_folder
 
+_THUMBNAIL_BYTES = 100_000_000  # of some six thousand results
 _ABSENT = ("absent", "damaged", "untrained")
 
 
@@ -32,7 +35,9 @@ def do_view(target: Path, sources: tuple[Path, ...], *, opens_browser: bool, qui
     choices = ChoiceFile(results.folder / FILE_NAME)
     choices.read()
     finder = SourceFinder(results.folder, sources)
-    with served(Desk(results, finder, choices, _offer_models(), _read_model)) as address:
+    kept = KeptFiles(own_folder("thumbnails"), _THUMBNAIL_BYTES)
+    kept.trim()
+    with served(Desk(results, finder, choices, _offer_models(), _read_model, kept)) as address:
         write_result(address.lasting)
         if not quiet:
             write_note(f"{count(len(results.files), 'result')}; the page is for this machine alone; Ctrl-C ends it")

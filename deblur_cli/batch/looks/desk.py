@@ -1,5 +1,6 @@
 """What the page of `deblur view` asks for: thumbnails, pictures, facts, choices. Knows no network and no address."""
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from deblur_cli.batch.looks.results import ResultFile, Results, SourceFinder
 from deblur_cli.batch.stamp import Stamp, read_recipe, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import read_header, read_photo
+from deblur_cli.system.kept_files import KeptFiles
 from deblur_cli.system.pages import MARK, build_dress, render, to_script_json
 
 _SIDE = 360  # pixels of a thumbnail's long side
@@ -53,6 +55,7 @@ class Desk:
 
     Attributes:
         read_model: takes a model as `--model` takes it apart into its name and strength; raises InputError.
+        kept: thumbnails of earlier desks.
     """
 
     results: Results
@@ -60,6 +63,7 @@ class Desk:
     choices: ChoiceFile
     models: Sequence[OfferedModel]
     read_model: Callable[[str], tuple[str, float | None]]
+    kept: KeptFiles | None = None
     _thumbnails: dict[int, bytes] = field(default_factory=dict)
     _converted: "OrderedDict[tuple[int, str], bytes]" = field(default_factory=OrderedDict)
     _decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
@@ -96,9 +100,24 @@ class Desk:
         """
         with self._locks.setdefault(number, threading.Lock()):
             if number not in self._thumbnails:
-                with self._decoding:
-                    self._thumbnails[number] = _make_thumbnail(self.results.files[number].path)
+                self._thumbnails[number] = self._find_thumbnail(self.results.files[number].path)
         return Picture("image/webp", self._thumbnails[number])
+
+    def _find_thumbnail(self, path: Path) -> bytes:
+        """The one that was made before of this very file, by this desk or by another one, else a new one."""
+        try:
+            status = path.stat()
+        except OSError as fault:
+            raise PhotoError(f"{path}: cannot be read ({fault.strerror})") from fault
+        known = f"{path.resolve()}\n{status.st_mtime_ns}\n{status.st_size}\n{_SIDE}"
+        name = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
+        made = self.kept.read(name) if self.kept else None
+        if made is None:
+            with self._decoding:
+                made = _make_thumbnail(path)
+            if self.kept:
+                self.kept.write(name, made)
+        return made
 
     def picture(self, number: int, which: str) -> Picture:
         """A whole photo, "before" or "after"; as it is where a browser can show it, else converted.
@@ -212,7 +231,7 @@ def _make_thumbnail(path: Path) -> bytes:
     if header.file_format == "jpeg":
         try:
             with Image.open(path) as opened:
-                opened.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # decodes a quarter or an eighth of a large photo
+                opened.draft("RGB", (_SIDE, _SIDE))  # decodes a quarter or an eighth of a large photo
                 picture = ImageOps.exif_transpose(opened.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as fault:
             raise PhotoError(f"{path}: cannot be read ({fault}); copy it again from its source") from fault
@@ -222,5 +241,5 @@ def _make_thumbnail(path: Path) -> bytes:
         step = max(1, min(photo.pixels.shape[:2]) // (2 * _SIDE))
         picture, icc = Image.fromarray(to_levels(photo.pixels[::step, ::step]).copy()), photo.metadata.icc
     picture.thumbnail((_SIDE, _SIDE))
-    to_srgb(picture, icc).save(stream, "WEBP", quality=80, method=2)
+    to_srgb(picture, icc).save(stream, "WEBP", quality=80, method=0)
     return stream.getvalue()

@@ -8,13 +8,23 @@ let line = null;
 
 // The grid
 
+// Thumbnails are asked for near the window only; whoever scrolls past many does not wait for them.
+const nearness = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    const image = target.querySelector("img");
+    if (isIntersecting && !image.hasAttribute("src")) image.src = `thumb/${target.dataset.number}`;
+    else if (!isIntersecting && !image.complete) image.removeAttribute("src");
+  }
+}, { rootMargin: "50%" });
+
 function makeCell(result, number) {
-  const image = make("img", { alt: "", loading: "lazy", decoding: "async", src: `thumb/${number}` });
+  const image = make("img", { alt: "", decoding: "async" });
   image.addEventListener("error", () => { image.alt = "cannot be shown"; });
   const label = make("span", { class: "label" }, make("span", {}, result.name), make("span", { class: "mark" }));
   const cell = make("button", { type: "button", class: "cell", role: "listitem", title: result.name, "data-number": number },
     make("span", { class: "thumb" }, image), label);
   cell.addEventListener("click", () => openViewer(number));
+  nearness.observe(cell);
   return cell;
 }
 

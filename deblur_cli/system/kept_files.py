@@ -1,7 +1,7 @@
-"""Compiled networks on disk, below the tool's own folder: whole or not there, checked, and never more than a gigabyte.
+"""Files that can be made again, kept on disk: whole or not there, checked, and never more than so many bytes.
 
 Any number of processes may read and write at once. Nobody needs these files: a folder that cannot be written costs only
-the time of compiling again.
+the time of making them again.
 """
 
 import contextlib
@@ -11,22 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deblur_cli.system.files import find_leftovers, remove_leftovers, write_whole
-from deblur_cli.weights.store import own_folder
 
-MOST_BYTES = 1 << 30  # bytes of all files together
 _DIGEST = 32  # bytes of the sha256 that every file begins with
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledFiles:
+class KeptFiles:
     """A folder of them, each with a name that says all that it depends on."""
 
     folder: Path
-
-    @classmethod
-    def of_user(cls) -> "CompiledFiles":
-        """Those below HF_HOME."""
-        return cls(own_folder("compiled"))
+    most_bytes: int
 
     def read(self, name: str) -> bytes | None:
         """The content; None where it is not there or damaged."""
@@ -43,16 +37,18 @@ class CompiledFiles:
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        """Keep a content, and remove what was not used for longest where there is too much."""
+        """Keep a content; a folder that is made for it is the user's alone."""
         with contextlib.suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_whole(self.folder / name, hashlib.sha256(content).digest() + content)
-            remove_leftovers(find_leftovers([self.folder]))
-            self._remove_oldest(name)
 
-    def _remove_oldest(self, name: str) -> None:
-        files = [(path, path.stat()) for path in self.folder.iterdir() if path.name != name]
-        total = (self.folder / name).stat().st_size
-        for path, status in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):
-            total += status.st_size
-            if total > MOST_BYTES:
-                path.unlink(missing_ok=True)
+    def trim(self) -> None:
+        """Remove what was not used for longest where there is too much; what was used last stays, however large."""
+        with contextlib.suppress(OSError):
+            remove_leftovers(find_leftovers([self.folder]))
+            files = [(path, path.stat()) for path in self.folder.iterdir()]
+            total = 0
+            for index, (path, status) in enumerate(sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True)):
+                total += status.st_size
+                if index and total > self.most_bytes:
+                    path.unlink(missing_ok=True)
