@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 from deblur_cli.batch.looks.crops import Crop
 from deblur_cli.batch.looks.faces import choose_face
+from deblur_cli.restoration.tiling import Tiling
 
 data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
 EYES = ((205, 112), (243, 110))  # of the astronaut
@@ -74,3 +75,17 @@ def test_the_sheet_shows_the_richest_place_and_the_face(command):
     assert command("preview", "a.png", "-o", "sheet.png", "--model", "one", "-q")[0] == 0
     assert command("preview", "a.png", "-o", "sheet.html", "--model", "one", "-q", "--crop", "0,0,300,300")[0] == 0
     assert "a face" not in Path("sheet.html").read_text(encoding="utf-8")
+
+
+def test_a_contact_sheet_shows_the_face_besides_the_place_that_changed_most(command, inverting):
+    def change(blurry):  # the texture, not the face
+        blurry[..., 600:] = 1 - blurry[..., 600:]
+        return blurry
+
+    write_face_and_texture("a.png")
+    inverting.answer, inverting.tiling = change, Tiling(2048, 0, 8, 16)
+    assert command("run", "a.png", "-o", "out/", "--report", "sheet.html", "-q")[0] == 0
+    page = Path("sheet.html").read_text(encoding="utf-8")
+    assert page.count("<img alt=") == 2
+    left, top = map(int, re.search(r"a face, 192x192 of 1100x512 pixels, at (\d+), (\d+)", page).groups())
+    assert Crop(left, top, 192, 192).holds(Crop(*EYES[0], 1, 1))

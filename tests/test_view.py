@@ -12,12 +12,11 @@ import pytest
 from support.photo_folders import photo, tree
 from support.result_folders import make_result, make_source
 
-from deblur_cli.batch.looks import desk
 from deblur_cli.batch.looks.choices import FILE_NAME, Choice, ChoiceFile
 from deblur_cli.batch.looks.desk import Desk, OfferedModel
 from deblur_cli.batch.looks.results import SourceFinder, find_results
 from deblur_cli.batch.looks.server import served
-from deblur_cli.errors import InputError
+from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.system.kept_files import KeptFiles
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -144,14 +143,17 @@ def test_results_are_paired_with_their_photos_whatever_they_are_called(address):
     assert ask(address, token + "thumb/1")[1][8:12] == b"WEBP"
 
 
-def test_a_second_desk_makes_no_thumbnail_anew_unless_the_result_is_another(monkeypatch):
+def test_a_second_desk_makes_no_thumbnail_anew_unless_the_result_is_another():
     result = make_result(make_source(Path("in/a.jpg")), Path("out/a.jpg"))
     kept = KeptFiles(Path("kept"), 10_000)
-    first = replace(lay(), kept=kept).thumbnail(0)
-    make = desk._make_thumbnail
-    monkeypatch.setattr(desk, "_make_thumbnail", lambda path: pytest.fail(f"{path}: made anew"))
-    assert replace(lay(), kept=kept).thumbnail(0) == first
-    monkeypatch.setattr(desk, "_make_thumbnail", make)
+    one, two, three = replace(lay(), kept=kept), replace(lay(), kept=kept), lay()
+    first = one.thumbnail(0)
+    whole, status = result.read_bytes(), result.stat()
+    result.write_bytes(bytes(len(whole)))  # of which nothing can be made
+    os.utime(result, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert two.thumbnail(0) == first
+    with pytest.raises(PhotoError):
+        three.thumbnail(0)
     make_result(make_source(Path("in/b.jpg"), 1), result)
     assert replace(lay(), kept=kept).thumbnail(0) != first
     assert len(tree("kept")) == 2

@@ -1,9 +1,10 @@
-"""A result beside its photo, from their files: a place where much changed, as it belongs on a sheet."""
+"""A result beside its photo, from their files: a place where much changed, perhaps a face, as it belongs on a sheet."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deblur_cli.batch.looks.crops import SIZE, choose_change, describe_change, to_picture
+from deblur_cli.batch.looks.crops import SIZE, Crop, choose_change, describe_change, to_picture
+from deblur_cli.batch.looks.faces import choose_face
 from deblur_cli.batch.looks.results import ResultFile, SourceFinder
 from deblur_cli.batch.looks.sheet import AS_TAKEN, Look, SheetPhoto, make_look
 from deblur_cli.batch.stamp import Stamp, read_recipe, stamped
@@ -19,32 +20,41 @@ GONE = "its photo was not found; deblur view --sources FOLDER says where it lies
 
 @dataclass(frozen=True, slots=True)
 class ComparisonStyle:
-    """How large the crops are, in pixels."""
+    """How large the crops are, in pixels, and whether a face is shown besides, as large as it is."""
 
     size: tuple[int, int] = SIZE
+    shows_face: bool = False
 
     @classmethod
-    def of(cls, photos: int) -> "ComparisonStyle":
+    def of(cls, photos: int, *, shows_face: bool = False) -> "ComparisonStyle":
         """For so many photos on one sheet."""
-        return cls(_LARGE) if photos <= _FEW else cls()
+        return cls(_LARGE if photos <= _FEW else SIZE, shows_face)
 
 
-def compare_files(name: str, source: Path | None, output: Path, style: ComparisonStyle, *facts: str) -> SheetPhoto:
-    """A photo and its result on a sheet; a fault of a file stands there, and is not raised.
+def compare_files(
+    name: str, source: Path | None, output: Path, style: ComparisonStyle, *facts: str
+) -> list[SheetPhoto]:
+    """A photo and its result on a sheet, and a face of it in a place of its own; a fault of a file stands there, and
+    is not raised.
 
     Args:
         facts: more lines to stand below, before those that the files tell.
     """
     if source is None:
-        return SheetPhoto(name, facts, fault=GONE)
+        return [SheetPhoto(name, facts, fault=GONE)]
     try:
         before, after = read_photo(source), read_photo(output)
     except PhotoError as fault:
-        return SheetPhoto(name, facts, fault=str(fault))
+        return [SheetPhoto(name, facts, fault=str(fault))]
     if before.pixels.shape != after.pixels.shape:
-        return SheetPhoto(name, facts, fault="the result has another size than the photo, so they cannot be compared")
-    looks, lines = _compare(before, after, style)
-    return SheetPhoto(name, (*facts, *lines), looks)
+        return [SheetPhoto(name, facts, fault="the result has another size than the photo, so they cannot be compared")]
+    crop = choose_change(before.pixels, after.pixels, style.size)
+    lines = (*facts, *filter(None, [describe_exif(after.metadata.exif)]), _describe(before, after, crop))
+    shown = [SheetPhoto(name, lines, _cut(before, after, crop))]
+    face = choose_face(after.pixels) if style.shows_face else None
+    if face is not None and not crop.holds(face):
+        shown.append(SheetPhoto(name, (f"a face, {_describe(before, after, face)}",), _cut(before, after, face)))
+    return shown
 
 
 def describe_recipe(stamp: Stamp) -> str:
@@ -57,10 +67,9 @@ def describe_recipe(stamp: Stamp) -> str:
 def export_result(result: ResultFile, finder: SourceFinder, style: ComparisonStyle, *facts: str) -> SheetPhoto:
     """A result on a sheet, with its recipe and what was told while it was made."""
     notice = stamped(result.stamp, "notice")
-    photo = compare_files(
-        result.name, finder.find(result), result.path, style, *facts, describe_recipe(read_recipe(result.stamp))
-    )
-    return SheetPhoto(photo.name, photo.facts, photo.looks, photo.fault, (notice,) if notice else ())
+    lines = (*facts, describe_recipe(read_recipe(result.stamp)))
+    photo = compare_files(result.name, finder.find(result), result.path, style, *lines)[0]
+    return replace(photo, notes=(notice,) if notice else ())
 
 
 def exif_line(path: Path) -> str:
@@ -71,13 +80,12 @@ def exif_line(path: Path) -> str:
         return ""
 
 
-def _compare(before: Photo, after: Photo, style: ComparisonStyle) -> tuple[tuple[Look, ...], tuple[str, ...]]:
-    crop = choose_change(before.pixels, after.pixels, style.size)
-    looks = tuple(
-        make_look(label, "", to_picture(photo, crop), webp(90))
-        for label, photo in ((AS_TAKEN, before), ("restored", after))
-    )
+def _cut(before: Photo, after: Photo, crop: Crop) -> tuple[Look, ...]:
+    pictures = ((AS_TAKEN, to_picture(before, crop)), ("restored", to_picture(after, crop)))
+    return tuple(make_look(label, "", picture, webp(90)) for label, picture in pictures)
+
+
+def _describe(before: Photo, after: Photo, crop: Crop) -> str:
     height, width = after.pixels.shape[:2]
-    change = describe_change(before.pixels[crop.rows, crop.columns], after.pixels[crop.rows, crop.columns])
-    place = f"{crop.width}x{crop.height} of {width}x{height} pixels, at {crop.left}, {crop.top}"
-    return looks, tuple(filter(None, (describe_exif(after.metadata.exif), f"{place}; {change}")))
+    change = describe_change(*(photo.pixels[crop.rows, crop.columns] for photo in (before, after)))
+    return f"{crop.width}x{crop.height} of {width}x{height} pixels, at {crop.left}, {crop.top}; {change}"

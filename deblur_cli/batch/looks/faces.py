@@ -9,7 +9,7 @@ from PIL import Image
 
 from deblur_cli.batch.looks.crops import Crop, to_levels
 
-_SIDES = (640, 520, 430, 350)  # pixels of the longer side that it is looked for at: blur is small there
+_SIDES = (350, 430, 520, 640)  # pixels of the longer side that it is looked for at: blur is small there
 _VOTES = 3  # sizes that must agree: what only looks like a face is found at one or two
 _LEAST = 24  # pixels of the cascade's window
 _NEIGHBOURS = 8  # windows that say the same
@@ -39,7 +39,11 @@ def choose_face(pixels: NDArray[Any]) -> Crop | None:
         return None
     cascade: Any = Cascade(find_cascade())  # type: ignore[no-untyped-call, unused-ignore]
     grey = Image.fromarray(np.ascontiguousarray(to_levels(pixels))).convert("L")
-    found = [_find_boxes(cascade, grey, side) for side in _SIDES]
+    found: list[list[Box]] = []
+    for length in _SIDES:  # the small ones, which are soon done, first
+        found.append(_find_boxes(cascade, grey, length))
+        if found.count([]) > len(_SIDES) - _VOTES:
+            return None
     votes = {box: sum(any(_overlap(box, other) > _SAME for other in boxes) for boxes in found) for box in chain(*found)}
     best = max(votes, key=lambda box: (votes[box], box[2]), default=None)
     if best is None or votes[best] < _VOTES:

@@ -1,7 +1,7 @@
 """The contact sheet of a run: each photo beside its result, what it took, what changed, and what failed."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deblur_cli.batch.jobs import Event, Job, Notice, Outcome, PhotoFinished, Result
@@ -73,11 +73,12 @@ class RunSheet:
         fact = f"{result.seconds:.1f} s, the network {result.network_seconds:.1f} s → {job.output}"
         facts = [f"as taken: {result.blur}"] * bool(result.blur) + [fact]
         try:
-            photo = compare_files(str(job.source), job.source, job.output, ComparisonStyle.of(self.photos), *facts)
+            style = ComparisonStyle.of(self.photos, shows_face=True)
+            first, *faces = compare_files(str(job.source), job.source, job.output, style, *facts)
         except Exception as fault:  # a picture of the sheet: its place says why, and the batch goes on
-            photo = SheetPhoto(str(job.source), tuple(facts), fault=f"written, but cannot be shown: {fault}")
+            first, faces = SheetPhoto(str(job.source), tuple(facts), fault=f"written, but cannot be shown: {fault}"), []
         notes = [*self._told.get(job.output, ()), *([result.kept] if result.kept else [])]
-        return [SheetPhoto(photo.name, photo.facts, photo.looks, photo.fault, tuple(notes))]
+        return [replace(first, notes=tuple(notes)), *faces]
 
 
 def _tell(jobs: Iterable[Job], what: str) -> list[str]:
