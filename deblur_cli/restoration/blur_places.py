@@ -51,21 +51,17 @@ def _spread_map(places: BlurMap, values: Tensor, height: int, width: int) -> Ten
         known = torch.where(known > 0, known, (counted > 0).float())
     values = ((values * known - 0.25) / 0.5).clamp(0, 1)
     rows, columns = (
-        _weigh(starts, side, places.side, length)
-        for starts, side, length in zip((places.tops, places.lefts), places.size, (height, width), strict=True)
+        _weigh(starts, places.side, length)
+        for starts, length in zip((places.tops, places.lefts), (height, width), strict=True)
     )
     return rows.T @ values @ columns
 
 
-def _weigh(starts: tuple[int, ...], whole: int, side: int, length: int) -> Tensor:
-    """(windows, length): how much each window of a row says of each pixel, by the distance to its middle; sums to 1.
-
-    Args:
-        whole: pixels of the row that the windows lie on, which may be a reduced photo.
-    """
-    middle = torch.tensor([start + min(side, whole) / 2 for start in starts]) * (length / whole)
+def _weigh(starts: tuple[int, ...], side: int, length: int) -> Tensor:
+    """(windows, length): how much each window of a row says of each pixel, by the distance to its middle; sums to 1."""
+    middle = torch.tensor([start + min(side, length) / 2 for start in starts])
     place = torch.arange(length) + 0.5
-    step = ((starts[1] - starts[0]) if len(starts) > 1 else side) * (length / whole)
+    step = starts[1] - starts[0] if len(starts) > 1 else side
     closeness = (1 - (place - middle[:, None]).abs() / step).clamp_min(0)
     closeness[0, place < middle[0]] = 1
     closeness[-1, place > middle[-1]] = 1

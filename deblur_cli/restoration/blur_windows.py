@@ -24,14 +24,12 @@ class BlurMap:
     """What was read at each window of a photo.
 
     Attributes:
-        size: height and width of the photo, or of the reduced one that was read.
         tops, lefts: (rows,) and (columns,), first pixels of the windows.
         side: their height and width at most.
         kinds: (rows, columns, 3), how likely sharp, moved and out of focus; sums to 1.
         detail: (rows, columns), whether there is enough detail to say.
     """
 
-    size: tuple[int, int]
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
     side: int
@@ -46,7 +44,7 @@ def read_map(luma: Tensor) -> tuple[BlurMap, Tensor]:
     power = torch.cat([polar_spectra(some) for some in cut_windows(luma, tops, lefts)])
     detail = has_detail(power) & (min(height, width) >= LEAST_SIDE)
     shape = (len(tops), len(lefts))
-    return BlurMap((height, width), tops, lefts, SIDE, read_each(power).view(*shape, 3), detail.view(shape)), power
+    return BlurMap(tops, lefts, SIDE, read_each(power).view(*shape, 3), detail.view(shape)), power
 
 
 def start_places(length: int, pixels: int) -> tuple[int, ...]:
