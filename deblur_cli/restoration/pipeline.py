@@ -1,8 +1,8 @@
 """Photo -> tiles -> backend -> photo. Receives its backend as an argument and knows no network."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order
 from deblur_cli.restoration.tiling import Span, Tile, find_tiles
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
-from deblur_cli.system.devices import is_out_of_memory
+from deblur_cli.system.devices import count_crew, is_out_of_memory, map_side_by_side
 
 
 def restore_image(
@@ -116,8 +116,9 @@ def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
     estimate = restore_tiles(blurry, backend, tiling, first, tiles)
-    with _timed(order.watch, backend.device):
-        return backend.enhance(blurry, estimate, replace(order, watch=second))
+    restored, seconds = _time(lambda: backend.enhance(blurry, estimate, replace(order, watch=second)), backend.device)
+    order.watch.on_network(seconds)
+    return restored
 
 
 class ShareCount:
@@ -148,30 +149,36 @@ def restore_tiles(
     tiles = tiling.lay(*blurry.shape[:2]) if tiles is None else tiles
     height, width = blurry.shape[:2]
     merged = torch.zeros(height, width, 3)
-    done = 0
-    for first in range(0, len(tiles), tiling.at_once):
-        if watch.stop():
-            raise Stopped
-        some = tiles[first : first + tiling.at_once]
+    portions = [tiles[first : first + tiling.at_once] for first in range(0, len(tiles), tiling.at_once)]
+
+    def work(some: Sequence[Tile]) -> tuple[Tensor, float]:
         crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in some])
-        with _timed(watch, backend.device):
-            restored = backend.restore(crops)
-        for tile, piece in zip(some, restored, strict=True):
-            _merge(merged, piece, tile)
-        now = height * width * (first + len(some)) // len(tiles)
-        watch.on_pixels(now - done)
-        done = now
+        return _time(lambda: backend.restore(crops), backend.device)
+
+    crew = 1 if tiling.side_by_side == 1 else count_crew(len(portions), tiling.side_by_side, tiling.bytes_alone)
+    done = through = 0
+    with closing(map_side_by_side(work, portions, crew)) as answers:
+        for some in portions:
+            if watch.stop():
+                raise Stopped
+            restored, seconds = next(answers)
+            watch.on_network(seconds / crew)
+            for tile, piece in zip(some, restored, strict=True):  # in their order, whichever came first
+                _merge(merged, piece, tile)
+            through += len(some)
+            now = height * width * through // len(tiles)
+            watch.on_pixels(now - done)
+            done = now
     return merged
 
 
-@contextmanager
-def _timed(watch: Watch, device: torch.device) -> Iterator[None]:
-    """Tells how long the networks took, so that everything around them can be weighed against it."""
+def _time(network: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
+    """What networks answer and how long they took, so that everything around them can be weighed against it."""
     started = time.perf_counter()
-    yield
+    answer = network()
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the call returns before the card is done
-    watch.on_network(time.perf_counter() - started)
+    return answer, time.perf_counter() - started
 
 
 def _crop(blurry: Pixels, tile: Tile, device: torch.device, *, mirrored: bool) -> Tensor:
