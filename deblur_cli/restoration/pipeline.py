@@ -147,28 +147,40 @@ def restore_tiles(
         Stopped: `watch.stop` said so.
     """
     tiles = tiling.lay(*blurry.shape[:2]) if tiles is None else tiles
-    height, width = blurry.shape[:2]
-    merged = torch.zeros(height, width, 3)
-    portions = [tiles[first : first + tiling.at_once] for first in range(0, len(tiles), tiling.at_once)]
+    return restore_photos([(blurry, tiles)], backend, tiling, watch)[0]
 
-    def work(some: Sequence[Tile]) -> tuple[Tensor, float]:
-        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in some])
+
+def restore_photos(
+    wanted: Sequence[tuple[Pixels, Sequence[Tile]]], backend: Backend, tiling: Cut, watch: Watch
+) -> list[Tensor]:
+    """The same of several photos and their tiles; threads that find no more of one go on with the next."""
+    portions = [
+        (index, slice(first, first + tiling.at_once))
+        for index, (_, tiles) in enumerate(wanted)
+        for first in range(0, len(tiles), tiling.at_once)
+    ]
+
+    def work(portion: tuple[int, slice]) -> tuple[Tensor, float]:
+        (blurry, tiles), place = wanted[portion[0]], portion[1]
+        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in tiles[place]])
         return _time(lambda: backend.restore(crops), backend.device)
 
+    merged = [torch.zeros(*blurry.shape[:2], 3) for blurry, _ in wanted]
     crew = 1 if tiling.side_by_side == 1 else count_crew(len(portions), tiling.side_by_side, tiling.bytes_alone)
-    done = through = 0
     with closing(map_side_by_side(work, portions, crew)) as answers:
-        for some in portions:
+        for index, place in portions:
             if watch.stop():
                 raise Stopped
             restored, seconds = next(answers)
             watch.on_network(seconds / crew)
-            for tile, piece in zip(some, restored, strict=True):  # in their order, whichever came first
-                _merge(merged, piece, tile)
-            through += len(some)
-            now = height * width * through // len(tiles)
-            watch.on_pixels(now - done)
-            done = now
+            tiles, canvas = wanted[index][1], merged[index]
+            for tile, piece in zip(tiles[place], restored, strict=True):  # in their order, whichever came first
+                _merge(canvas, piece, tile)
+            before, now = (
+                canvas.shape[0] * canvas.shape[1] * count // len(tiles)
+                for count in (place.start, min(place.stop, len(tiles)))
+            )
+            watch.on_pixels(now - before)
     return merged
 
 

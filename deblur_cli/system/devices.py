@@ -1,6 +1,7 @@
 """Which device, which number format and how many threads to use, and how this process gets its memory."""
 
 import ctypes
+import math
 import queue
 import sys
 from collections import deque
@@ -108,7 +109,7 @@ def count_crew(portions: int, most: int, each: int) -> int:
     free = find_free_memory()
     fitting = portions if free is None else free // each
     side_by_side = max(1, min(torch.get_num_threads(), most, portions, fitting))
-    return -(-portions // -(-portions // side_by_side))
+    return math.ceil(portions / max(1, math.ceil(portions / side_by_side))) or 1
 
 
 def find_free_memory() -> int | None:
