@@ -110,12 +110,12 @@ def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around
     """
     tiles = find_tiles(tiling.lay(*blurry.shape[:2]), order.part, around)
     if not isinstance(backend, Enhancing) or not backend.share:
-        return restore_tiles(blurry, backend, tiling, order.watch, tiles)
+        return restore_photos([(blurry, tiles)], backend, tiling, order.watch)[0]
     count = ShareCount(order.watch.on_pixels)
     first, second = (
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
-    estimate = restore_tiles(blurry, backend, tiling, first, tiles)
+    estimate = restore_photos([(blurry, tiles)], backend, tiling, first)[0]
     restored, seconds = _time(lambda: backend.enhance(blurry, estimate, replace(order, watch=second)), backend.device)
     order.watch.on_network(seconds)
     return restored
@@ -135,25 +135,19 @@ class ShareCount:
         self._told = now
 
 
-def restore_tiles(
-    blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch, tiles: Sequence[Tile] | None = None
-) -> Tensor:
-    """(H, W, 3), float32, about [0, 1], on the CPU: the first stage of a photo, tile by tile.
+def restore_photos(
+    wanted: Sequence[tuple[Pixels, Sequence[Tile]]], backend: Backend, tiling: Cut, watch: Watch
+) -> list[Tensor]:
+    """(H, W, 3), float32, about [0, 1], on the CPU, for each of several photos: the first stage, tile by tile.
+
+    Threads that find no more tiles of one photo go on with the next.
 
     Args:
-        tiles: those that are wanted of the ones that `tiling` lays; all of them if None.
+        wanted: photos and, of the tiles that `tiling` lays on each, those that are wanted.
     Raises:
         PhotoError: the network's answer is not finite.
         Stopped: `watch.stop` said so.
     """
-    tiles = tiling.lay(*blurry.shape[:2]) if tiles is None else tiles
-    return restore_photos([(blurry, tiles)], backend, tiling, watch)[0]
-
-
-def restore_photos(
-    wanted: Sequence[tuple[Pixels, Sequence[Tile]]], backend: Backend, tiling: Cut, watch: Watch
-) -> list[Tensor]:
-    """The same of several photos and their tiles; threads that find no more of one go on with the next."""
     portions = [
         (index, slice(first, first + tiling.at_once))
         for index, (_, tiles) in enumerate(wanted)
