@@ -42,11 +42,11 @@ def run_waiting(*arguments):
 
 
 @contextmanager
-def pressing_ctrl_c(seconds):
+def pressing_ctrl_c(seconds, cut="tiles"):
     """A run of two photos, of which the large one takes so many seconds a tile; Ctrl-C once the first is written."""
     photo("in/a.png")
     Image.new("RGB", (900, 900)).save("in/b.png")
-    with start_waiting(["run", "in", "-o", "out"], seconds=0, large=seconds) as process:
+    with start_waiting(["run", "in", "-o", "out"], seconds=0, large=seconds, cut=cut) as process:
         wait_for(lambda: Path("out/a.png").exists() and Path("a large tile is begun").exists(), process)
         process.send_signal(signal.SIGINT)
         yield process
@@ -88,8 +88,9 @@ def test_a_run_killed_without_warning_leaves_nothing_that_the_next_does_not_mend
     assert len(tree("out")) == 195
 
 
-def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
-    with pressing_ctrl_c(0.05) as process:
+@pytest.mark.parametrize("cut", ["tiles", "windows"])
+def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file(cut):
+    with pressing_ctrl_c(0.05, cut) as process:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out == "out/a.png\n"
@@ -98,8 +99,9 @@ def test_ctrl_c_drops_the_photo_in_work_and_leaves_no_partial_file():
     assert "1 written, 1 not begun or not finished" in err
 
 
-def test_a_second_ctrl_c_ends_at_once():
-    with pressing_ctrl_c(120) as process:  # a tile; the first Ctrl-C waits for its end
+@pytest.mark.parametrize("cut", ["tiles", "windows"])
+def test_a_second_ctrl_c_ends_at_once(cut):
+    with pressing_ctrl_c(120, cut) as process:  # a tile; the first Ctrl-C waits for its end
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)

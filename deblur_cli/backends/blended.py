@@ -20,7 +20,7 @@ from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.needs import FEATHER
 from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
 from deblur_cli.restoration.contract import Backend, Cut, Order
-from deblur_cli.restoration.pipeline import ShareCount, restore_tiles
+from deblur_cli.restoration.pipeline import ShareCount, restore_photos
 from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces, find_tiles, widen
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
@@ -63,10 +63,12 @@ class BlendedBackend:
         watch, tell = self._share_out(photos, order.watch)
         cut: Cut = self.tiling.with_size(order.tile)
         orders = self._halve_orders(order, len(photos))
+        halves = [*zip(photos, orders, strict=True)][1:]
+        tiles = [find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach) for photo, half in halves]
+        estimates = restore_photos([*zip(photos[1:], tiles, strict=True)], self._expert, cut, watch)
         found = None
-        for photo, half in reversed([*zip(photos, orders, strict=True)][1:]):
-            tiles = find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach)
-            mixed = self._mix(photo, restore_tiles(photo, self._expert, cut, watch, tiles), found, half, tell)
+        for photo, half in reversed(halves):
+            mixed = self._mix(photo, estimates.pop(), found, half, tell)
             for rows in range(0, len(photo), _BAND):
                 mixed[rows : rows + _BAND].sub_(_to_floats(photo[rows : rows + _BAND]))
             found = mixed

@@ -36,7 +36,7 @@ class ExpertBackend:
         engine: str = "torch",
     ) -> None:
         self.name, self.device, self.dtype = name, device, dtype
-        self.tiling = tiling or choose_tiling(network, device)
+        self.tiling = tiling or choose_tiling(network, device, engine)
         self.work = network.config.needs.work
         self._network = Float32Fallback(network, device, dtype, engine)
 
@@ -62,20 +62,22 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, eng
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
-    tiling = _adjust(choose_tiling(network, device), entry)
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
-    expert = ExpertBackend(entry.name, network, device, chosen, tiling, choose_engine(engine, device, network))
+    engine = choose_engine(engine, device, network)
+    tiling = _adjust(choose_tiling(network, device, engine), entry)
+    expert = ExpertBackend(entry.name, network, device, chosen, tiling, engine)
     if "blend" not in entry.files:
         return expert
     return BlendedBackend(expert, _read_blend(weights.fetch(entry.files["blend"]).path, fetched.sha256), expert.work)
 
 
-def choose_tiling(network: Expert, device: torch.device) -> Cut:
-    """The cut that suits a network's needs."""
+def choose_tiling(network: Expert, device: torch.device, engine: str = "torch") -> Cut:
+    """The cut that suits a network's needs, and what runs it: an engine other than torch divides its threads itself."""
     needs, size = network.config.needs, 2048 if device.type == "cuda" else 1536
     if needs.window is not None:  # CPUs gain nothing from several at once, and one at a time is the same to the bit
         batched = device.type != "cpu"
-        return Windows(needs.window, needs.shared, size, needs.smallest_window, needs.multiple_of, batched)
+        alone = 0 if batched or engine != "torch" else needs.memory * needs.window**2
+        return Windows(needs.window, needs.shared, size, needs.smallest_window, needs.multiple_of, batched, alone)
     return Tiling(size, needs.context, FEATHER, needs.multiple_of).with_size(size)
 
 

@@ -8,9 +8,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -195,6 +196,7 @@ class _Clocked:
     def __init__(self, backend: Backend, parts: dict[str, Spent]) -> None:
         self._backend, self._parts = backend, parts
         self.name, self.device, self.dtype = backend.name, backend.device, backend.dtype
+        self._inside, self._turning, self._clock = 0, threading.Lock(), ExitStack()
 
     @property
     def tiling(self) -> Cut:
@@ -205,8 +207,21 @@ class _Clocked:
         return self._backend.module
 
     def restore(self, blurry: Tensor) -> Tensor:
-        with _clock(self._parts["network"], self.device):
+        with self._clocked():
             return self._backend.restore(blurry)
+
+    @contextmanager
+    def _clocked(self) -> Iterator[None]:
+        """Threads may come at the same time: the clock runs from the first that comes to the last that goes."""
+        with self._turning:
+            self._inside += 1
+            if self._inside == 1:
+                self._clock.enter_context(_clock(self._parts["network"], self.device))
+        yield
+        with self._turning:
+            self._inside -= 1
+            if self._inside == 0:
+                self._clock.close()
 
 
 class _ClockedEnhancing(_Clocked):

@@ -31,6 +31,7 @@ _LEVELS = 3  # of the U-Net above its bottom
 _DEPTH = 2  # pairs of mixing and attention in every block
 _SHARED = 32  # pixels that neighbouring windows have in common at least
 _WORK = (615.0, 1370.0, 2130.0)  # thousands of multiplications per pixel, by stages
+_MEMORY = 3500  # bytes per pixel, measured on one window of 384x384 in float32
 _COARSE_FROM = 2  # the level from which on cells and blocks have half of the side
 
 
@@ -76,6 +77,7 @@ class MaximConfig:
             smallest_window=min(self.window, 16 * self.side),
             shared=min(_SHARED, self.window // 4),
             work=_WORK[self.stages - 1],
+            memory=_MEMORY,
         )
 
     def width_at(self, level: int) -> int:

@@ -19,6 +19,8 @@ class Needs:
         smallest_window: side of the picture that it is shown of a photo no larger than that.
         shared: what neighbouring windows of a network with such a side have in common at least.
         work: thousands of multiplications per pixel, which say how long it takes beside other networks.
+        memory: bytes per pixel that it takes while it runs in float32 without gradients; of a network with such a
+            side, whose windows threads of a CPU then take one by one.
         dtypes: number formats that are good enough for its weights.
     """
 
@@ -28,6 +30,7 @@ class Needs:
     smallest_window: int = 0
     shared: int = 0
     work: float = 180.0
+    memory: int = 0
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
 
 

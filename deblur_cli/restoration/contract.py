@@ -19,6 +19,8 @@ class Cut(Protocol):
         size: longest side in pixels of what is in memory at once.
         multiple_of: sides of what the network gets are multiples of this.
         at_once: how many pieces it gets at a time.
+        side_by_side: how many threads of a CPU may work on such portions at the same time.
+        bytes_alone: what the network takes there for one of them, about.
         mirrors: whether the photo counts as mirrored at its borders, not as extended by its last pixels.
     """
 
@@ -28,6 +30,10 @@ class Cut(Protocol):
     def multiple_of(self) -> int: ...
     @property
     def at_once(self) -> int: ...
+    @property
+    def side_by_side(self) -> int: ...
+    @property
+    def bytes_alone(self) -> int: ...
     @property
     def mirrors(self) -> bool: ...
 

@@ -1,8 +1,8 @@
 """Photo -> tiles -> backend -> photo. Receives its backend as an argument and knows no network."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from deblur_cli.errors import BackendError, PhotoError
 from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order
 from deblur_cli.restoration.tiling import Span, Tile, find_tiles
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
-from deblur_cli.system.devices import is_out_of_memory
+from deblur_cli.system.devices import count_crew, is_out_of_memory, map_side_by_side
 
 
 def restore_image(
@@ -110,14 +110,15 @@ def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around
     """
     tiles = find_tiles(tiling.lay(*blurry.shape[:2]), order.part, around)
     if not isinstance(backend, Enhancing) or not backend.share:
-        return restore_tiles(blurry, backend, tiling, order.watch, tiles)
+        return restore_photos([(blurry, tiles)], backend, tiling, order.watch)[0]
     count = ShareCount(order.watch.on_pixels)
     first, second = (
         replace(order.watch, on_pixels=partial(count.add, share)) for share in (1 - backend.share, backend.share)
     )
-    estimate = restore_tiles(blurry, backend, tiling, first, tiles)
-    with _timed(order.watch, backend.device):
-        return backend.enhance(blurry, estimate, replace(order, watch=second))
+    estimate = restore_photos([(blurry, tiles)], backend, tiling, first)[0]
+    restored, seconds = _time(lambda: backend.enhance(blurry, estimate, replace(order, watch=second)), backend.device)
+    order.watch.on_network(seconds)
+    return restored
 
 
 class ShareCount:
@@ -134,44 +135,56 @@ class ShareCount:
         self._told = now
 
 
-def restore_tiles(
-    blurry: Pixels, backend: Backend, tiling: Cut, watch: Watch, tiles: Sequence[Tile] | None = None
-) -> Tensor:
-    """(H, W, 3), float32, about [0, 1], on the CPU: the first stage of a photo, tile by tile.
+def restore_photos(
+    wanted: Sequence[tuple[Pixels, Sequence[Tile]]], backend: Backend, tiling: Cut, watch: Watch
+) -> list[Tensor]:
+    """(H, W, 3), float32, about [0, 1], on the CPU, for each of several photos: the first stage, tile by tile.
+
+    Threads that find no more tiles of one photo go on with the next.
 
     Args:
-        tiles: those that are wanted of the ones that `tiling` lays; all of them if None.
+        wanted: photos and, of the tiles that `tiling` lays on each, those that are wanted.
     Raises:
         PhotoError: the network's answer is not finite.
         Stopped: `watch.stop` said so.
     """
-    tiles = tiling.lay(*blurry.shape[:2]) if tiles is None else tiles
-    height, width = blurry.shape[:2]
-    merged = torch.zeros(height, width, 3)
-    done = 0
-    for first in range(0, len(tiles), tiling.at_once):
-        if watch.stop():
-            raise Stopped
-        some = tiles[first : first + tiling.at_once]
-        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in some])
-        with _timed(watch, backend.device):
-            restored = backend.restore(crops)
-        for tile, piece in zip(some, restored, strict=True):
-            _merge(merged, piece, tile)
-        now = height * width * (first + len(some)) // len(tiles)
-        watch.on_pixels(now - done)
-        done = now
+    portions = [
+        (index, slice(first, first + tiling.at_once))
+        for index, (_, tiles) in enumerate(wanted)
+        for first in range(0, len(tiles), tiling.at_once)
+    ]
+
+    def work(portion: tuple[int, slice]) -> tuple[Tensor, float]:
+        (blurry, tiles), place = wanted[portion[0]], portion[1]
+        crops = torch.cat([_crop(blurry, tile, backend.device, mirrored=tiling.mirrors) for tile in tiles[place]])
+        return _time(lambda: backend.restore(crops), backend.device)
+
+    merged = [torch.zeros(*blurry.shape[:2], 3) for blurry, _ in wanted]
+    crew = 1 if tiling.side_by_side == 1 else count_crew(len(portions), tiling.side_by_side, tiling.bytes_alone)
+    with closing(map_side_by_side(work, portions, crew)) as answers:
+        for index, place in portions:
+            if watch.stop():
+                raise Stopped
+            restored, seconds = next(answers)
+            watch.on_network(seconds / crew)
+            tiles, canvas = wanted[index][1], merged[index]
+            for tile, piece in zip(tiles[place], restored, strict=True):  # in their order, whichever came first
+                _merge(canvas, piece, tile)
+            before, now = (
+                canvas.shape[0] * canvas.shape[1] * count // len(tiles)
+                for count in (place.start, min(place.stop, len(tiles)))
+            )
+            watch.on_pixels(now - before)
     return merged
 
 
-@contextmanager
-def _timed(watch: Watch, device: torch.device) -> Iterator[None]:
-    """Tells how long the networks took, so that everything around them can be weighed against it."""
+def _time(network: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
+    """What networks answer and how long they took, so that everything around them can be weighed against it."""
     started = time.perf_counter()
-    yield
+    answer = network()
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # the call returns before the card is done
-    watch.on_network(time.perf_counter() - started)
+    return answer, time.perf_counter() - started
 
 
 def _crop(blurry: Pixels, tile: Tile, device: torch.device, *, mirrored: bool) -> Tensor:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -81,6 +82,8 @@ class Tiling:
     multiple_of: int
     at_once: int = 1
     mirrors: bool = False
+    side_by_side: ClassVar[int] = 1  # large tiles keep all threads busy
+    bytes_alone: ClassVar[int] = 0
 
     @property
     def overlap(self) -> int:
@@ -140,6 +143,8 @@ class Windows:
         shared: what neighbours have in common at least.
         size: the side of a square that may be in memory at once.
         batched: whether a network gets as many windows at once as fit in there; else one, whatever the size.
+        bytes_alone: what a network takes for one of them on a CPU, where threads take one each as long as they fit in
+            there; 0 where all threads work on one.
         mirrors: see `Tiling`.
     """
 
@@ -149,12 +154,22 @@ class Windows:
     smallest: int
     multiple_of: int
     batched: bool = False
+    bytes_alone: int = 0
     mirrors: bool = True
 
     @property
     def at_once(self) -> int:
         """How many windows the network gets at a time."""
-        return max(1, (self.size // self.side) ** 2) if self.batched else 1
+        return self._fitting if self.batched else 1
+
+    @property
+    def side_by_side(self) -> int:
+        """How many threads of a CPU may work on windows at the same time."""
+        return self._fitting if self.bytes_alone else 1
+
+    @property
+    def _fitting(self) -> int:
+        return max(1, (self.size // self.side) ** 2)
 
     def with_size(self, size: int) -> "Windows":
         """The same windows with more or fewer in memory."""

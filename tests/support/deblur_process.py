@@ -20,14 +20,14 @@ _ENVIRONMENT = {
 
 @contextmanager
 def start_waiting(
-    arguments: list[str], *, seconds: float, large: float | None = None
+    arguments: list[str], *, seconds: float, large: float | None = None, cut: str = "tiles"
 ) -> "Iterator[subprocess.Popen[str]]":
     """`deblur` whose network takes so many seconds a tile, or a tile of a large photo; ended with the block.
 
     When the first tile of a large photo is begun, a file of that name appears in the current folder.
     """
     program = [sys.executable, "-m", "support.waiting_program"]
-    command = [*program, str(seconds), str(seconds if large is None else large), *arguments]
+    command = [*program, str(seconds), str(seconds if large is None else large), cut, *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=_ENVIRONMENT) as process:
         try:
