@@ -159,6 +159,20 @@ def test_one_mask_serves_a_folder_of_one_size(deblur):
     assert all((pixels(f"out/{name}")[:, :100] == pixels(f"in/{name}")[:, :100]).all() for name in tree("in"))
 
 
+@pytest.mark.usefixtures("card")
+def test_what_a_mask_keeps_costs_no_network(inverting, deblur):
+    height, width = scene().shape[:2]
+    picture = np.zeros((height, width), np.uint8)
+    picture[40:100, 150:190] = 255
+    Image.fromarray(picture).save("mask.png")
+    assert deblur("in/moved.png", "-o", "whole.png", "--where", "all")[0] == 0
+    whole = len(inverting.shapes)
+    assert deblur("in/moved.png", "-o", "a.png", "--mask", "mask.png")[0] == 0
+    assert len(inverting.shapes) - whole < whole / 4
+    before, after = pixels("in/moved.png"), pixels("a.png")
+    assert (after == np.where(picture[..., None], 255 - before, before)).all()
+
+
 def test_a_photo_that_is_kept_whole_costs_no_network(inverting, deblur):
     save(scene(), "in/still.png")
     mask("black.png", black=slice(0, None))

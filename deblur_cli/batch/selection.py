@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.watch import Pixels
 
 Where = Literal["auto", "all", "blurry"]
+Place = tuple[slice, slice]  # rows and columns of a photo
 
 _ASPECT = 0.01  # by which the sides of a mask may be out of proportion: sizes are whole pixels
 _ROWS = 256  # mixed at a time
@@ -127,12 +128,27 @@ def check_mask(selection: Selection, jobs: Sequence[Job]) -> None:
 
 
 def restore_where(
-    blurry: "Pixels", network: "Callable[[Pixels], Pixels]", weights: "NDArray[np.float32] | None"
+    blurry: "Pixels", network: "Callable[..., Pixels]", weights: "NDArray[np.float32] | None"
 ) -> "Pixels":
-    """What the network makes of a photo where it is wanted, and the photo itself elsewhere, to the last bit."""
+    """What the network makes of a photo where it is wanted, and the photo itself elsewhere, to the last bit.
+
+    Args:
+        network: restores the photo, or a place of it; it is asked for the smallest rectangle that holds all that is
+            wanted, so that the rest costs nothing.
+    """
     if weights is None:
-        return network(blurry)
-    return mix(blurry, network(blurry), weights) if weights.any() else blurry
+        return network()
+    wanted = weights > 0
+    if not wanted.any():
+        return blurry
+    rows, columns = (np.flatnonzero(wanted.any(axis)) for axis in (1, 0))
+    place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside = blurry[place]
+    if inside.shape == blurry.shape:
+        return mix(blurry, network(), weights)
+    mixed = blurry.copy()
+    mixed[place] = mix(inside, network(place), weights[place])
+    return mixed
 
 
 def mix(blurry: "Pixels", restored: "Pixels", weights: "NDArray[np.float32]") -> "Pixels":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from deblur_cli.batch.jobs import Job, Result
 from deblur_cli.batch.origin import Origin, decide_again, read_original
-from deblur_cli.batch.selection import Selection, restore_where
+from deblur_cli.batch.selection import Place, Selection, restore_where
 from deblur_cli.batch.stamp import Stamp
 from deblur_cli.image_io import Photo, check_fit, find_losses, write_photo
 from deblur_cli.restoration.watch import Pixels, Watch
@@ -28,7 +28,8 @@ _UNSTAMPED = "its XMP is damaged and stays as it is, without the recipe; another
 class Restore(Protocol):
     """The network as a batch sees it; may raise whatever it likes once `watch.stop()` is true."""
 
-    def __call__(self, blurry: Pixels, watch: Watch) -> Pixels: ...
+    def __call__(self, blurry: Pixels, watch: Watch, place: Place | None = None) -> Pixels:
+        """The photo restored, or the place of it: rows and columns, which are wanted alone where it is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def restore(piece: Piece, network: Restore, watch: Watch, selection: Selection |
         if selection is not None:
             weights = selection.weigh(photo.pixels, piece.measure)
             piece.kept = selection.describe_kept(weights)
-        pixels = restore_where(photo.pixels, lambda blurry: network(blurry, told), weights)
+        pixels = restore_where(photo.pixels, lambda *place: network(photo.pixels, told, *place), weights)
         piece.photo = replace(photo, pixels=pixels)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deblur_cli.backends import Backend, Pixels, Watch
     from deblur_cli.batch.plan import Plan
+    from deblur_cli.batch.selection import Place
     from deblur_cli.batch.stages import WriteOrder
     from deblur_cli.weights.model_spec import ResolvedModel
 
@@ -60,11 +61,13 @@ class LoadedModel:
         """In which number format."""
         return str(self.backend.dtype).removeprefix("torch.")
 
-    def __call__(self, blurry: "Pixels", watch: "Watch") -> "Pixels":
-        """The photo, restored as `restore_image` does it."""
-        from deblur_cli.backends import restore_image
+    def __call__(self, blurry: "Pixels", watch: "Watch", place: "Place | None" = None) -> "Pixels":
+        """The photo, restored as `restore_image` does it, or a place of it, as `restore_crop` does."""
+        from deblur_cli.backends import restore_crop, restore_image
 
-        return restore_image(blurry, self.backend, tile=self.tile, seed=self.seed, watch=watch)
+        if place is None:
+            return restore_image(blurry, self.backend, tile=self.tile, seed=self.seed, watch=watch)
+        return restore_crop(blurry, self.backend, *place, tile=self.tile, seed=self.seed, watch=watch)
 
 
 @dataclass(frozen=True, slots=True)

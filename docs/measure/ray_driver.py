@@ -29,6 +29,7 @@ from deblur_cli.batch.jobs import Event, Job, PhotoFinished  # noqa: E402
 from deblur_cli.batch.naming import Layout  # noqa: E402
 from deblur_cli.batch.plan import build_plan  # noqa: E402
 from deblur_cli.batch.ray_runner import RayTask, opened_ray  # noqa: E402
+from deblur_cli.batch.selection import Place  # noqa: E402
 from deblur_cli.batch.stages import WriteOrder  # noqa: E402
 from deblur_cli.batch.stamp import Stamp  # noqa: E402
 from deblur_cli.restoration.watch import Pixels, Watch  # noqa: E402
@@ -47,9 +48,9 @@ class Identity:
     def load(self, cores: int | None = None) -> "Identity":
         return self
 
-    def __call__(self, blurry: Pixels, watch: Watch) -> Pixels:
+    def __call__(self, blurry: Pixels, watch: Watch, place: Place | None = None) -> Pixels:
         time.sleep(self.seconds)
-        return blurry
+        return blurry if place is None else blurry[place]
 
 
 @contextmanager
