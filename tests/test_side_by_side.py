@@ -117,17 +117,19 @@ def test_where_memory_runs_out_windows_go_on_one_by_one() -> None:
 
 
 def test_a_stop_is_heard_between_windows_and_ends_those_in_work() -> None:
-    begun = threading.Event()
+    first = torch.from_numpy(PHOTO[:32, :32]).permute(2, 0, 1) / 255
+    in_work = threading.Event()
 
     def answer(blurry: Tensor) -> Tensor:
-        if begun.is_set():
-            while True:  # a network of many operations
-                torch.zeros(1).add_(1)
-        begun.set()
-        return blurry
+        if torch.equal(blurry[0], first):  # the one that is waited for, whichever thread is quicker
+            assert in_work.wait(20)
+            return blurry
+        in_work.set()
+        while True:  # a network of many operations
+            torch.zeros(1).add_(1)
 
     with pytest.raises(Stopped):
-        restore_image(PHOTO, windows(answer), watch=Watch(stop=begun.is_set))
+        restore_image(PHOTO, windows(answer), watch=Watch(stop=in_work.is_set))
 
 
 def test_an_interrupt_of_who_waits_ends_all() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from support.result_folders import make_result, make_source
 from deblur_cli.batch.looks.choices import FILE_NAME, ChoiceFile
 from deblur_cli.batch.looks.desk import Desk, OfferedModel
 from deblur_cli.batch.looks.results import SourceFinder, find_results
-from deblur_cli.batch.looks.server import served
+from deblur_cli.batch.looks.server import Address, served
 from deblur_cli.batch.looks.sheet import Sheet, SheetPhoto, make_look
 from deblur_cli.system.page_pictures import LOSSLESS
 
@@ -40,6 +41,14 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     assert chromium.complaints("http://127.0.0.1:") == []
 
 
+@contextmanager
+def shown(desk: Desk, browser: Browser) -> Iterator[Address]:
+    """A desk to look at; the browser leaves it first, for pictures still on their way would find no server."""
+    with served(desk) as page:
+        yield page
+        browser.leave()
+
+
 def lay(folder: Path) -> Desk:
     results = find_results(folder)
     choices = ChoiceFile(folder / FILE_NAME)
@@ -61,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as page:
+    with shown(lay(folder), browser) as page:
         browser.open(page.once)
         browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "k")
         browser.await_texts(".cell .mark", ["", "keep", ""])
@@ -98,7 +107,7 @@ def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder:
 
 
 def test_the_mouse_drags_the_line_and_the_picture(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as page:
+    with shown(lay(folder), browser) as page:
         address = page.lasting
         browser.open(f"{address}#0")
         browser.await_true("document.getElementById('before').naturalWidth === 1600")
@@ -120,7 +129,7 @@ def test_the_mouse_drags_the_line_and_the_picture(browser: Browser, folder: Path
 
 
 def test_a_result_whose_photo_is_gone_is_shown_alone_and_says_so(browser: Browser, folder: Path) -> None:
-    with served(lay(folder)) as page:
+    with shown(lay(folder), browser) as page:
         address = page.lasting
         browser.open(f"{address}#2")
         browser.await_true("document.getElementById('after').naturalWidth === 1600")
@@ -136,7 +145,7 @@ def test_of_five_hundred_results_only_what_is_in_sight_is_asked_for(browser: Bro
     first = make_result(make_source(tmp_path / "in/0.jpg"), tmp_path / "out/0.jpg")
     for number in range(1, 500):
         shutil.copy(first, tmp_path / f"out/{number}.jpg")
-    with served(lay(tmp_path / "out")) as page:
+    with shown(lay(tmp_path / "out"), browser) as page:
         address = page.lasting
         browser.open(address)
         browser.await_true("document.querySelector('.cell img').naturalWidth > 0")
@@ -152,7 +161,7 @@ def test_of_five_hundred_results_only_what_is_in_sight_is_asked_for(browser: Bro
 
 @pytest.mark.parametrize("width", [390, 1920])
 def test_no_page_is_wider_than_its_window(browser: Browser, folder: Path, tmp_path: Path, width: int) -> None:
-    with served(lay(folder)) as page:
+    with shown(lay(folder), browser) as page:
         address = page.lasting
         for place in ("", "#0"):
             browser.open(address + place, width=width)

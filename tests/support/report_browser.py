@@ -46,8 +46,12 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         asked = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": asked})
-        self.driver.get("about:blank")
+        self.leave()
         self.driver.get(file if isinstance(file, str) else file.as_uri())
+
+    def leave(self) -> None:
+        """Show nothing; what was still loading is given up."""
+        self.driver.get("about:blank")
 
     def find(self, selector: str) -> Any:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
