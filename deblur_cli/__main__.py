@@ -15,7 +15,9 @@ def main() -> NoReturn:
     """Load the command line and run it."""
     gc.disable()  # loading leaves nothing to collect, and looking for it takes time; the app enables it
     from deblur_cli.app import main as run
+    from deblur_cli.system.openmp import wait_briefly
 
+    wait_briefly()
     run()
 
 

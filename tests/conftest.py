@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from deblur_cli.backends import engines
+from deblur_cli.system.openmp import wait_briefly
 
 if TYPE_CHECKING:
     from support.fake_backend import FakeBackend
 
 Command = Callable[..., tuple[int, list[str], list[str]]]
+
+wait_briefly()  # as the command line does
 
 # MKL may let its sums depend on where in memory a tensor lies; on some processors nothing is then equal to the bit.
 os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
@@ -34,7 +36,7 @@ _skipped: list[str] = []
 
 @pytest.fixture(autouse=True)
 def _torch_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "has_openvino", lambda: False)
+    monkeypatch.setattr("deblur_cli.backends.engines.has_openvino", lambda: False)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
