@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
-from deblur_cli.networks.kernel_estimation import KernelSearch
+from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch
 from deblur_cli.system.typed_tables import read_table
 
 
@@ -23,37 +23,65 @@ def photo(height: int, width: int) -> Tensor:
 
 
 def test_versions_cover_the_photo_and_stay_in_range(deconvolver: Deconvolver) -> None:
-    versions = deconvolver.deconvolve(photo(128, 192))
+    versions = deconvolver.deconvolve(photo(128, 192), photo(128, 192).flip(-1))
     assert versions.shape == (1, TINY.versions, 3, 128, 192)
     assert 0 <= float(versions.min()) <= float(versions.max()) <= 1
 
 
 def test_a_part_of_a_photo_on_the_grid_is_deconvolved_as_in_the_whole(deconvolver: Deconvolver) -> None:
     whole = photo(384, 64)
-    part = deconvolver.deconvolve(whole[..., 64:, :])
-    inside = deconvolver.deconvolve(whole)[..., 160:288, :]  # no window of these rows reaches beyond the part
+    estimate = whole * 0.9
+    part = deconvolver.deconvolve(whole[..., 64:, :], estimate[..., 64:, :])
+    inside = deconvolver.deconvolve(whole, estimate)[..., 160:288, :]  # no window of these rows reaches beyond the part
     assert torch.allclose(part[..., 96:224, :], inside, atol=1e-5)
 
 
 def test_photos_are_deconvolved_the_same_alone_and_in_a_batch(deconvolver: Deconvolver) -> None:
     """Up to rounding, which a deconvolution enlarges: a fortieth of a level of 8 bit."""
     photos = torch.cat((photo(64, 64), photo(64, 64).flip(-1)))
-    assert torch.allclose(deconvolver.deconvolve(photos)[1:], deconvolver.deconvolve(photos[1:]), atol=1e-4)
+    estimates = photos.flip(-2)
+    alone = deconvolver.deconvolve(photos[1:], estimates[1:])
+    assert torch.allclose(deconvolver.deconvolve(photos, estimates)[1:], alone, atol=1e-4)
 
 
-def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:
-    """Blocks of one colour each, moved along a line of nine pixels."""
+def shaken(gamma: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Blocks of one colour each, before and after their light moved along a line of nine pixels; (1, 3, 192, 192)."""
     blocks = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(3))
     sharp = torch.nn.functional.interpolate(blocks, scale_factor=8)
     kernel = torch.zeros(1, 9, 9)
     kernel[0, 4, :] = 1 / 9
-    blurry = convolve(sharp, kernel)
+    return sharp, convolve(sharp**gamma, kernel).clamp(0, 1) ** (1 / gamma)
+
+
+def error(picture: Tensor, sharp: Tensor) -> float:
+    """Mean square inside."""
+    return float((picture - sharp)[..., 32:-32, 32:-32].square().mean())
+
+
+def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:
+    sharp, blurry = shaken()
     search = KernelSearch(reach=8)
     deconvolver = Deconvolver(DeconvolutionConfig(192, 160, search, search, ((1.0, 0.01),), ()))
-    restored = deconvolver.deconvolve_windows(blurry)[:, 0]
-    inside = (..., slice(32, -32), slice(32, -32))
-    before, after = ((image[inside] - sharp[inside]).square().mean() for image in (blurry, restored))
-    assert after < before / 2
+    restored = deconvolver.deconvolve_windows(blurry, blurry)[:, 0]
+    assert error(restored, sharp) < error(blurry, sharp) / 2
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.2])
+def test_an_estimate_is_corrected_by_what_it_leaves_unexplained(gamma: float) -> None:
+    sharp, blurry = shaken(gamma)
+    estimate = torch.lerp(blurry, sharp, 0.6)  # a network that did not go all the way
+    config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), of_estimate=((gamma, 0.05), (gamma, 100.0)))
+    corrected = Deconvolver(config).deconvolve_windows(blurry, estimate)
+    assert error(corrected[:, 0], sharp) < error(estimate, sharp) / 1.2
+    assert torch.allclose(corrected[:, 1], estimate, atol=0.05)  # a penalty that leaves nothing of it
+
+
+def test_an_estimate_that_explains_its_photo_stays() -> None:
+    sharp, blurry = shaken()
+    fit = KernelFit(slack=0.02)
+    config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), fit=fit, of_estimate=((1.0, 0.05),))
+    corrected = Deconvolver(config).deconvolve_windows(blurry, sharp)[:, 0]
+    assert error(corrected, sharp) < error(blurry, sharp) / 50
 
 
 def test_a_fence_is_not_made_something_else() -> None:
@@ -63,7 +91,7 @@ def test_a_fence_is_not_made_something_else() -> None:
     fence = torch.where(wires, 0.15, 0.85).expand(1, 3, -1, -1)
     search = KernelSearch(reach=12, turns=5, splitting=(2.0, 2e3, 4.0))
     deconvolver = Deconvolver(DeconvolutionConfig(192, 128, search, search, ((1.0, 0.03),), ()))
-    versions = deconvolver.deconvolve_windows(fence)
+    versions = deconvolver.deconvolve_windows(fence, fence)
     assert float((versions[:, 0] - fence)[..., 32:-32, 32:-32].square().mean().sqrt()) < 0.15
 
 

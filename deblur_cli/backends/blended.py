@@ -131,10 +131,11 @@ class BlendedBackend:
         """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
         rows, columns = tile.rows.place, tile.columns.place
         blurry = PixelSource(photo).cut(rows, columns)[None].to(self.device)
-        pictures = [blurry, PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)]
+        guess = PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)
+        pictures = [blurry, guess]
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
-        return stack_versions(pictures, self._deconvolver.deconvolve(blurry) if self._deconvolver else None)
+        return stack_versions(pictures, self._deconvolver.deconvolve(blurry, guess) if self._deconvolver else None)
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
         around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]

@@ -1,7 +1,8 @@
-"""Photos deconvolved blindly, window by window: each has blur kernels of its own, and is deconvolved in several ways.
+"""Photos deconvolved, window by window: each has blur kernels of its own, and is deconvolved in several ways.
 
 Knows tensors only; nothing here is learned. Deconvolution undoes what a convolution can explain, over any length, and
-rings where it explains wrongly: which of the results is right, and where, is for others to tell.
+rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are searched
+blindly, or fitted between a network's estimate and the photo; then it is the estimate that is corrected.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.networks.deconvolution import deconvolve, taper
-from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels
+from deblur_cli.networks.deconvolution import convolve, deconvolve, fade, taper
+from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch, find_kernels, match_kernels
 
 _FLAT = 16  # pixels at the border of a window that count only where there is no other
 _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
@@ -29,6 +30,8 @@ class DeconvolutionConfig:
             window sees beyond its own pixels on each side.
         short, long: how kernels are searched, once for short and once for long blur.
         of_short, of_long: the deconvolutions with each: exponent from encoded values to light, strength of the penalty.
+        fit: how the kernel that leads from the estimate to the photo is fitted.
+        of_estimate: the corrections of the estimate with it, as above.
     """
 
     window: int = 256
@@ -37,6 +40,8 @@ class DeconvolutionConfig:
     long: KernelSearch = field(default_factory=KernelSearch)
     of_short: tuple[tuple[float, float], ...] = ((1.0, 0.02), (1.0, 0.1), (2.2, 0.05))
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.03), (1.0, 0.1))
+    fit: KernelFit = field(default_factory=KernelFit)
+    of_estimate: tuple[tuple[float, float], ...] = ()
 
     @property
     def border(self) -> int:
@@ -44,9 +49,15 @@ class DeconvolutionConfig:
         return (self.window - self.stride) // 2
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each deconvolution of a photo is, in their order."""
+        kinds = {"short": self.of_short, "long": self.of_long, "corrected": self.of_estimate}
+        return tuple(f"{kind}, {gamma}, {strength}" for kind, some in kinds.items() for gamma, strength in some)
+
+    @property
     def versions(self) -> int:
-        """How many deconvolutions there are of each photo."""
-        return len(self.of_short) + len(self.of_long)
+        """How many there are."""
+        return len(self.names)
 
 
 class Deconvolver:
@@ -56,23 +67,25 @@ class Deconvolver:
         self.config = config
 
     @torch.no_grad()
-    def deconvolve(self, blurry: Tensor) -> Tensor:
+    def deconvolve(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """All versions of photos.
 
         Args:
             blurry: (B, 3, H, W), [0, 1]; H and W are multiples of the stride, on which the windows lie.
+            estimate: of the same shape, what a network made of them.
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
         side, stride, border = self.config.window, self.config.stride, self.config.border
-        padded = functional.pad(blurry.float(), (border, border, border, border), mode="replicate")
-        merged = padded.new_zeros(len(blurry), self.config.versions, *padded.shape[1:])
+        padded = torch.cat((blurry.float(), estimate.float()), 1)  # (B, 6, H, W)
+        padded = functional.pad(padded, (border, border, border, border), mode="replicate")
+        merged = padded.new_zeros(len(blurry), self.config.versions, 3, *padded.shape[-2:])
         total = padded.new_zeros(padded.shape[-2:])
         weights = _window_weights(side, stride, blurry.device)
         places = list(_places(blurry.shape[-2] // stride, blurry.shape[-1] // stride, side, stride))
         for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
             windows = torch.cat([padded[place] for place in some])
-            pieces = torch.split(self.deconvolve_windows(windows).mul_(weights), len(blurry))
+            pieces = torch.split(self.deconvolve_windows(*torch.split(windows, 3, 1)).mul_(weights), len(blurry))
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
                 total[place[1:]] += weights
@@ -80,23 +93,34 @@ class Deconvolver:
         return merged[inner] / total[inner]
 
     @torch.no_grad()
-    def deconvolve_windows(self, windows: Tensor) -> Tensor:
-        """(B, 3, h, w), each with kernels of its own -> (B, versions, 3, h, w); their borders are not to be used."""
-        config, luma = self.config, windows.mean(1, keepdim=True)
+    def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+        """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
+        config, luma = self.config, blurry.mean(1, keepdim=True)
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
-            kernel = find_kernels(luma, search)
+            kernel = find_kernels(luma, search) if wanted else luma
             for gamma, strength in wanted:
-                light = taper(_to_light(windows, gamma), search.reach + 4)
+                light = taper(_to_light(blurry, gamma), search.reach + 4)
                 sharp = _to_encoded(deconvolve(light, kernel, strength), gamma)
-                pictures.append(self._refuse_failures(sharp, windows))
+                pictures.append(self._refuse_failures(sharp, blurry))
+        for gamma, strength in config.of_estimate:
+            corrected = self._correct(_to_light(estimate, gamma), _to_light(blurry, gamma), strength)
+            pictures.append(self._refuse_failures(_to_encoded(corrected, gamma), estimate))
         return torch.stack(pictures, 1)
 
-    def _refuse_failures(self, pictures: Tensor, windows: Tensor) -> Tensor:
+    def _correct(self, estimate: Tensor, blurry: Tensor, strength: float) -> Tensor:
+        """(B, 3, h, w): the estimate and, deconvolved, what it leaves unexplained of the photo."""
+        height, width = blurry.shape[-2:]
+        reach = self.config.fit.reach + 4
+        kernel = match_kernels(estimate.mean(1, keepdim=True), blurry.mean(1, keepdim=True), self.config.fit)
+        inside = fade(height, reach, blurry.device)[:, None] * fade(width, reach, blurry.device)
+        return estimate + deconvolve((blurry - convolve(estimate, kernel)) * inside, kernel, strength)
+
+    def _refuse_failures(self, pictures: Tensor, before: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""
         inner = slice(self.config.border, -self.config.border)
-        change = (pictures - windows)[..., inner, inner].square().flatten(1).mean(1).sqrt()
-        return torch.where((change > _MOST)[:, None, None, None], windows, pictures)
+        change = (pictures - before)[..., inner, inner].square().flatten(1).mean(1).sqrt()
+        return torch.where((change > _MOST)[:, None, None, None], before, pictures)
 
 
 def _to_light(image: Tensor, gamma: float) -> Tensor:

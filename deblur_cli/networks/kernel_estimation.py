@@ -43,6 +43,15 @@ class KernelSearch:
     splitting: tuple[float, float, float] = (2.0, 4e4, 2.5)
 
 
+@dataclass(frozen=True, slots=True)
+class KernelFit:
+    """How the kernel between a sharp window and a blurred one is fitted; see `KernelSearch`."""
+
+    reach: int = 20
+    slack: float = 0.5
+    floor: float = 0.05
+
+
 def find_kernels(luma: Tensor, search: KernelSearch) -> Tensor:
     """The kernel of each window.
 
@@ -68,6 +77,18 @@ def find_kernels(luma: Tensor, search: KernelSearch) -> Tensor:
             penalty = max(penalty / 1.1, 1e-4)
         kernel = _centre(kernel)
     return _centre(_clean(_resize(kernel, 2 * search.reach + 1), 0.0))
+
+
+def match_kernels(sharp: Tensor, blurry: Tensor, fit: KernelFit) -> Tensor:
+    """The kernel that leads from each window to the other, wherever it moves what it blurs.
+
+    Args:
+        sharp, blurry: (B, 1, H, W).
+    Returns:
+        (B, K, K), K = 2 * reach + 1, non-negative, each summing to 1.
+    """
+    reach = fit.reach
+    return _clean(fit_kernels(taper(sharp, reach), taper(blurry, reach), reach, fit.slack), fit.floor)
 
 
 def keep_edges(blurry: Tensor, kernel: Tensor, penalty: float, splitting: tuple[float, float, float]) -> Tensor:

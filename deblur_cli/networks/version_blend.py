@@ -40,9 +40,15 @@ class BlendConfig:
     deconvolution: DeconvolutionConfig | None = None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each version is: the photo, its estimate, what half its size gave, and the deconvolutions."""
+        deconvolved = self.deconvolution.names if self.deconvolution else ()
+        return ("photo", "estimate", *(("coarser",) if self.coarser else ()), *deconvolved)
+
+    @property
     def versions(self) -> int:
-        """The photo, its estimate, what half its size gave, and the deconvolutions."""
-        return 2 + self.coarser + (self.deconvolution.versions if self.deconvolution else 0)
+        """How many there are."""
+        return len(self.names)
 
     @property
     def needs(self) -> Needs:

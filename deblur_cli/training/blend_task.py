@@ -102,11 +102,12 @@ class BlendTask:
         if self.recipe.network.coarser:
             small = functional.avg_pool2d(blurry, 2)
             pictures.append(add_coarser(blurry, self._expert.estimate(small) - small, 2))
-        return stack_versions(pictures, self._deconvolve(blurry))
+        return stack_versions(pictures, self._deconvolve(blurry, pictures[1]))
 
-    def _deconvolve(self, blurry: Tensor) -> Tensor | None:
+    def _deconvolve(self, blurry: Tensor, estimate: Tensor) -> Tensor | None:
         if self._deconvolver is None:
             return None
         grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
-        padded = functional.pad(blurry, (0, -width % grid, 0, -height % grid), mode="replicate")
-        return self._deconvolver.deconvolve(padded)[..., :height, :width]
+        whole = (0, -width % grid, 0, -height % grid)
+        padded = [functional.pad(pictures, whole, mode="replicate") for pictures in (blurry, estimate)]
+        return self._deconvolver.deconvolve(*padded)[..., :height, :width]

@@ -1,6 +1,6 @@
 """The training pairs of a blend: patches with all versions of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.checkpoint import check_tensors, find_weights, load_tensors, read_content
+from deblur_cli.checkpoint import PICKLED, check_tensors, find_weights, load_tensors, read_content, read_metadata
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.version_blend import ESTIMATE, BlendConfig, VersionBlend, add_coarser, stack_versions
+from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.sources import Source
 
@@ -66,7 +67,7 @@ class VersionSource:
         return slice(top, top + side), slice(left, left + side)
 
     def _stack(self, pictures: Sequence[Tensor], sharp: Tensor) -> Tensor:
-        deconvolved = self._deconvolver.deconvolve_windows(pictures[0]) if self._deconvolver else None
+        deconvolved = self._deconvolver.deconvolve_windows(*pictures[:2]) if self._deconvolver else None
         return torch.cat((stack_versions(pictures, deconvolved), sharp[:, None]), 1)
 
 
@@ -78,21 +79,39 @@ def with_versions(
 
 
 def load_known(network: VersionBlend, path: Path) -> None:
-    """Weights to begin with, which may know only the first of the network's versions.
+    """Weights to begin with, which may know only some of the network's versions, as the file's own config names them.
 
     A version that they do not know is not seen at first, and believed a seventh as much as the estimate.
 
     Raises:
         WeightsError: the file is missing or damaged, or its network is another in all but its versions.
     """
-    names = network.state_dict()
-    table = check_tensors(find_weights(read_content(path), names), path)
-    if {name: tensor.ndim for name, tensor in table.items()} == {name: tensor.ndim for name, tensor in names.items()}:
-        seen, believed = "stem.weight", {"head.weight": 0.0, "head.bias": _DOUBT}
-        missing = max(0, names[seen].shape[1] - table[seen].shape[1])
-        table[seen] = functional.pad(table[seen], (0, 0, 0, 0, 0, missing))
-        for name, doubt in believed.items():
-            missing = max(0, len(names[name]) - len(table[name]))
-            known = table[name].float()
-            table[name] = torch.cat((known, *[known[ESTIMATE, None] + doubt] * missing))
+    table = check_tensors(find_weights(read_content(path), network.state_dict()), path)
+    known, names = _read_config(path), network.config.names
+    if known is not None and set(known.names) < set(names):
+        load_tensors(VersionBlend(known), table, path)  # they are of the shapes that the file tells
+        table = _grow(table, [known.names.index(name) if name in known.names else None for name in names])
     load_tensors(network, table, path)
+
+
+def _read_config(path: Path) -> BlendConfig | None:
+    """Of the blend in a file; None where it does not tell."""
+    if path.suffix.lower() in PICKLED:
+        return None
+    try:
+        return read_table(BlendConfig, read_metadata(path).get("config"))
+    except TableFault:
+        return None
+
+
+def _grow(table: Mapping[str, Tensor], places: Sequence[int | None]) -> dict[str, Tensor]:
+    """The weights for more versions: each has a place among those that they know, or none."""
+    stem, weight, bias = (table[name].float() for name in ("stem.weight", "head.weight", "head.bias"))
+    blocks = stem.reshape(len(stem), len(bias), -1, 1, 1)
+    unseen = torch.zeros_like(blocks[:, 0])
+    grown = {
+        "stem.weight": torch.cat([unseen if place is None else blocks[:, place] for place in places], 1),
+        "head.weight": torch.stack([weight[ESTIMATE if place is None else place] for place in places]),
+        "head.bias": torch.stack([bias[ESTIMATE] + _DOUBT if place is None else bias[place] for place in places]),
+    }
+    return dict(table) | grown
