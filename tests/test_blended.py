@@ -4,19 +4,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from support.dual_expert_factory import build as build_dual
+from support.fake_backend import FakeBackend
 from support.small_deconvolution import DECONVOLUTION
 from torch import Tensor
 
 from deblur_cli import weights
+from deblur_cli.backends import blended
 from deblur_cli.backends.blended import BlendedBackend
 from deblur_cli.backends.expert import ExpertBackend, load_expert
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import WeightsError
 from deblur_cli.networks.dense_unet import DenseUNet, DenseUNetConfig
 from deblur_cli.networks.version_blend import BlendConfig, VersionBlend
-from deblur_cli.restoration.pipeline import restore_image
+from deblur_cli.restoration.pipeline import restore_crop, restore_image
+from deblur_cli.restoration.tiling import Tiling
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 from deblur_cli.system.files import hash_file
 from deblur_cli.system.typed_tables import read_table
@@ -116,6 +121,73 @@ def test_it_stops_between_pieces_and_tells_every_pixel_once() -> None:
     calls = iter(range(100))
     with pytest.raises(Stopped):
         restore_image(pixels(500, 390), backend, watch=Watch(stop=lambda: next(calls) >= 2))
+
+
+def moved(height: int, width: int, by: int) -> Pixels:
+    """Coarse and fine patches of colour, moved to the side."""
+    generator = torch.Generator().manual_seed(1)
+    patches = torch.zeros(1, 3, height, width + by - 1)
+    for side, share in ((3, 0.25), (12, 0.25), (48, 0.5)):
+        drawn = torch.rand(1, 3, -(-height // side), -(-patches.shape[-1] // side), generator=generator)
+        large = torch.nn.functional.interpolate(drawn, scale_factor=side)
+        patches += share * large[..., :height, : patches.shape[-1]]
+    blurry = torch.nn.functional.avg_pool2d(patches, (1, by), 1)
+    return (blurry[0].permute(1, 2, 0).numpy() * 65535).round().astype("uint16")
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[BlendedBackend, FakeBackend]:
+    """One to which half a megapixel is large, and its expert, which makes pictures brighter."""
+    monkeypatch.setattr(blended, "_LARGE", 500_000)
+    expert = FakeBackend(lambda blurry: blurry + 0.1, tiling=Tiling(160, 8, 8, 16))
+    return BlendedBackend(expert, prefer(VersionBlend(LEVELS), 1), 100.0), expert
+
+
+@pytest.mark.parametrize("width", [900, 901])
+def test_a_large_photo_that_moved_far_is_restored_at_half_its_size_alone(
+    watched: tuple[BlendedBackend, FakeBackend], width: int
+) -> None:
+    backend, expert = watched
+    blurry, told = moved(801, width, 90), list[int]()
+    restored = restore_image(blurry, backend, watch=Watch(on_pixels=told.append))
+    assert abs(restored.astype(int) - blurry - 0.1 * 65535).max() <= 2
+    assert sum(told) == blurry.shape[0] * blurry.shape[1]
+    tiles = len(Tiling(160, 8, 8, 16).lay(801, width))
+    assert 0 < len(expert.shapes) < tiles / 2
+    rows, columns = slice(391, 520), slice(17, 60)
+    assert np.array_equal(restore_crop(blurry, backend, rows, columns), restored[rows, columns])
+
+
+def test_a_far_move_leaves_several_sizes_out(
+    watched: tuple[BlendedBackend, FakeBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, expert = watched
+    monkeypatch.setattr(blended, "_FAR", 25.0)
+    blurry = moved(801, 1000, 150)
+    restore_image(blurry, backend)
+    once = len(expert.shapes)
+    monkeypatch.setattr(blended, "_LARGE", 100_000)
+    assert abs(restore_image(blurry, backend).astype(int) - blurry - 0.1 * 65535).max() <= 2
+    assert 0 < len(expert.shapes) - once < once / 2
+
+
+@pytest.mark.parametrize(("height", "by"), [(801, 20), (500, 90)], ids=["not far", "not large"])
+def test_another_photo_is_restored_at_its_own_size(
+    watched: tuple[BlendedBackend, FakeBackend], height: int, by: int
+) -> None:
+    backend, expert = watched
+    restore_image(moved(height, 900, by), backend)
+    assert len(expert.shapes) > len(Tiling(160, 8, 8, 16).lay(height, 900))
+
+
+def test_a_flow_goes_on_from_what_half_the_size_gave(watched: tuple[BlendedBackend, FakeBackend]) -> None:
+    backend, _ = watched
+    blurry, told = moved(801, 900, 90), list[int]()
+    flow = build_dual(expert=backend, strength=0.0)
+    assert np.array_equal(
+        restore_image(blurry, flow, watch=Watch(on_pixels=told.append)), restore_image(blurry, backend)
+    )
+    assert sum(told) == 801 * 900
 
 
 def hesitant() -> VersionBlend:

@@ -2,13 +2,14 @@
 
 A network that was trained on small pictures knows short blur. At the right fraction of a large photo's size any blur is
 short, so from the smallest size on the blend chooses between a photo, its estimate and what the next smaller size
-found. A second stage on the whole photo: the expert keeps windows of its own.
+found. Where a photo moved so far that nothing is left to find at its own size, what half of it gave is all there is. A
+second stage on the whole photo: the expert keeps windows of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from deblur_cli.backends.engines import Float32Fallback
 from deblur_cli.networks.deconvolver import Deconvolver
 from deblur_cli.networks.needs import FEATHER
 from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
+from deblur_cli.restoration.blur_measure import measure_blur
 from deblur_cli.restoration.contract import Backend, Cut, Order
 from deblur_cli.restoration.pipeline import ShareCount, restore_photos
 from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_pieces, find_tiles, widen
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
 _SMALLEST = 192  # pixels of the shorter side: in a smaller picture most of a network's window is repeated border
+_FAR, _LARGE = 40.0, 4_000_000  # pixels by which so many moved, so that half the size is enough (docs/experiments.md)
 _MARGIN = 2  # pixels at half the size around a tile, for the enlarging
 _WORK = 12.0  # thousands of multiplications per pixel that would take as long as the blend, most of which are none
 _HALVES = 1 / 3  # of a photo's pixels have all its halves together
@@ -33,7 +36,7 @@ _BAND = 256  # rows that are converted at a time, so that no second photo is in 
 
 
 class BlendedBackend:
-    """Mixes an expert's estimate with other versions of the photo; see `Backend` and `Cropping`."""
+    """Mixes an expert's estimate with other versions of the photo; see `Backend`, `Cropping` and `Sparing`."""
 
     def __init__(self, expert: Backend, blend: VersionBlend, work: float) -> None:
         """`work`: of the expert, thousands of multiplications per pixel."""
@@ -56,22 +59,32 @@ class BlendedBackend:
         """See `Backend.restore`: the estimate."""
         return self._expert.restore(blurry)
 
+    def spares(self, blurry: Pixels) -> bool:
+        """See `Sparing`: a large photo moved far."""
+        if not self._has_half(blurry) or blurry.shape[0] * blurry.shape[1] < _LARGE:
+            return False
+        measure = measure_blur(blurry)
+        return measure.is_moved and measure.length >= _FAR
+
     @torch.no_grad()
-    def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
-        """See `Enhancing.enhance`."""
+    def enhance(self, blurry: Pixels, estimate: Tensor | None, order: Order) -> Tensor:
+        """See `Sparing.enhance`."""
         photos = [blurry, *self._halve_on(blurry)]
-        watch, tell = self._share_out(photos, order.watch)
+        first = 0 if estimate is not None else 1 + sum(1 for _ in takewhile(self.spares, photos[1:]))
+        watch, tell = self._share_out([photo.shape[0] * photo.shape[1] for photo in photos], first, order.watch)
         cut: Cut = self.tiling.with_size(order.tile)
         orders = self._halve_orders(order, len(photos))
-        halves = [*zip(photos, orders, strict=True)][1:]
+        halves = [*zip(photos, orders, strict=True)][max(1, first) :]
         tiles = [find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach) for photo, half in halves]
-        estimates = restore_photos([*zip(photos[1:], tiles, strict=True)], self._expert, cut, watch)
+        wanted = [(photo, some) for (photo, _), some in zip(halves, tiles, strict=True)]
+        estimates = restore_photos(wanted, self._expert, cut, watch)
         found = None
         for photo, half in reversed(halves):
-            mixed = self._mix(photo, estimates.pop(), found, half, tell)
-            for rows in range(0, len(photo), _BAND):
-                mixed[rows : rows + _BAND].sub_(_to_floats(photo[rows : rows + _BAND]))
-            found = mixed
+            found = _take_away(self._mix(photo, estimates.pop(), found, half, tell), photo)
+        for photo in reversed(photos[1:first]):
+            found = _take_away(self._enlarge(photo, found), photo)
+        if estimate is None:
+            return self._enlarge(blurry, found)
         return self._mix(blurry, estimate, found, order, tell)
 
     def _halve_orders(self, order: Order, count: int) -> list[Order]:
@@ -86,16 +99,22 @@ class BlendedBackend:
         return orders
 
     def _halve_on(self, blurry: Pixels) -> Iterator[Pixels]:
-        while self._config.coarser and min(blurry.shape[:2]) >= 2 * _SMALLEST:
+        while self._has_half(blurry):
             blurry = _halve(blurry)
             yield blurry
 
-    def _share_out(self, photos: Sequence[Pixels], watch: Watch) -> tuple[Watch, Callable[[int], None]]:
+    def _has_half(self, photo: Pixels) -> bool:
+        return self._config.coarser and min(photo.shape[:2]) >= 2 * _SMALLEST
+
+    def _share_out(self, sizes: Sequence[int], first: int, watch: Watch) -> tuple[Watch, Callable[[int], None]]:
         """What the expert tells on the smaller photos, and what the blend tells on all: together the largest's pixels.
         The seconds of both are told by who has called.
+
+        Args:
+            sizes: of all photos, in pixels, the largest first.
+            first: of them that is restored at its own size.
         """
-        sizes = [photo.shape[0] * photo.shape[1] for photo in photos]
-        whole = self._work * sum(sizes[1:]) + _WORK * sum(sizes)
+        whole = self._work * sum(sizes[max(1, first) :]) + _WORK * sum(sizes[first:])
         count = ShareCount(watch.on_pixels)
         of_expert, of_blend = (partial(count.add, sizes[0] * work / whole) for work in (self._work, _WORK))
         return Watch(watch.on_event, of_expert, stop=watch.stop), of_blend
@@ -127,6 +146,18 @@ class BlendedBackend:
             mixed = mixed[after - first :]
         return estimate
 
+    def _enlarge(self, photo: Pixels, found: Tensor | None) -> Tensor:
+        """(H, W, 3), float32, [0, 1]: a photo with what was found at half its size, and nothing else."""
+        height, width = photo.shape[:2]
+        assert found is not None  # only a photo with a half is spared
+        enlarged, columns = torch.empty(height, width, 3), slice(0, width + width % 2)
+        for first in range(0, height, _BAND):
+            rows = slice(first, first + _BAND)
+            blurry = PixelSource(photo).cut(rows, columns)[None].to(self.device)
+            band = self._add_found(blurry, found, rows, columns)[0, :, :, :width].permute(1, 2, 0)
+            enlarged[rows] = band[: height - first]
+        return enlarged
+
     def _cut(self, photo: Pixels, estimate: Tensor, found: Tensor | None, tile: Tile) -> Tensor:
         """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
         rows, columns = tile.rows.place, tile.columns.place
@@ -147,6 +178,13 @@ class BlendedBackend:
 
 def _halve_place(place: slice) -> slice:
     return slice(place.start // 2, -(-place.stop // 2))
+
+
+def _take_away(mixed: Tensor, photo: Pixels) -> Tensor:
+    """What was found: the first less the second, in place."""
+    for rows in range(0, len(photo), _BAND):
+        mixed[rows : rows + _BAND].sub_(_to_floats(photo[rows : rows + _BAND]))
+    return mixed
 
 
 def _halve(photo: Pixels) -> Pixels:

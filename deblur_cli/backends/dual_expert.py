@@ -19,7 +19,7 @@ from deblur_cli.errors import PhotoError
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.networks.residual_codec import STRIDE, ResidualCodec
 from deblur_cli.restoration import guard
-from deblur_cli.restoration.contract import Backend, Enhancing, Order, Pixels
+from deblur_cli.restoration.contract import Backend, Enhancing, Order, Pixels, Sparing
 from deblur_cli.restoration.pipeline import ShareCount
 from deblur_cli.restoration.tiling import EvenWindows, PixelSource, Tiling, blend_pieces, stack_pieces
 from deblur_cli.sampling.rectified_flow import Field, renoise, sample_euler, start
@@ -79,7 +79,11 @@ class DualExpertBackend:
         """See `Backend.restore`: the expert's estimate, or the tile itself."""
         return blurry if self._expert is None else self._expert.restore(blurry)
 
-    def enhance(self, blurry: Pixels, estimate: Tensor, order: Order) -> Tensor:
+    def spares(self, blurry: Pixels) -> bool:
+        """See `Sparing`: what the expert says."""
+        return isinstance(self._expert, Sparing) and self._expert.spares(blurry)
+
+    def enhance(self, blurry: Pixels, estimate: Tensor | None, order: Order) -> Tensor:
         """See `Enhancing.enhance`: the expert's own second stage if it has one, then the flow.
 
         Raises:
@@ -87,9 +91,10 @@ class DualExpertBackend:
         """
         count, second = ShareCount(order.watch.on_pixels), self._expert_share * self._expert_work
         of_expert = second / (second + self._flow_work) if second else 0.0
-        if isinstance(self._expert, Enhancing):
+        if isinstance(self._expert, Sparing):
             watch = replace(order.watch, on_pixels=partial(count.add, of_expert))
             estimate = self._expert.enhance(blurry, estimate, replace(order, watch=watch))
+        assert estimate is not None  # nobody else does without
         watch = replace(order.watch, on_pixels=partial(count.add, 1 - of_expert))
         self._add_detail(blurry, estimate, replace(order, watch=watch))
         return estimate

@@ -225,7 +225,7 @@ class _Clocked:
 
 
 class _ClockedEnhancing(_Clocked):
-    """The same of one with a second stage."""
+    """The same of one with a second stage; it spares no photo its first one (`Sparing`), so that all cost the same."""
 
     def __init__(self, backend: Any, parts: dict[str, Spent]) -> None:
         super().__init__(backend, parts)

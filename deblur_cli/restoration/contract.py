@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deblur_cli.restoration.tiling import Part, Tile
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
-__all__ = ["Backend", "Cropping", "Cut", "Enhancing", "Order", "Pixels", "Stopped", "Watch"]
+__all__ = ["Backend", "Cropping", "Cut", "Enhancing", "Order", "Pixels", "Sparing", "Stopped", "Watch"]
 
 
 class Cut(Protocol):
@@ -103,6 +103,17 @@ class Enhancing(Protocol):
         Raises:
             Stopped: `order.watch.stop` said so.
         """
+
+
+@runtime_checkable
+class Sparing(Enhancing, Protocol):
+    """An `Enhancing` backend that can do without the first stage where that would add nothing to a photo."""
+
+    def spares(self, blurry: Pixels) -> bool:
+        """Whether `enhance` does without an estimate of this photo, (H, W, 3), uint8 or uint16."""
+
+    def enhance(self, blurry: Pixels, estimate: Tensor | None, order: Order) -> Tensor:
+        """See `Enhancing.enhance`; None where `spares` said so, and then every pixel is told here."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.errors import BackendError, PhotoError
-from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order
+from deblur_cli.restoration.contract import Backend, Cropping, Cut, Enhancing, Order, Sparing
 from deblur_cli.restoration.tiling import Span, Tile, find_tiles
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 from deblur_cli.system.devices import count_crew, is_out_of_memory, map_side_by_side
@@ -108,6 +108,10 @@ def _restore(blurry: Pixels, backend: Backend, tiling: Cut, order: Order, around
     """(H, W, 3), float32: one stage or both; each tells its share of the pixels. Of a part, the first with so many
     pixels around it.
     """
+    if isinstance(backend, Sparing) and backend.spares(blurry):
+        restored, seconds = _time(lambda: backend.enhance(blurry, None, order), backend.device)
+        order.watch.on_network(seconds)
+        return restored
     tiles = find_tiles(tiling.lay(*blurry.shape[:2]), order.part, around)
     if not isinstance(backend, Enhancing) or not backend.share:
         return restore_photos([(blurry, tiles)], backend, tiling, order.watch)[0]
