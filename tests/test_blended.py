@@ -138,7 +138,7 @@ def moved(height: int, width: int, by: int) -> Pixels:
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[BlendedBackend, FakeBackend]:
     """One to which half a megapixel is large, and its expert, which makes pictures brighter."""
-    monkeypatch.setattr(blended, "_LARGE", 500_000)
+    monkeypatch.setattr(blended, "LARGE", 500_000)
     expert = FakeBackend(lambda blurry: blurry + 0.1, tiling=Tiling(160, 8, 8, 16))
     return BlendedBackend(expert, prefer(VersionBlend(LEVELS), 1), 100.0), expert
 
@@ -162,11 +162,11 @@ def test_a_far_move_leaves_several_sizes_out(
     watched: tuple[BlendedBackend, FakeBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend, expert = watched
-    monkeypatch.setattr(blended, "_FAR", 25.0)
+    monkeypatch.setattr(blended, "FAR", 25.0)
     blurry = moved(801, 1000, 150)
     restore_image(blurry, backend)
     once = len(expert.shapes)
-    monkeypatch.setattr(blended, "_LARGE", 100_000)
+    monkeypatch.setattr(blended, "LARGE", 100_000)
     assert abs(restore_image(blurry, backend).astype(int) - blurry - 0.1 * 65535).max() <= 2
     assert 0 < len(expert.shapes) - once < once / 2
 

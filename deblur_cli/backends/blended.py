@@ -27,7 +27,7 @@ from deblur_cli.restoration.tiling import PixelSource, Tile, Tiling, blend_piece
 from deblur_cli.restoration.watch import Pixels, Stopped, Watch
 
 _SMALLEST = 192  # pixels of the shorter side: in a smaller picture most of a network's window is repeated border
-_FAR, _LARGE = 40.0, 4_000_000  # pixels by which so many moved, so that half the size is enough (docs/experiments.md)
+FAR, LARGE = 40.0, 4_000_000  # pixels by which so many moved, so that half the size is enough (docs/experiments.md)
 _MARGIN = 2  # pixels at half the size around a tile, for the enlarging
 _WORK = 12.0  # thousands of multiplications per pixel that would take as long as the blend, most of which are none
 _HALVES = 1 / 3  # of a photo's pixels have all its halves together
@@ -61,10 +61,10 @@ class BlendedBackend:
 
     def spares(self, blurry: Pixels) -> bool:
         """See `Sparing`: a large photo moved far."""
-        if not self._has_half(blurry) or blurry.shape[0] * blurry.shape[1] < _LARGE:
+        if not self._has_half(blurry) or blurry.shape[0] * blurry.shape[1] < LARGE:
             return False
         measure = measure_blur(blurry)
-        return measure.is_moved and measure.length >= _FAR
+        return measure.is_moved and measure.length >= FAR
 
     @torch.no_grad()
     def enhance(self, blurry: Pixels, estimate: Tensor | None, order: Order) -> Tensor:

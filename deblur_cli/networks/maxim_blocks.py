@@ -14,7 +14,16 @@ from torch.nn import functional
 
 from deblur_cli.networks.maxim_strips import is_lean, mix_tokens, over_strips
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+def _find_formats() -> frozenset[torch.dtype]:
+    """The number formats that this machine's oneDNN has fused operations for: bfloat16 takes AVX-512."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return frozenset()
+    bfloat16 = {torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set()
+    return frozenset({torch.float32} | bfloat16)
+
+
+_FUSED = _find_formats()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +87,8 @@ def _run(layer: Dense, features: Tensor, activation: str, form: str) -> Tensor:
     return fused
 
 
-def _can_fuse(layer: Dense, features: Tensor) -> bool:
-    return is_lean(features) and features.dtype == layer.weight.dtype and _HAS_ONEDNN
+def _can_fuse(layer: Dense | nn.Conv2d, features: Tensor) -> bool:
+    return is_lean(features) and features.dtype == layer.weight.dtype and features.dtype in _FUSED
 
 
 _EPSILON = 1e-6  # of every LayerNorm
@@ -262,7 +271,7 @@ def apply_convolution(layer: nn.Module, features: Tensor) -> Tensor:
 
 def _convolve_leakily(layer: nn.Conv2d, features: Tensor) -> Tensor:
     """A 3x3 convolution and a leaky ReLU: (B, H, W, C) -> the same shape."""
-    if not is_lean(features) or features.dtype != layer.weight.dtype or not _HAS_ONEDNN:
+    if not _can_fuse(layer, features):
         return functional.leaky_relu_(apply_convolution(layer, features), _SLOPE)
     planes = torch.ops.mkldnn._convolution_pointwise(
         features.permute(0, 3, 1, 2), layer.weight, layer.bias, (1, 1), (1, 1), (1, 1), 1, "leaky_relu", [_SLOPE], ""
