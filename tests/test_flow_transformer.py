@@ -143,9 +143,9 @@ def test_a_network_without_memory_gets_it_empty_and_its_weights_from_the_file(na
     source = build(name)
     with torch.device("meta"):
         network = FlowTransformer(small(name))
-    with pytest.raises(ValueError, match="to_empty"):
+    with pytest.raises(ValueError, match="take_memory"):
         network.load_base(source.base_state())
-    network.to_empty(device="cpu")
+    network.take_memory("cpu")
     assert not network.prompt.any()
     network.load_base(source.base_state())
     network.set_prompt(source.prompt, source.pooled)

@@ -24,6 +24,7 @@ from deblur_cli.conversion.deblurdiff_file import (
 )
 from deblur_cli.errors import PhotoError, WeightsError
 from deblur_cli.networks.deblurdiff import LATENT_CHANNELS, STRIDE, DeblurDiff, DeblurDiffConfig
+from deblur_cli.networks.memory import give_memory
 from deblur_cli.restoration.colour_match import match_colours
 from deblur_cli.restoration.contract import Order, Pixels
 from deblur_cli.restoration.tiling import BellWindows, Tile, Tiling, blend_pieces, lay_pieces, stack_pieces
@@ -207,7 +208,7 @@ def _load_network(
     with torch.device("meta"):
         network = DeblurDiff(config)
     network.set_dtype(dtype)
-    network.to_empty(device=device)
+    give_memory(network, device)
     load_parts(network, paths)
     return network
 

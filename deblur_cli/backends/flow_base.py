@@ -98,7 +98,7 @@ def load_base(
     config = read_base_config(files, window)
     with error_context(files.place), limited_by(*files.weights), torch.device("meta"):
         network = FlowTransformer(config, lean=lean)
-    network.to(dtype).to_empty(device=device)
+    network.to(dtype).take_memory(device)
     tensors = {key: value for file in files.weights for key, value in check_tensors(read_content(file), file).items()}
     with error_context(files.place):
         network.load_base(tensors)

@@ -7,7 +7,7 @@ latents as one token. Knows latents only: no codec, no path, no files.
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from deblur_cli.networks.flow_transformer_config import FlowTransformerConfig, LoraSettings, find_class
 from deblur_cli.networks.joint_transformer import JointTransformer, suffices
+from deblur_cli.networks.memory import give_memory
 
 __all__ = ["FlowTransformer", "FlowTransformerConfig", "LoraSettings", "WidenedEmbedding"]
 
@@ -219,7 +220,7 @@ class FlowTransformer(nn.Module):
     def load_base(self, state: Mapping[str, Tensor]) -> None:
         """Copy the weights of a diffusers transformer, before or after `widen` and `attach_lora`.
 
-        A large one is built on the meta device and gets its memory here: `to(dtype)`, `to_empty(device=...)`,
+        A large one is built on the meta device and gets its memory here: `to(dtype)`, `take_memory(device)`,
         `load_base`, `set_prompt`.
 
         Raises:
@@ -227,12 +228,11 @@ class FlowTransformer(nn.Module):
         """
         _copy_exactly(self.base_state(), state, "base weights")
 
-    def to_empty(self, *, device: torch.device | str | int | None, recurse: bool = True) -> Self:
-        """As of any module, except that the prompt is zeros again: no weights file brings it."""
-        super().to_empty(device=device, recurse=recurse)
+    def take_memory(self, device: torch.device | str) -> None:
+        """On a device, for what was built on the meta device; the prompt is zeros: no weights file brings it."""
+        give_memory(self, device)
         for embeddings in self.buffers(recurse=False):
             embeddings.zero_()
-        return self
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute the blocks again on the way back instead of keeping what they computed."""
@@ -336,6 +336,6 @@ def _copy_exactly(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], wh
     if found:
         raise ValueError(f"the {what} do not fit the network: {'; '.join(found)}")
     if any(target.is_meta for target in targets.values()):
-        raise ValueError(f"the {what} have no memory to go to: call to_empty(device=...) first")
+        raise ValueError(f"the {what} have no memory to go to: call take_memory(device) first")
     for key, target in targets.items():
         target.copy_(state[key].detach())
