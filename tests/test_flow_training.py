@@ -165,9 +165,7 @@ class Given:
 
 
 def test_a_share_of_the_estimates_may_be_made_without_the_blend() -> None:
-    blended, plain = (
-        load_estimator(model, torch.device("cpu")) for model in ("bundled-deconvolving", "bundled-expert")
-    )
+    blended, plain = (load_estimator(model, torch.device("cpu")) for model in ("shake", "standard-alone"))
     sharp = torch.nn.functional.interpolate(torch.rand(1, 3, 16, 16), scale_factor=8)
     blurry = torch.nn.functional.avg_pool2d(sharp, (1, 9), 1, (0, 4))
     source = Given(blurry, sharp)
