@@ -103,18 +103,20 @@ class Deconvolver:
                 light = taper(_to_light(blurry, gamma), search.reach + 4)
                 sharp = _to_encoded(deconvolve(light, kernel, strength), gamma)
                 pictures.append(self._refuse_failures(sharp, blurry))
+        unexplained = {gamma: self._find_unexplained(blurry, estimate, gamma) for gamma, _ in config.of_estimate}
         for gamma, strength in config.of_estimate:
-            corrected = self._correct(_to_light(estimate, gamma), _to_light(blurry, gamma), strength)
+            kernel, rest = unexplained[gamma]
+            corrected = _to_light(estimate, gamma) + deconvolve(rest, kernel, strength)
             pictures.append(self._refuse_failures(_to_encoded(corrected, gamma), estimate))
         return torch.stack(pictures, 1)
 
-    def _correct(self, estimate: Tensor, blurry: Tensor, strength: float) -> Tensor:
-        """(B, 3, h, w): the estimate and, deconvolved, what it leaves unexplained of the photo."""
-        height, width = blurry.shape[-2:]
-        reach = self.config.fit.reach + 4
-        kernel = match_kernels(estimate.mean(1, keepdim=True), blurry.mean(1, keepdim=True), self.config.fit)
+    def _find_unexplained(self, blurry: Tensor, estimate: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+        """The kernels that lead from estimates to photos, and what is then left of the photos' light, (B, 3, h, w)."""
+        (height, width), reach = blurry.shape[-2:], self.config.fit.reach + 4
+        sharp, light = _to_light(estimate, gamma), _to_light(blurry, gamma)
+        kernel = match_kernels(sharp.mean(1, keepdim=True), light.mean(1, keepdim=True), self.config.fit)
         inside = fade(height, reach, blurry.device)[:, None] * fade(width, reach, blurry.device)
-        return estimate + deconvolve((blurry - convolve(estimate, kernel)) * inside, kernel, strength)
+        return kernel, (light - convolve(sharp, kernel)) * inside
 
     def _refuse_failures(self, pictures: Tensor, before: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""
