@@ -65,8 +65,8 @@ def mix_tokens(tokens: Tensor, mix: nn.Linear) -> Tensor:
     if is_lean(tokens):
         matrices = mix.weight.expand(flat.shape[0] * flat.shape[1], -1, -1)
         return torch.baddbmm(mix.bias[:, None], matrices, flat.flatten(0, 1)).view(tokens.shape)
-    mixed = torch.matmul(mix.weight[None, None], flat) + mix.bias[:, None]  # of as many axes: else it is all copied
-    return mixed.view(tokens.shape)
+    mixed = torch.matmul(mix.weight[None, None], flat)  # of as many axes: else it is all copied
+    return (mixed + mix.bias[:, None].to(mixed.dtype)).view(tokens.shape)  # which autocast would make float32
 
 
 def _lay_out(picture: Tensor, side: int, *, across: bool) -> Tensor:
