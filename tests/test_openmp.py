@@ -11,7 +11,7 @@ from deblur_cli.system.openmp import wait_briefly
 
 @pytest.mark.parametrize(
     ("told", "found"),
-    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
     ids=["nothing", "a number", "a policy"],
 )
 def test_what_the_user_says_counts(monkeypatch: pytest.MonkeyPatch, told: dict[str, str], found: str | None) -> None:
@@ -40,4 +40,4 @@ def test_the_command_line_says_it_before_torch_is_loaded() -> None:
     )
     clean = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=clean)
-    assert "torch 1000" in done.stdout.splitlines()
+    assert "torch 3000" in done.stdout.splitlines()

@@ -2,7 +2,7 @@
 
 import os
 
-_TURNS = 1000  # some microseconds; GCC's OpenMP takes 300,000
+_TURNS = 3000  # a tenth of a millisecond; GCC's OpenMP takes 300,000
 
 
 def wait_briefly() -> None:
