@@ -1,13 +1,13 @@
 """An expert and its blend: the photo is restored at its own size and at halves of it, and mixed pixel by pixel.
 
 A network that was trained on small pictures knows short blur. At the right fraction of a large photo's size any blur is
-short, so from the smallest size on the blend chooses between a photo, its estimate and what the next smaller size
-found. Where a photo moved so far that nothing is left to find at its own size, what half of it gave is all there is. A
-second stage on the whole photo: the expert keeps windows of its own.
+short, so from the smallest size on the blend chooses between a photo, its estimate, perhaps that of a second expert,
+and what the next smaller size found. Where a photo moved so far that nothing is left to find at its own size, what half
+of it gave is all there is. A second stage on the whole photo: the experts keep windows of their own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, takewhile
 
@@ -35,25 +35,35 @@ _TOP = 65535.0
 _BAND = 256  # rows that are converted at a time, so that no second photo is in memory
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """Another expert, whose estimate is one of the versions; `work` as for the first."""
+
+    backend: Backend
+    work: float
+
+
 class BlendedBackend:
     """Mixes an expert's estimate with other versions of the photo; see `Backend`, `Cropping` and `Sparing`."""
 
-    def __init__(self, expert: Backend, blend: VersionBlend, work: float) -> None:
-        """`work`: of the expert, thousands of multiplications per pixel."""
+    def __init__(self, expert: Backend, blend: VersionBlend, work: float, second: Second | None = None) -> None:
+        """`work`: of the expert, thousands of multiplications per pixel. `second`: where the blend weighs one."""
         self.name, self.device, self.dtype, self.tiling = expert.name, expert.device, expert.dtype, expert.tiling
-        self._expert, self._config, self._work = expert, blend.config, work
+        self._expert, self._config, self._work, self._second = expert, blend.config, work, second
         self._blend = Float32Fallback(blend, expert.device, torch.float32)
         wanted = blend.config.deconvolution
         self._deconvolver = None if wanted is None else Deconvolver(wanted)
-        second = (work + _WORK) * _HALVES + _WORK if blend.config.coarser else _WORK
-        self.work = work + second
-        self.share = second / self.work
+        whole, halves = (0.0 if second is None else second.work) + _WORK, _HALVES if blend.config.coarser else 0.0
+        after = whole + (work + whole) * halves
+        self.work = work + after
+        self.share = after / self.work
         self.reach = blend.config.needs.context + FEATHER
 
     @property
     def module(self) -> nn.Module:
         """See `Backend`."""
-        return nn.ModuleDict({"expert": self._expert.module, "blend": self._blend.module})
+        second = {} if self._second is None else {"second": self._second.backend.module}
+        return nn.ModuleDict({"expert": self._expert.module, **second, "blend": self._blend.module})
 
     def restore(self, blurry: Tensor) -> Tensor:
         """See `Backend.restore`: the estimate."""
@@ -71,21 +81,32 @@ class BlendedBackend:
         """See `Sparing.enhance`."""
         photos = [blurry, *self._halve_on(blurry)]
         first = 0 if estimate is not None else 1 + sum(1 for _ in takewhile(self.spares, photos[1:]))
-        watch, tell = self._share_out([photo.shape[0] * photo.shape[1] for photo in photos], first, order.watch)
-        cut: Cut = self.tiling.with_size(order.tile)
-        orders = self._halve_orders(order, len(photos))
-        halves = [*zip(photos, orders, strict=True)][max(1, first) :]
-        tiles = [find_tiles(cut.lay(*photo.shape[:2]), half.part, self.reach) for photo, half in halves]
-        wanted = [(photo, some) for (photo, _), some in zip(halves, tiles, strict=True)]
-        estimates = restore_photos(wanted, self._expert, cut, watch)
+        watch, watch_second, tell = self._share_out(
+            [len(photo) * photo.shape[1] for photo in photos], first, order.watch
+        )
+        sizes = [*zip(photos, self._halve_orders(order, len(photos)), strict=True)]
+        halves = sizes[max(1, first) :]
+        estimates = self._restore(halves, self._expert, watch)
+        others: list[Tensor] | list[None] = [None] * len(sizes[first:])
+        if self._second is not None:
+            others = self._restore(sizes[first:], self._second.backend, watch_second)
         found = None
         for photo, half in reversed(halves):
-            found = _take_away(self._mix(photo, estimates.pop(), found, half, tell), photo)
+            found = _take_away(self._mix(photo, estimates.pop(), others.pop(), found, half, tell), photo)
         for photo in reversed(photos[1:first]):
             found = _take_away(self._enlarge(photo, found), photo)
         if estimate is None:
             return self._enlarge(blurry, found)
-        return self._mix(blurry, estimate, found, order, tell)
+        return self._mix(blurry, estimate, others.pop(), found, order, tell)
+
+    def _restore(self, photos: Sequence[tuple[Pixels, Order]], expert: Backend, watch: Watch) -> list[Tensor]:
+        """(H, W, 3), float32, for each photo: an expert's estimate, of a part as far around as it is looked at."""
+        if not photos:
+            return []
+        cut: Cut = expert.tiling.with_size(photos[0][1].tile)
+        tiles = [find_tiles(cut.lay(*photo.shape[:2]), order.part, self.reach) for photo, order in photos]
+        wanted = [(photo, some) for (photo, _), some in zip(photos, tiles, strict=True)]
+        return restore_photos(wanted, expert, cut, watch)
 
     def _halve_orders(self, order: Order, count: int) -> list[Order]:
         """The order for the photo and each of its halves: what is wanted of one is what the one above it looks at."""
@@ -106,23 +127,31 @@ class BlendedBackend:
     def _has_half(self, photo: Pixels) -> bool:
         return self._config.coarser and min(photo.shape[:2]) >= 2 * _SMALLEST
 
-    def _share_out(self, sizes: Sequence[int], first: int, watch: Watch) -> tuple[Watch, Callable[[int], None]]:
-        """What the expert tells on the smaller photos, and what the blend tells on all: together the largest's pixels.
-        The seconds of both are told by who has called.
+    def _share_out(self, sizes: Sequence[int], first: int, watch: Watch) -> tuple[Watch, Watch, Callable[[int], None]]:
+        """What the expert tells on the smaller photos, and what the second one and the blend tell on all: together the
+        largest's pixels. The seconds of all are told by who has called.
 
         Args:
             sizes: of all photos, in pixels, the largest first.
             first: of them that is restored at its own size.
         """
-        whole = self._work * sum(sizes[max(1, first) :]) + _WORK * sum(sizes[first:])
+        works = (self._work, 0.0 if self._second is None else self._second.work, _WORK)
+        whole = works[0] * sum(sizes[max(1, first) :]) + sum(works[1:]) * sum(sizes[first:])
         count = ShareCount(watch.on_pixels)
-        of_expert, of_blend = (partial(count.add, sizes[0] * work / whole) for work in (self._work, _WORK))
-        return Watch(watch.on_event, of_expert, stop=watch.stop), of_blend
+        of_expert, of_second, of_blend = (partial(count.add, sizes[0] * work / whole) for work in works)
+        first_watch, second_watch = (Watch(watch.on_event, told, stop=watch.stop) for told in (of_expert, of_second))
+        return first_watch, second_watch, of_blend
 
     def _mix(
-        self, photo: Pixels, estimate: Tensor, found: Tensor | None, order: Order, tell: Callable[[int], None]
+        self,
+        photo: Pixels,
+        estimate: Tensor,
+        other: Tensor | None,
+        found: Tensor | None,
+        order: Order,
+        tell: Callable[[int], None],
     ) -> Tensor:
-        """(H, W, 3), float32, from a photo and its estimate of this shape, and what was found at half of it.
+        """(H, W, 3), float32, from a photo, its estimate and perhaps another of this shape, and what half of it gave.
 
         The estimate is used up: rows that no tile will look at again take the result, so that it needs no memory.
         """
@@ -138,7 +167,7 @@ class BlendedBackend:
             for tile in row:
                 if order.watch.stop():
                     raise Stopped
-                pieces = self._blend.run("forward", self._cut(photo, estimate, found, tile))
+                pieces = self._blend.run("forward", self._cut(photo, (estimate, other), found, tile))
                 blend_pieces(mixed.permute(2, 0, 1), [Tile(replace(tile.rows, start=0), tile.columns)], pieces)
                 done += 1
                 tell(height * width * done // len(tiles) - height * width * (done - 1) // len(tiles))
@@ -158,15 +187,19 @@ class BlendedBackend:
             enlarged[rows] = band[: height - first]
         return enlarged
 
-    def _cut(self, photo: Pixels, estimate: Tensor, found: Tensor | None, tile: Tile) -> Tensor:
+    def _cut(self, photo: Pixels, estimates: Sequence[Tensor | None], found: Tensor | None, tile: Tile) -> Tensor:
         """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
         rows, columns = tile.rows.place, tile.columns.place
         blurry = PixelSource(photo).cut(rows, columns)[None].to(self.device)
-        guess = PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)
-        pictures = [blurry, guess]
+        guesses = [
+            PixelSource(estimate.numpy()).cut(rows, columns)[None].to(self.device).clamp_(0, 1)
+            for estimate in estimates
+            if estimate is not None
+        ]
+        pictures = [blurry, *guesses]
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
-        return stack_versions(pictures, self._deconvolver.deconvolve(blurry, guess) if self._deconvolver else None)
+        return stack_versions(pictures, self._deconvolver.deconvolve(blurry, guesses[0]) if self._deconvolver else None)
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
         around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]

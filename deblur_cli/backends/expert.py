@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import weights
-from deblur_cli.backends.blended import BlendedBackend
+from deblur_cli.backends.blended import BlendedBackend, Second
 from deblur_cli.backends.engines import Float32Fallback, check_engine, choose_dtype, choose_engine
 from deblur_cli.backends.foreign import load_foreign
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
@@ -52,23 +52,39 @@ class ExpertBackend:
 
 
 def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None = None) -> Backend:
-    """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of its estimate and other versions.
+    """The backend of a manifest entry with the role `expert`, and perhaps a `blend` of its estimate and other versions,
+    of which the estimate of a `second` expert may be one.
 
     Raises:
         WeightsError: a file is missing or damaged, the entry's network, config or tiling is none, or the blend was
-            trained on another expert.
+            trained on other experts.
         BackendError: the network does not work in the asked number format or engine.
     """
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
-    engine = choose_engine(engine, device, network)
-    tiling = _adjust(choose_tiling(network, device, engine), entry)
-    expert = ExpertBackend(entry.name, network, device, chosen, tiling, engine)
+    runs = choose_engine(engine, device, network)
+    tiling = _adjust(choose_tiling(network, device, runs), entry)
+    expert = ExpertBackend(entry.name, network, device, chosen, tiling, runs)
     if "blend" not in entry.files:
         return expert
-    return BlendedBackend(expert, _read_blend(weights.fetch(entry.files["blend"]).path, fetched.sha256), expert.work)
+    hashes, second = {"expert": fetched.sha256}, None
+    if "second" in entry.files:
+        other = weights.fetch(entry.files["second"])
+        hashes["second"] = other.sha256
+        second = _load_second(other.path, entry, device, dtype, engine)
+    blend = _read_blend(weights.fetch(entry.files["blend"]).path, hashes)
+    return BlendedBackend(expert, blend, expert.work, second)
+
+
+def _load_second(path: Path, entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None) -> Second:
+    """The second expert of an entry, whose file says what network it is."""
+    network = read_network(path, entry.network, {})
+    chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
+    runs = choose_engine(engine, device, network)
+    backend = ExpertBackend(entry.name, network, device, chosen, choose_tiling(network, device, runs), runs)
+    return Second(backend, backend.work)
 
 
 def choose_tiling(network: Expert, device: torch.device, engine: str = "torch") -> Cut:
@@ -106,12 +122,16 @@ def read_network(path: Path, kind: str, config: Mapping[str, Any], checkpoint_ke
     return network
 
 
-def _read_blend(path: Path, expert: str) -> VersionBlend:
-    """What weighs an expert's estimate against other versions; `expert` is the sha256 of the expert's file."""
+def _read_blend(path: Path, experts: Mapping[str, str]) -> VersionBlend:
+    """What weighs an expert's estimate against other versions; `experts` are role and sha256 of their files."""
     told = read_metadata(path)
-    wanted = told.get("trained_on", {}).get("expert")
-    if wanted != expert:
-        raise WeightsError(f"{path}: was trained on another expert; use the one with sha256 {str(wanted)[:12]}…")
+    for role, named in (("expert", "expert"), ("second", "second expert")):
+        wanted = told.get("trained_on", {}).get(role)
+        if wanted == experts.get(role):
+            continue
+        if role == "second" and wanted is None:
+            raise WeightsError(f"{path}: was trained on one expert alone; leave the second one out")
+        raise WeightsError(f"{path}: was trained on another {named}; use the one with sha256 {str(wanted)[:12]}…")
     try:
         with limited_by(path):
             blend = VersionBlend(read_table(BlendConfig, told.get("config", {})))

@@ -134,11 +134,18 @@ def expert(options: TrainingOptions) -> None:
 
 
 @_register("blend")
-def blend(options: TrainingOptions, expert: FrozenExpertOption = "quick") -> None:
+def blend(
+    options: TrainingOptions,
+    expert: FrozenExpertOption = "quick",
+    second: Annotated[
+        str | None,
+        option("Training", "--second", "Another frozen expert, where the recipe weighs two.", metavar="NAME|FILE"),
+    ] = None,
+) -> None:
     """Train what weighs an expert's estimate against other versions of the photo; the result is RUN/blend.safetensors.
 
-    The recipe says which: blind deconvolutions, or with `levels` what half the photo's size gave. A blend belongs to
-    the expert it was trained on.
+    The recipe says which: blind deconvolutions, with `levels` what half the photo's size gave, with network.second the
+    estimate of a second expert. A blend belongs to the experts it was trained on.
 
     Example: deblur train blend --data photos-and-pairs/ --out runs/blend
     """
@@ -149,8 +156,9 @@ def blend(options: TrainingOptions, expert: FrozenExpertOption = "quick") -> Non
     from deblur_cli.training.recipe import BlendRecipe
 
     chosen = options.choose(BlendRecipe)
-    frozen = load_estimator(expert, run.accelerator.device)
-    run.train(BlendTask(chosen, read_training_data(options.data, chosen.data), frozen, options.init))
+    device = run.accelerator.device
+    frozen, other = load_estimator(expert, device), None if second is None else load_estimator(second, device)
+    run.train(BlendTask(chosen, read_training_data(options.data, chosen.data), frozen, options.init, other))
 
 
 @_register("codec")

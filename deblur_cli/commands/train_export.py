@@ -23,6 +23,10 @@ def export(
     blend: Annotated[
         Path | None, option("Model", "--blend", "Of the expert, if it brings none.", metavar="FILE")
     ] = None,
+    second: Annotated[
+        str | None,
+        option("Model", "--second", "The second expert, where the blend weighs one.", metavar="NAME|FILE"),
+    ] = None,
     codec: Annotated[
         Path | None, option("Model", "--codec", "Of the flow; leave all three out for an expert alone.", metavar="FILE")
     ] = None,
@@ -70,7 +74,7 @@ def export(
 
     chosen = name or (out.resolve().name if push is None else push.rpartition("/")[2])
     flow, run = (codec, base, lora, prompt), (steps, strength)
-    wanted = Export(chosen, expert, out, blend, *flow, *run, licence or "", data_note or "", push or "")
+    wanted = Export(chosen, expert, out, blend, second, *flow, *run, licence or "", data_note or "", push or "")
     for note in export_model(wanted):
         write_note(note)
     write_result(str(out))

@@ -1,8 +1,8 @@
 """A small network that says, pixel by pixel, which version of a photo to believe.
 
-Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, what
-was found at half its size, and blind deconvolutions of it. Their weights are positive and sum to 1, so nothing can
-ring more than the worst of them, and where no other version is right the photo or its estimate stays.
+Knows tensors only. The versions are the photo itself, the estimate of a network that was trained to restore it, that of
+a second one, what was found at half its size, and deconvolutions. Their weights are positive and sum to 1, so nothing
+can ring more than the worst of them, and where no other version is right the photo or its estimate stays.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ class BlendConfig:
         width: features of every layer.
         unshuffle: side of the pixel blocks that become channels at the input.
         dilations: of the layers at half the resolution of the blocks, coarsest first: how far around a pixel they look.
+        second: whether a second expert's estimate is one of the versions.
         coarser: whether what was found at half the photo's size is one of the versions.
         deconvolution: the blind deconvolutions among the versions; None for none.
     """
@@ -36,14 +37,16 @@ class BlendConfig:
     width: int = 32
     unshuffle: int = 4
     dilations: tuple[int, ...] = (2, 1)
+    second: bool = False
     coarser: bool = False
     deconvolution: DeconvolutionConfig | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each version is: the photo, its estimate, what half its size gave, and the deconvolutions."""
+        """What each version is, in the order in which they are stacked."""
         deconvolved = self.deconvolution.names if self.deconvolution else ()
-        return ("photo", "estimate", *(("coarser",) if self.coarser else ()), *deconvolved)
+        second, coarser = ("second",) if self.second else (), ("coarser",) if self.coarser else ()
+        return ("photo", "estimate", *second, *coarser, *deconvolved)
 
     @property
     def versions(self) -> int:

@@ -33,20 +33,34 @@ class BlendTask:
     """See `training.loop.Task`.
 
     Args:
-        expert: frozen; its estimate is one of the versions.
-        init: weights to start from; they may weigh fewer versions, if those are the first ones here.
+        expert, second: frozen; their estimates are versions, the second one's where the recipe says so.
+        init: weights to start from; they may weigh fewer versions.
     Raises:
-        InputError: `expert` is blended already.
+        InputError: an expert is blended already, or the recipe and `second` do not agree.
         WeightsError: `init` is damaged or of another shape.
     """
 
     weights = "blend.safetensors"
 
-    def __init__(self, recipe: BlendRecipe, data: TrainingData, expert: Estimator, init: Path | None = None) -> None:
+    def __init__(
+        self,
+        recipe: BlendRecipe,
+        data: TrainingData,
+        expert: Estimator,
+        init: Path | None = None,
+        second: Estimator | None = None,
+    ) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
-        if "blend" in expert.hashes:
-            raise InputError(f"--expert {expert.backend.name}: is blended already; take the expert that it blends")
-        self._data, self._expert = data, expert
+        self._experts = {"expert": expert} if second is None else {"expert": expert, "second": second}
+        for option, frozen in self._experts.items():
+            if "blend" in frozen.hashes:
+                raise InputError(
+                    f"--{option} {frozen.backend.name}: is blended already; take the expert that it blends"
+                )
+        if recipe.network.second is not (second is not None):
+            needs = "name it with --second" if second is None else "leave --second out"
+            raise InputError(f"the recipe's network.second is {str(recipe.network.second).lower()}: {needs}")
+        self._data = data
         torch.manual_seed(recipe.seed)
         self.network = VersionBlend(recipe.network)
         wanted = recipe.network.deconvolution
@@ -56,11 +70,11 @@ class BlendTask:
 
     @property
     def trained_on(self) -> dict[str, str]:
-        return dict(self._expert.hashes)
+        return {role: frozen.hashes["expert"] for role, frozen in self._experts.items()}
 
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
-        sources = with_versions(sources, self._expert, self.recipe.network, generators.places)
+        sources = with_versions(sources, [*self._experts.values()], self.recipe.network, generators.places)
         wanted = self.recipe.network.deconvolution
         side = _SIDE if wanted is None else wanted.stride
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators, side)
@@ -98,10 +112,10 @@ class BlendTask:
         return held_out
 
     def _make_versions(self, blurry: Tensor) -> Tensor:
-        pictures = [blurry, self._expert.estimate(blurry)]
+        pictures = [blurry, *(frozen.estimate(blurry) for frozen in self._experts.values())]
         if self.recipe.network.coarser:
             small = functional.avg_pool2d(blurry, 2)
-            pictures.append(add_coarser(blurry, self._expert.estimate(small) - small, 2))
+            pictures.append(add_coarser(blurry, self._experts["expert"].estimate(small) - small, 2))
         return stack_versions(pictures, self._deconvolve(blurry, pictures[1]))
 
     def _deconvolve(self, blurry: Tensor, estimate: Tensor) -> Tensor | None:

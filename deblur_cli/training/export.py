@@ -26,7 +26,7 @@ from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.model_card import CardFacts, write_card
 from deblur_cli.weights import ModelEntry, WeightsFile
-from deblur_cli.weights.entries import FlowSettings
+from deblur_cli.weights.entries import BLENDING, FlowSettings
 from deblur_cli.weights.model_folder import MODEL_JSON, ModelFolder, check_lineage
 from deblur_cli.weights.model_spec import ModelSpec, ResolvedModel, find_expert
 from deblur_cli.weights.rules import is_name
@@ -36,6 +36,7 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 _NOWHERE: dict[str, Any] = dict.fromkeys(("repository", "revision", "name", "local", "page"), "")
 _PATHS = {
     "expert": f"expert/{_WEIGHTS}",
+    "second": f"second/{_WEIGHTS}",
     "blend": f"blend/{_WEIGHTS}",
     "codec": f"codec/{_WEIGHTS}",
     "base_config": "transformer/config.json",
@@ -52,6 +53,7 @@ class Export:
     Attributes:
         expert: name of a model without a flow, or a file.
         blend: a file that was trained on this expert, if it has none.
+        second: name or file of the second expert, where the blend was trained with one.
         codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
         prompt: the empty prompt that the flow was trained with, where the base's model does not bring it.
         out: the folder; it must not be there, or be empty.
@@ -64,6 +66,7 @@ class Export:
     expert: str
     out: Path
     blend: Path | None = None
+    second: str | None = None
     codec: Path | None = None
     base: str | None = None
     lora: Path | None = None
@@ -147,10 +150,12 @@ def _choose_flow(wanted: Export) -> dict[str, Any]:
 def _find_expert(wanted: Export) -> ModelEntry:
     """The expert as a model of its own."""
     entry = find_expert(wanted.expert)
-    if "expert" not in entry.files or not entry.files.keys() <= {"expert", "blend"}:
+    if not entry.is_expert:
         raise InputError(f"--expert {wanted.expert}: is no expert alone; take quick or another without a flow")
     if "blend" in entry.files and wanted.blend is not None:
         raise InputError(f"--expert {wanted.expert}: has a blend of its own; leave --blend out")
+    if wanted.second is not None and wanted.blend is None:
+        raise InputError(f"--second {wanted.second}: is for a blend of two experts; give --blend too, or leave it out")
     if entry.network:
         return entry
     return ModelEntry("expert", "expert", "", {"expert": _describe_file(Path(wanted.expert), wanted.licence)})
@@ -159,6 +164,8 @@ def _find_expert(wanted: Export) -> ModelEntry:
 def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
     """Role -> file, in the order of training."""
     files = dict(template.files)
+    if wanted.second is not None:
+        files["second"] = _find_second(wanted.second, wanted.licence)
     if wanted.blend is not None:
         files["blend"] = _describe_file(wanted.blend, wanted.licence)
     if wanted.codec is not None and wanted.base is not None and wanted.lora is not None:
@@ -168,6 +175,13 @@ def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
             files["prompt"] = _describe_file(wanted.prompt, wanted.licence)
         files["lora"] = _describe_file(wanted.lora, wanted.licence)
     return {role: _open(file) for role, file in files.items()}
+
+
+def _find_second(second: str, licence: str) -> WeightsFile:
+    entry = find_expert(second)
+    if entry.files.keys() != {"expert"}:
+        raise InputError(f"--second {second}: is no expert alone; take best or another without blend and flow")
+    return entry.files["expert"] if entry.network else _describe_file(Path(second), licence)
 
 
 def _find_base(base: str, licence: str) -> dict[str, WeightsFile]:
@@ -251,7 +265,7 @@ def _compare_experts(model: ModelFolder, pieces: Mapping[str, _Piece]) -> list[s
     """A flow forgives another expert, but what was measured with its own does not hold."""
     trained_on, hashes = model.trained_on.get("lora", {}), model.entry.hashes
     wanted, found = (
-        {role: told[role] for role in ("expert", "blend") if role in told} for told in (trained_on, hashes)
+        {role: told[role] for role in ("expert", *BLENDING) if role in told} for told in (trained_on, hashes)
     )
     plainly = {"expert": wanted["expert"]} if "blend" in wanted and _saw_plain_estimates(pieces["lora"]) else wanted
     if not wanted or found in (wanted, plainly):
@@ -272,6 +286,8 @@ def _describe_networks(entry: ModelEntry, pieces: Mapping[str, _Piece]) -> dict[
     if "expert" in told:
         name = EXPERTS[entry.network].network.__name__
         configs["expert/config.json"] = {"_class_name": name, **(entry.config or told["expert"])}
+    if "second" in told:
+        configs["second/config.json"] = told["second"]
     if "blend" in told:
         configs["blend/config.json"] = {"_class_name": "VersionBlend", **told["blend"]}
     if "codec" in told:

@@ -19,6 +19,7 @@ _LICENCES = (
 _TAGS = ("deblurring", "motion-deblurring", "image-restoration", "photography")
 _NAMES = {
     "expert": "fidelity expert",
+    "second": "second expert, another version of the photo",
     "blend": "blend of its estimate with other versions of the photo",
     "codec": "r-space codec",
     "base_config": "its shape, as diffusers has it",

@@ -31,8 +31,10 @@ class VersionSource:
     was found.
     """
 
-    def __init__(self, source: Source, expert: Estimator, config: BlendConfig, places: np.random.Generator) -> None:
-        self._source, self._expert, self._config, self._places = source, expert, config, places
+    def __init__(
+        self, source: Source, experts: Sequence[Estimator], config: BlendConfig, places: np.random.Generator
+    ) -> None:
+        self._source, self._experts, self._config, self._places = source, experts, config, places
         self._deconvolver = None if config.deconvolution is None else Deconvolver(config.deconvolution)
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
@@ -45,7 +47,7 @@ class VersionSource:
         """(count, versions + 1, 3, side, side)."""
         if not self._config.coarser:
             blurry, sharp = self._source.draw(count, side)
-            return self._stack([blurry, self._expert.estimate(blurry)], sharp)
+            return self._stack([blurry, *self._estimate(blurry)], sharp)
         scale = int(self._places.choice(_SCALES))
         each = min(count, max(1, scale * scale // 4))
         blurry, sharp = self._source.draw(-(-count // each), scale * side)
@@ -55,11 +57,14 @@ class VersionSource:
             torch.stack([pictures[index, :, rows, columns] for index, rows, columns in windows])
             for pictures in (blurry, found, sharp)
         )
-        return self._stack([photo, self._expert.estimate(photo), coarse], truth)
+        return self._stack([photo, *self._estimate(photo), coarse], truth)
+
+    def _estimate(self, blurry: Tensor) -> list[Tensor]:
+        return [expert.estimate(blurry) for expert in self._experts]
 
     def _find(self, pictures: Tensor, scale: int) -> Tensor:
         small = functional.avg_pool2d(pictures, scale)
-        return add_coarser(pictures, self._expert.estimate(small) - small, scale)
+        return add_coarser(pictures, self._experts[0].estimate(small) - small, scale)
 
     def _place(self, pictures: Tensor, side: int) -> tuple[slice, slice]:
         places = (int(self._places.integers((length - side) // _GRID + 1)) * _GRID for length in pictures.shape[-2:])
@@ -72,10 +77,13 @@ class VersionSource:
 
 
 def with_versions(
-    sources: Sequence[tuple[float, Source]], expert: Estimator, config: BlendConfig, places: np.random.Generator
+    sources: Sequence[tuple[float, Source]],
+    experts: Sequence[Estimator],
+    config: BlendConfig,
+    places: np.random.Generator,
 ) -> list[tuple[float, Source]]:
-    """The same shares, with all versions."""
-    return [(share, VersionSource(source, expert, config, places)) for share, source in sources]
+    """The same shares, with all versions; `experts` are the first and perhaps the second."""
+    return [(share, VersionSource(source, experts, config, places)) for share, source in sources]
 
 
 def load_known(network: VersionBlend, path: Path) -> None:

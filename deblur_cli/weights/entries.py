@@ -10,6 +10,7 @@ from deblur_cli.weights import rules
 
 Text = Annotated[str, Rule("a text", rules.is_text)]
 MOST_STEPS = 1000
+BLENDING = ("second", "blend")  # roles beside an expert that belong to it: another one, and what weighs both
 FileOrigin = Literal["bundled", "hub", "local", "page"]
 
 
@@ -116,6 +117,11 @@ class ModelEntry:
         """Whether its expert is a file as MAXIM's authors publish it, which is converted once."""
         file = self.files.get("expert")
         return self.network == "maxim" and file is not None and file.kind == "page"
+
+    @property
+    def is_expert(self) -> bool:
+        """Whether it is an expert alone, perhaps with a blend, and nothing comes after it."""
+        return {"expert"} <= self.files.keys() <= {"expert", *BLENDING}
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.system.typed_tables import TableFault, require, to_table
-from deblur_cli.weights.entries import ModelEntry, WeightsFile
+from deblur_cli.weights.entries import BLENDING, ModelEntry, WeightsFile
 from deblur_cli.weights.repository import SMALL
 from deblur_cli.weights.rules import is_inside, is_sha256
 from deblur_cli.weights.schema import build_file, build_model
@@ -22,7 +22,7 @@ FORMAT = 1  # of model.json; keys may be added to it, readers pass over those th
 SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  # as a manifest's model has them
 
 _FLOW = {"expert", "codec", "base", "lora"}
-_ROLES = {"expert": ({"expert"}, {"blend"}), "dual_expert": (_FLOW, {"blend", "base_config", "prompt"})}
+_ROLES = {"expert": ({"expert"}, {*BLENDING}), "dual_expert": (_FLOW, {*BLENDING, "base_config", "prompt"})}
 _PLACES = (("path",), ("repository", "revision", "name"))
 _FACTS = ("bytes", "sha256", "licence", "gated")
 
@@ -109,11 +109,14 @@ def check_lineage(files: Mapping[str, WeightsFile], lineage: Lineage) -> None:
     """
     for role in files:
         trained_on = lineage.get(role, {})
-        for parent in ("codec", "base", "prompt", *(("expert",) if role == "blend" else ())):
+        for parent in ("codec", "base", "prompt", *(("expert", "second") if role == "blend" else ())):
             wanted = trained_on.get(parent)
             if parent in files and wanted not in (None, files[parent].sha256):
                 found = f"not {str(files[parent].sha256)[:12]}…"
                 raise TableFault(f"the {role} was trained on another {parent} ({str(wanted)[:12]}…, {found})")
+    if ("second" in lineage.get("blend", {})) is not ("second" in files):
+        fault = "it was trained without any" if "second" in files else "the one that it was trained with is missing"
+        raise TableFault(f"the blend and the second expert: {fault}")
     if "lora" in files and ("prompt" in lineage.get("lora", {})) is not ("prompt" in files):
         fault = "it was trained without any" if "prompt" in files else "the one that it was trained with is missing"
         raise TableFault(f"the lora and the empty prompt: {fault}")

@@ -14,7 +14,7 @@ from typing import Any
 from deblur_cli import weights
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.system.files import hash_file
-from deblur_cli.weights.entries import MOST_STEPS, FlowSettings, ModelEntry, WeightsFile
+from deblur_cli.weights.entries import BLENDING, MOST_STEPS, FlowSettings, ModelEntry, WeightsFile
 
 _DUAL = "dual_expert"
 
@@ -121,7 +121,7 @@ class ResolvedModel:
         spec: what was asked for, under the model's present name.
         entry: of the manifest, or made of a file.
         settings: how its flow runs; empty for an expert alone.
-        expert: what estimates in the place of the entry's own expert and blend.
+        expert: what estimates in the place of the entry's own expert, second one and blend.
     """
 
     spec: ModelSpec
@@ -139,7 +139,8 @@ class ResolvedModel:
         """Role -> sha256 of each file that takes part."""
         if self.expert is None:
             return self.entry.hashes
-        return {role: found for role, found in self.entry.hashes.items() if role != "blend"} | self.expert.hashes
+        others = {role: found for role, found in self.entry.hashes.items() if role not in BLENDING}
+        return others | self.expert.hashes
 
 
 def resolve(wanted: ModelSpec | str | Path) -> ResolvedModel:
@@ -185,6 +186,6 @@ def find_expert(asked: str) -> ModelEntry:
             raise InputError(f"--expert {asked}: {reason}, and no model; see 'deblur weights list'") from fault
     entry = weights.find_model(asked)
     entry.check_trained()
-    if not {"expert"} <= set(entry.files) <= {"expert", "blend"}:
+    if not entry.is_expert:
         raise InputError(f"--expert {asked}: is no expert alone; take quick or another without a flow")
     return entry
