@@ -339,6 +339,10 @@ def test_the_psnr_loss_is_the_negative_psnr_of_each_picture() -> None:
     sharp = torch.zeros(2, 3, 4, 4)
     restored = torch.stack((sharp[0] + 0.1, sharp[1] + 0.01))  # 20 dB and 40 dB
     assert float(psnr_loss(restored, sharp)) == pytest.approx(-30, abs=0.25)
+    assert float(psnr_loss(restored[1:], sharp[1:], enough=40)) == pytest.approx(
+        -37, abs=0.1
+    )  # as much is left to gain
+    assert float(psnr_loss(sharp, sharp, enough=40)) == pytest.approx(-40)
 
 
 def test_save_and_load_give_the_same_network_rounded_to_bfloat16(tmp_path: Path) -> None:

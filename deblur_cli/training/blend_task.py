@@ -83,7 +83,7 @@ class BlendTask:
 
     def loss(self, network: nn.Module) -> Tensor:
         *versions, sharp = next(self._batches)
-        return psnr_loss(network(torch.stack(versions, 1)), sharp)
+        return psnr_loss(network(torch.stack(versions, 1)), sharp, self.recipe.enough)
 
     def validate(self, network: nn.Module) -> Figures:
         gains: dict[str, dict[str, float]] = {"blend": {}, "expert": {}}

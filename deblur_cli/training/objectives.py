@@ -26,10 +26,14 @@ def fidelity_loss(restored: Tensor, sharp: Tensor, frequency_weight: float) -> T
     return charbonnier(restored, sharp) + frequency_weight * frequency_loss(restored, sharp)
 
 
-def psnr_loss(restored: Tensor, sharp: Tensor) -> Tensor:
-    """Mean over the batch of the negative PSNR, dB; every picture counts alike, however blurred. Flat above 50 dB."""
+def psnr_loss(restored: Tensor, sharp: Tensor, enough: float = 50.0) -> Tensor:
+    """Mean over the batch of the negative PSNR, dB; every picture counts alike, however blurred.
+
+    Args:
+        enough: dB, where the loss goes flat: 3 dB are left to gain there, and hardly any 10 dB above.
+    """
     error = (restored.float() - sharp.float()).square().flatten(1).mean(1)
-    return (10 * torch.log10(error + 1e-5)).mean()
+    return (10 * torch.log10(error + 10 ** (-enough / 10))).mean()
 
 
 def latent_spread(latents: Tensor) -> Tensor:

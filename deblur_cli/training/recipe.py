@@ -104,9 +104,15 @@ class ExpertRecipe(Recipe):
 
 @dataclass(frozen=True, slots=True)
 class BlendRecipe(Recipe):
-    """The whole recipe of `deblur train blend`."""
+    """The whole recipe of `deblur train blend`.
+
+    Attributes:
+        enough: PSNR in dB from which on a patch is as good as it needs to be. Untouched ones gain most, and where 50 is
+            asked of them they decide what becomes of the blurred ones.
+    """
 
     network: BlendConfig = field(default_factory=BlendConfig)
+    enough: float = 50.0
 
 
 @dataclass(frozen=True, slots=True)
