@@ -148,11 +148,18 @@ def with_a_blend_of_one(entry: weights.ModelEntry) -> dict[str, weights.WeightsF
     return {**entry.files, "blend": describe(path)}
 
 
+def with_a_blend_that_forgot_the_second(entry: weights.ModelEntry) -> dict[str, weights.WeightsFile]:
+    path = Path(entry.files["blend"].local).with_name("forgot.safetensors")
+    write_blend(path, BOTH, expert=str(entry.files["expert"].sha256))
+    return {**without_second(entry), "blend": describe(path)}
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         (without_second, "was trained on another second expert; use the one with sha256"),
         (with_the_first_twice, "was trained on another second expert; use the one with sha256"),
+        (with_a_blend_that_forgot_the_second, "does not say how many experts it weighs"),
         (with_a_blend_of_one, "was trained on one expert alone; leave the second one out"),
     ],
 )

@@ -137,6 +137,8 @@ def _read_blend(path: Path, experts: Mapping[str, str]) -> VersionBlend:
             blend = VersionBlend(read_table(BlendConfig, told.get("config", {})))
     except (TypeError, ValueError, KeyError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no blend ({fault}); `deblur train blend` makes one") from fault
+    if blend.config.second is not ("second" in experts):
+        raise WeightsError(f"{path}: does not say how many experts it weighs; `deblur train blend` makes one that does")
     load_strict(blend, path)
     return blend
 
