@@ -63,28 +63,27 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, eng
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
-    chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
-    runs = choose_engine(engine, device, network)
-    tiling = _adjust(choose_tiling(network, device, runs), entry)
-    expert = ExpertBackend(entry.name, network, device, chosen, tiling, runs)
+    expert = _build(entry, network, device, dtype, engine)
     if "blend" not in entry.files:
         return expert
     hashes, second = {"expert": fetched.sha256}, None
     if "second" in entry.files:
         other = weights.fetch(entry.files["second"])
         hashes["second"] = other.sha256
-        second = _load_second(other.path, entry, device, dtype, engine)
+        backend = _build(entry, read_network(other.path, entry.network, {}), device, dtype, engine)
+        second = Second(backend, backend.work)
     blend = _read_blend(weights.fetch(entry.files["blend"]).path, hashes)
     return BlendedBackend(expert, blend, expert.work, second)
 
 
-def _load_second(path: Path, entry: weights.ModelEntry, device: torch.device, dtype: str, engine: str | None) -> Second:
-    """The second expert of an entry, whose file says what network it is."""
-    network = read_network(path, entry.network, {})
+def _build(
+    entry: weights.ModelEntry, network: Expert, device: torch.device, dtype: str, engine: str | None
+) -> ExpertBackend:
+    """A network in the number format, the engine and the tiling that suit it and the entry."""
     chosen = choose_dtype(dtype, device, entry.dtypes or network.config.needs.dtypes)
     runs = choose_engine(engine, device, network)
-    backend = ExpertBackend(entry.name, network, device, chosen, choose_tiling(network, device, runs), runs)
-    return Second(backend, backend.work)
+    tiling = _adjust(choose_tiling(network, device, runs), entry)
+    return ExpertBackend(entry.name, network, device, chosen, tiling, runs)
 
 
 def choose_tiling(network: Expert, device: torch.device, engine: str = "torch") -> Cut:
