@@ -58,12 +58,46 @@ def error(picture: Tensor, sharp: Tensor) -> float:
     return float((picture - sharp)[..., 32:-32, 32:-32].square().mean())
 
 
-def test_a_shaken_photo_comes_nearer_to_the_sharp_one() -> None:
-    sharp, blurry = shaken()
+def deconvolve_blindly(blurry: Tensor, estimate: Tensor, gamma: float = 1.0) -> Tensor:
     search = KernelSearch(reach=8)
-    deconvolver = Deconvolver(DeconvolutionConfig(192, 160, search, search, ((1.0, 0.01),), ()))
-    restored = deconvolver.deconvolve_windows(blurry, blurry)[:, 0]
-    assert error(restored, sharp) < error(blurry, sharp) / 2
+    config = DeconvolutionConfig(192, 160, search, search, ((gamma, 0.001),), (), of_estimate=((1.0, 1.0), (2.2, 1.0)))
+    return Deconvolver(config).deconvolve_windows(blurry, estimate)[:, 0]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.2])
+def test_a_shaken_photo_comes_nearer_to_the_sharp_one(gamma: float) -> None:
+    sharp, blurry = shaken(gamma)
+    estimate = torch.lerp(blurry, sharp, 0.6)  # a network that did not go all the way
+    assert error(deconvolve_blindly(blurry, estimate, gamma), sharp) < error(blurry, sharp) / 3
+
+
+def test_a_shaken_photo_lies_where_its_estimate_lies() -> None:
+    """A blind kernel may be moved: a photo that lies elsewhere fits its kernel as well."""
+    sharp, blurry = shaken()
+    moved = sharp.roll(2, -1)
+    estimate = torch.lerp(blurry, moved, 0.6)
+    restored = deconvolve_blindly(blurry, estimate)
+    assert error(restored, moved) < error(estimate, moved) / 1.5
+    assert error(restored, moved) < error(restored, sharp) / 4
+
+
+def test_a_kernel_that_the_estimate_does_not_bear_out_is_not_used() -> None:
+    sharp, blurry = shaken()
+    strange = torch.lerp(blurry, shaken()[0].transpose(-2, -1), 0.4)  # of another photo
+    assert torch.equal(deconvolve_blindly(blurry, strange), strange)
+    assert not torch.equal(deconvolve_blindly(blurry, torch.lerp(blurry, sharp, 0.6)), blurry)
+
+
+def test_light_that_explains_a_photo_much_worse_is_not_searched() -> None:
+    sharp, blurry = shaken()
+    estimate = torch.lerp(blurry, sharp, 0.9)
+    assert torch.equal(deconvolve_blindly(blurry, estimate, 2.2), estimate)
+    assert not torch.equal(deconvolve_blindly(blurry, estimate, 1.0), estimate)
+
+
+def test_a_window_that_the_estimate_leaves_alone_is_left_alone() -> None:
+    _, blurry = shaken()
+    assert torch.equal(deconvolve_blindly(blurry, blurry), blurry)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.2])

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.networks.deconvolution import convolve
-from deblur_cli.networks.kernel_estimation import KernelSearch, find_kernels, fit_kernels, keep_edges
+from deblur_cli.networks.kernel_estimation import KernelSearch, compare_kernels, find_kernels, fit_kernels, keep_edges
 from deblur_cli.system.typed_tables import read_table
 
 FAST = KernelSearch(reach=8, turns=3, splitting=(2.0, 2e3, 4.0))
@@ -51,6 +51,14 @@ def test_a_motion_is_found_blindly() -> None:
     assert found.shape == (1, 17, 17)
     assert likeness(found, kernel) > 0.65
     assert likeness(found, kernel) > likeness(found, kernel.transpose(-2, -1)) + 0.3
+
+
+def test_kernels_are_compared_wherever_they_lie() -> None:
+    kernel = torch.cat((stroke(8), stroke(8)))
+    other = torch.cat((stroke(8).roll((2, -3), (-2, -1)), stroke(8).transpose(-2, -1)))
+    same, turned = compare_kernels(kernel, other).tolist()
+    assert same == pytest.approx(1, abs=1e-5)
+    assert turned < 0.5
 
 
 def test_a_sharp_picture_has_a_kernel_near_a_dot() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_SPLITTING = (1.0, 2.8, 8.0, 22.6, 64.0, 181.0)  # how much gradients must resemble those of the photo, in turn
 _FLAT = 0.02  # of the regularisation acts on every frequency alike, so that the mean is not free
 
 
@@ -53,6 +54,29 @@ def deconvolve(blurry: Tensor, kernel: Tensor, strength: Tensor | float) -> Tens
     penalty = strength * (gradient_power(height, width, blurry.device) + _FLAT)
     spectrum = divide(torch.fft.rfft2(blurry) * transfer.conj(), transfer.abs().square() + penalty)
     sharp: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return sharp
+
+
+def deconvolve_tv(blurry: Tensor, kernel: Tensor, strength: float) -> Tensor:
+    """The photo whose convolution is nearest to `blurry`, with a penalty on its total variation: it rings less.
+
+    Args:
+        blurry: borders should be tapered, see `taper`.
+        strength: of the penalty, relative to half the squared error; noise asks for more.
+    Source: Wang, Yang, Yin and Zhang 2008, "A New Alternating Minimization Algorithm for Total Variation Image
+    Reconstruction": half-quadratic splitting, here along rows and columns by themselves.
+    """
+    height, width = blurry.shape[-2:]
+    transfer = to_transfer(kernel, height, width)[:, None]
+    data, power = transfer.conj() * torch.fft.rfft2(blurry), transfer.abs().square()
+    smoothness = gradient_power(height, width, blurry.device)
+    sharp = blurry
+    for weight in _SPLITTING:
+        right, down = (functional.softshrink(sharp.roll(-1, axis) - sharp, 1 / weight) for axis in (-1, -2))
+        divergence = torch.fft.rfft2(right.roll(1, -1) - right + down.roll(1, -2) - down)
+        ratio = weight * strength
+        spectrum = divide(data.add(divergence, alpha=ratio), power + ratio * smoothness)
+        sharp = torch.fft.irfft2(spectrum, s=(height, width))
     return sharp
 
 

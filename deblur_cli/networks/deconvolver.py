@@ -2,22 +2,27 @@
 
 Knows tensors only; nothing here is learned. Deconvolution undoes what a convolution can explain, over any length, and
 rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are searched
-blindly, or fitted between a network's estimate and the photo; then it is the estimate that is corrected.
+blindly, or fitted between a network's estimate and the photo; then it is the estimate that is corrected. A window whose
+blind kernel is not like the fitted one is the estimate's, and what is left is moved to where the estimate has it: a
+blind kernel says nothing about its place.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.networks.deconvolution import convolve, deconvolve, fade, taper
-from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch, find_kernels, match_kernels
+from deblur_cli.networks.deconvolution import convolve, deconvolve, deconvolve_tv, fade, taper
+from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch, compare_kernels, find_kernels, match_kernels
+from deblur_cli.networks.registration import register
 
 _FLAT = 16  # pixels at the border of a window that count only where there is no other
 _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
+_LEAST = 0.004  # RMS change of a window by the estimate, beneath which there is no blur to search
+_RIVALRY = 1.12  # how much worse light may explain a window than the light that does it best, and be searched
 _MOST = 0.15  # RMS change of a window; a fence, where kernels of many peaks are found, comes back with 0.5
 
 
@@ -29,17 +34,21 @@ class DeconvolutionConfig:
         window, stride: in pixels, of the windows that have kernels of their own; half their difference is what a
             window sees beyond its own pixels on each side.
         short, long: how kernels are searched, once for short and once for long blur.
-        of_short, of_long: the deconvolutions with each: exponent from encoded values to light, strength of the penalty.
+        of_short, of_long: the deconvolutions with each: exponent from encoded values to the light in which the kernel
+            is searched and the photo deconvolved, strength of the penalty on total variation.
+        agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
+            believed; see `compare_kernels`.
         fit: how the kernel that leads from the estimate to the photo is fitted.
-        of_estimate: the corrections of the estimate with it, as above.
+        of_estimate: the corrections of the estimate with it: exponent as above, strength of a quadratic penalty.
     """
 
     window: int = 256
     stride: int = 192
     short: KernelSearch = field(default_factory=KernelSearch)
     long: KernelSearch = field(default_factory=KernelSearch)
-    of_short: tuple[tuple[float, float], ...] = ((1.0, 0.02), (1.0, 0.1), (2.2, 0.05))
-    of_long: tuple[tuple[float, float], ...] = ((1.0, 0.03), (1.0, 0.1))
+    of_short: tuple[tuple[float, float], ...] = ((1.0, 0.001), (1.0, 0.006), (2.2, 0.001), (2.2, 0.006))
+    of_long: tuple[tuple[float, float], ...] = ((1.0, 0.001), (2.2, 0.001))
+    agreement: float = 0.65
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
 
@@ -47,6 +56,11 @@ class DeconvolutionConfig:
     def border(self) -> int:
         """Pixels on each side of a window beyond its own."""
         return (self.window - self.stride) // 2
+
+    @property
+    def gammas(self) -> tuple[float, ...]:
+        """Exponents from encoded values to light, each once."""
+        return tuple(dict.fromkeys(gamma for gamma, _ in (*self.of_short, *self.of_long, *self.of_estimate)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -95,34 +109,81 @@ class Deconvolver:
     @torch.no_grad()
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
-        config, luma = self.config, blurry.mean(1, keepdim=True)
+        config = self.config
+        explained = {gamma: _explain(blurry, estimate, gamma, config.fit) for gamma in config.gammas}
+        least = torch.stack([by.error for by in explained.values()]).amin(0)
+        blurred = self._change(estimate, blurry) > _LEAST
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
-            kernel = find_kernels(luma, search) if wanted else luma
+            found = {}
+            for gamma in {gamma for gamma, _ in wanted}:
+                likely = blurred & (explained[gamma].error <= _RIVALRY * least)
+                found[gamma] = self._find_kernels(blurry, estimate, gamma, search, likely)
             for gamma, strength in wanted:
-                light = taper(_to_light(blurry, gamma), search.reach + 4)
-                sharp = _to_encoded(deconvolve(light, kernel, strength), gamma)
-                pictures.append(self._refuse_failures(sharp, blurry))
-        unexplained = {gamma: self._find_unexplained(blurry, estimate, gamma) for gamma, _ in config.of_estimate}
+                chosen, kernel = found[gamma]
+                sharp = self._deconvolve(blurry[chosen], estimate[chosen], kernel, gamma, strength)
+                pictures.append(estimate.index_copy(0, chosen, sharp))
         for gamma, strength in config.of_estimate:
-            kernel, rest = unexplained[gamma]
-            corrected = _to_light(estimate, gamma) + deconvolve(rest, kernel, strength)
-            pictures.append(self._refuse_failures(_to_encoded(corrected, gamma), estimate))
+            by = explained[gamma]
+            corrected = _to_encoded(_to_light(estimate, gamma) + deconvolve(by.rest, by.kernel, strength), gamma)
+            pictures.append(self._refuse_failures(corrected, estimate))
         return torch.stack(pictures, 1)
 
-    def _find_unexplained(self, blurry: Tensor, estimate: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
-        """The kernels that lead from estimates to photos, and what is then left of the photos' light, (B, 3, h, w)."""
-        (height, width), reach = blurry.shape[-2:], self.config.fit.reach + 4
-        sharp, light = _to_light(estimate, gamma), _to_light(blurry, gamma)
-        kernel = match_kernels(sharp.mean(1, keepdim=True), light.mean(1, keepdim=True), self.config.fit)
-        inside = fade(height, reach, blurry.device)[:, None] * fade(width, reach, blurry.device)
-        return kernel, (light - convolve(sharp, kernel)) * inside
+    def _find_kernels(
+        self, blurry: Tensor, estimate: Tensor, gamma: float, search: KernelSearch, likely: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Indices of the `likely` windows, (B,), whose blind kernels the estimate bears out, and these, (n, K, K)."""
+        chosen = likely.nonzero()[:, 0]
+        light, sharp = (_to_light(picture[chosen].mean(1, keepdim=True), gamma) for picture in (blurry, estimate))
+        if not len(chosen):
+            return chosen, light.new_zeros(0, 2 * search.reach + 1, 2 * search.reach + 1)
+        kernel = find_kernels(light, search)
+        alike = compare_kernels(kernel, match_kernels(sharp, light, replace(self.config.fit, reach=search.reach)))
+        believed = alike > self.config.agreement
+        return chosen[believed], kernel[believed]
+
+    def _deconvolve(self, blurry: Tensor, estimate: Tensor, kernel: Tensor, gamma: float, strength: float) -> Tensor:
+        """(n, 3, h, w): where the estimate has what they show."""
+        if not len(blurry):
+            return blurry
+        reach = kernel.shape[-1] // 2
+        light = taper(_to_light(blurry, gamma), reach + 4)
+        sharp = _to_encoded(deconvolve_tv(light, kernel, strength), gamma)
+        return self._refuse_failures(register(sharp, estimate, reach).clamp(0, 1), estimate)
 
     def _refuse_failures(self, pictures: Tensor, before: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""
+        return torch.where((self._change(pictures, before) > _MOST)[:, None, None, None], before, pictures)
+
+    def _change(self, pictures: Tensor, before: Tensor) -> Tensor:
+        """(B,), RMS inside their borders."""
         inner = slice(self.config.border, -self.config.border)
-        change = (pictures - before)[..., inner, inner].square().flatten(1).mean(1).sqrt()
-        return torch.where((change > _MOST)[:, None, None, None], before, pictures)
+        return (pictures - before)[..., inner, inner].square().flatten(1).mean(1).sqrt()
+
+
+@dataclass(frozen=True, slots=True)
+class _Explanation:
+    """How estimates become photos, in light.
+
+    Attributes:
+        kernel: (B, K, K), that leads from one to the other.
+        rest: (B, 3, h, w), what is then left of the photos' light; fades at the borders.
+        error: (B,), RMS of the same in encoded values.
+    """
+
+    kernel: Tensor
+    rest: Tensor
+    error: Tensor
+
+
+def _explain(blurry: Tensor, estimate: Tensor, gamma: float, fit: KernelFit) -> _Explanation:
+    (height, width), reach = blurry.shape[-2:], fit.reach + 4
+    sharp, light = _to_light(estimate, gamma), _to_light(blurry, gamma)
+    kernel = match_kernels(sharp.mean(1, keepdim=True), light.mean(1, keepdim=True), fit)
+    inside = fade(height, reach, blurry.device)[:, None] * fade(width, reach, blurry.device)
+    blurred = convolve(sharp, kernel)
+    error = ((_to_encoded(blurred, gamma) - blurry) * inside).square().flatten(1).mean(1).sqrt()
+    return _Explanation(kernel, (light - blurred) * inside, error)
 
 
 def _to_light(image: Tensor, gamma: float) -> Tensor:

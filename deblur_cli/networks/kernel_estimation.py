@@ -91,6 +91,20 @@ def match_kernels(sharp: Tensor, blurry: Tensor, fit: KernelFit) -> Tensor:
     return _clean(fit_kernels(taper(sharp, reach), taper(blurry, reach), reach, fit.slack), fit.floor)
 
 
+def compare_kernels(found: Tensor, other: Tensor) -> Tensor:
+    """How much two kernels of each window resemble each other: the normalised correlation at their best shift.
+
+    Args:
+        found, other: (B, K, K).
+    Returns:
+        (B,), 1 for the same kernel.
+    """
+    unit = (kernel / kernel.norm(dim=(-2, -1), keepdim=True) for kernel in (other, found))
+    image, filters = next(unit)[None], next(unit)[:, None]
+    alike = functional.conv2d(image, filters, padding=found.shape[-1] // 2, groups=len(found))
+    return alike[0].amax((-2, -1))
+
+
 def keep_edges(blurry: Tensor, kernel: Tensor, penalty: float, splitting: tuple[float, float, float]) -> Tensor:
     """The window that `kernel` blurs into `blurry` with the fewest edges.
 

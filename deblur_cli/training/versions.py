@@ -89,17 +89,34 @@ def with_versions(
 def load_known(network: VersionBlend, path: Path) -> None:
     """Weights to begin with, which may know only some of the network's versions, as the file's own config names them.
 
-    A version that they do not know is not seen at first, and believed a seventh as much as the estimate.
+    A version is known by its name, or by all of it but the strength of its penalty. One that they do not know is not
+    seen at first, and believed a seventh as much as the estimate.
 
     Raises:
         WeightsError: the file is missing or damaged, or its network is another in all but its versions.
     """
     table = check_tensors(find_weights(read_content(path), network.state_dict()), path)
     known, names = _read_config(path), network.config.names
-    if known is not None and set(known.names) < set(names):
+    if known is not None and known.names != names and {*map(_kind, known.names)} <= {*map(_kind, names)}:
         load_tensors(VersionBlend(known), table, path)  # they are of the shapes that the file tells
-        table = _grow(table, [known.names.index(name) if name in known.names else None for name in names])
+        table = _grow(table, _find_known(names, known.names))
     load_tensors(network, table, path)
+
+
+def _find_known(names: Sequence[str], known: Sequence[str]) -> list[int | None]:
+    """The place of each version among those known: the same, else the one in the same place of its kind."""
+    places: list[int | None] = []
+    for index, name in enumerate(names):
+        alike = [place for place, other in enumerate(known) if _kind(other) == _kind(name)]
+        before = sum(_kind(other) == _kind(name) for other in names[:index])
+        exact = [place for place in alike if known[place] == name]
+        places.append(next(iter(exact or alike[min(before, len(alike) - 1) :]), None))
+    return places
+
+
+def _kind(name: str) -> str:
+    """A version's name without the strength of its penalty."""
+    return name.rpartition(", ")[0] or name
 
 
 def _read_config(path: Path) -> BlendConfig | None:

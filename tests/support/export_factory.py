@@ -64,7 +64,11 @@ def hashes_of(*roles):
 def write_expert(path, seed=0):
     torch.manual_seed(seed)
     config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
-    save_network(DenseUNet(config), path, {"config": dataclasses.asdict(config), "training": TRAINING})
+    network = DenseUNet(config)
+    for parameter in network.parameters():  # before any training its last layer is zero, and it changes nothing
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.015)
+    save_network(network, path, {"config": dataclasses.asdict(config), "training": TRAINING})
 
 
 def write_blend(path, trained_on):
