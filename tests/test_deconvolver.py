@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.small_deconvolution import DECONVOLUTION as TINY
 from torch import Tensor
+from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
@@ -47,7 +48,7 @@ def test_photos_are_deconvolved_the_same_alone_and_in_a_batch(deconvolver: Decon
 def shaken(gamma: float = 1.0) -> tuple[Tensor, Tensor]:
     """Blocks of one colour each, before and after their light moved along a line of nine pixels; (1, 3, 192, 192)."""
     blocks = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(3))
-    sharp = torch.nn.functional.interpolate(blocks, scale_factor=8)
+    sharp = functional.interpolate(blocks, scale_factor=8)
     kernel = torch.zeros(1, 9, 9)
     kernel[0, 4, :] = 1 / 9
     return sharp, convolve(sharp**gamma, kernel).clamp(0, 1) ** (1 / gamma)
@@ -131,3 +132,22 @@ def test_a_fence_is_not_made_something_else() -> None:
 
 def test_a_config_survives_json() -> None:
     assert read_table(DeconvolutionConfig, dataclasses.asdict(TINY)) == TINY
+
+
+def test_the_last_windows_end_where_the_photo_ends() -> None:
+    """Of 200 columns, in windows of 160: the second would see 40 of them, and a repeated border."""
+    sharp, blurry = (torch.cat((picture, picture), -1)[..., :160, :200] for picture in shaken())
+    pair = (blurry, torch.lerp(blurry, sharp, 0.6))
+    search = KernelSearch(reach=8)
+    deconvolver = Deconvolver(DeconvolutionConfig(192, 160, search, search, ((1.0, 0.001),), ()))
+    tiles = (functional.pad(picture, (0, 120, 0, 0), mode="replicate") for picture in pair)
+    windows = (functional.pad(picture, (16, 16, 16, 16), mode="replicate")[..., 40:] for picture in pair)
+    last = deconvolver.deconvolve(*tiles)[..., 176:200]
+    assert torch.allclose(last, deconvolver.deconvolve_windows(*windows)[..., 16:176, 152:176], atol=1e-4)
+
+
+def test_what_no_window_covers_is_the_estimate(deconvolver: Deconvolver) -> None:
+    padded = functional.pad(photo(64, 70), (0, 122, 0, 64), mode="replicate")
+    estimate = padded * 0.9
+    versions = deconvolver.deconvolve(padded, estimate)
+    assert torch.equal(versions[..., 130:], estimate[:, None, ..., 130:].expand_as(versions[..., 130:]))

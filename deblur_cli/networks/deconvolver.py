@@ -7,9 +7,7 @@ blind kernel is not like the fitted one is the estimate's, and what is left is m
 blind kernel says nothing about its place.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +94,8 @@ class Deconvolver:
         merged = padded.new_zeros(len(blurry), self.config.versions, 3, *padded.shape[-2:])
         total = padded.new_zeros(padded.shape[-2:])
         weights = _window_weights(side, stride, blurry.device)
-        places = list(_places(blurry.shape[-2] // stride, blurry.shape[-1] // stride, side, stride))
+        rows, columns = (_begin(blurry, axis, side, stride) for axis in (-2, -1))
+        places = [(..., slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
         for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
             windows = torch.cat([padded[place] for place in some])
             pieces = torch.split(self.deconvolve_windows(*torch.split(windows, 3, 1)).mul_(weights), len(blurry))
@@ -104,7 +103,8 @@ class Deconvolver:
                 merged[place] += piece
                 total[place[1:]] += weights
         inner = (..., slice(border, -border), slice(border, -border))
-        return merged[inner] / total[inner]
+        covered = total[inner] > 0
+        return torch.where(covered, merged[inner] / total[inner].clamp_min(1e-9), estimate[:, None].float())
 
     @torch.no_grad()
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
@@ -194,12 +194,13 @@ def _to_encoded(light: Tensor, gamma: float) -> Tensor:
     return light.clamp(0, 1) if gamma == 1 else light.clamp(0, 1) ** (1 / gamma)
 
 
-def _places(rows: int, columns: int, side: int, stride: int) -> Iterator[tuple[Any, slice, slice]]:
-    """Where the windows lie, row by row, as an index of a padded photo (B, C, H, W)."""
-    for row in range(rows):
-        for column in range(columns):
-            top, left = row * stride, column * stride
-            yield ..., slice(top, top + side), slice(left, left + side)
+def _begin(photos: Tensor, axis: int, side: int, stride: int) -> list[int]:
+    """Where the windows along an axis begin, in photos with their borders: one each stride, the last ones further back
+    where nothing but a repeated border follows, which has no kernel to find."""
+    length, border = photos.shape[axis], (side - stride) // 2
+    other = (photos != photos.narrow(axis, length - 1, 1)).transpose(axis, -1).flatten(0, -2).any(0).nonzero()
+    extent = int(other[-1]) + 2 if len(other) else length
+    return [min(index * stride, max(0, extent + 2 * border - side)) for index in range(length // stride)]
 
 
 def _window_weights(side: int, stride: int, device: torch.device) -> Tensor:
