@@ -61,12 +61,13 @@ def hashes_of(*roles):
     return {role: hash_of(Path(f"{role}.safetensors")) for role in roles}
 
 
-def write_expert(path, seed=0):
+def write_expert(path, seed=0, *, lively=False):
+    """As before any training, where it changes nothing, or a `lively` one, whose last layer is not zero."""
     torch.manual_seed(seed)
     config = DenseUNetConfig(2, (8, 8), (1, 1), (1,))
     network = DenseUNet(config)
-    for parameter in network.parameters():  # before any training its last layer is zero, and it changes nothing
-        if not parameter.any():
+    for parameter in network.parameters():
+        if lively and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.015)
     save_network(network, path, {"config": dataclasses.asdict(config), "training": TRAINING})
 
@@ -109,7 +110,7 @@ def write_training(folder, monkeypatch):
     use_empty_home(folder, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.chdir(folder)
-    write_expert(Path("expert.safetensors"))
+    write_expert(Path("expert.safetensors"), lively=True)
     write_codec(Path("codec.safetensors"), hashes_of("expert"))
     write_base(Path("base.safetensors"), hashes_of("codec"))
     write_lora(Path("lora.safetensors"), hashes_of("codec", "base", "expert"))
