@@ -125,8 +125,8 @@ def test_a_fence_is_not_made_something_else() -> None:
     wires = ((place[:, None] + place) % 14 < 2) | ((place[:, None] - place) % 14 < 2)
     fence = torch.where(wires, 0.15, 0.85).expand(1, 3, -1, -1)
     search = KernelSearch(reach=12, turns=5, splitting=(2.0, 2e3, 4.0))
-    deconvolver = Deconvolver(DeconvolutionConfig(192, 128, search, search, ((1.0, 0.03),), ()))
-    versions = deconvolver.deconvolve_windows(fence, fence)
+    config = DeconvolutionConfig(192, 128, search, search, ((1.0, 0.001),), (), agreement=-1.0)
+    versions = Deconvolver(config).deconvolve_windows(fence, 0.5 + 1.05 * (fence - 0.5))
     assert float((versions[:, 0] - fence)[..., 32:-32, 32:-32].square().mean().sqrt()) < 0.15
 
 
@@ -151,3 +151,10 @@ def test_what_no_window_covers_is_the_estimate(deconvolver: Deconvolver) -> None
     estimate = padded * 0.9
     versions = deconvolver.deconvolve(padded, estimate)
     assert torch.equal(versions[..., 130:], estimate[:, None, ..., 130:].expand_as(versions[..., 130:]))
+
+
+def test_each_photo_of_a_batch_ends_where_it_ends(deconvolver: Deconvolver) -> None:
+    short = functional.pad(photo(64, 70), (0, 58, 0, 64), mode="replicate")
+    photos = torch.cat((short, photo(128, 128)))
+    alone = deconvolver.deconvolve(short, short.flip(-1))
+    assert torch.allclose(deconvolver.deconvolve(photos, photos.flip(-1))[:1], alone, atol=1e-4)

@@ -60,6 +60,17 @@ def test_versions_are_known_by_what_they_are_and_not_by_their_place(tmp_path: Pa
     assert torch.allclose(grown[:, [2, -1]], math.exp(-2) * grown[:, [1, 1]], atol=1e-6)
 
 
+def test_versions_are_known_whatever_the_strength_of_their_penalty(tmp_path: Path) -> None:
+    """The same place among those of one light; more of them than are known begin as the last one."""
+    before = write_blend(tmp_path / "blend.safetensors", SMALL)
+    other = dataclasses.replace(TINY, of_short=((1.0, 0.3), (1.0, 0.4), (2.2, 0.5)), of_long=((1.0, 0.6),))
+    network = VersionBlend(dataclasses.replace(SMALL, deconvolution=other)).requires_grad_(requires_grad=False)
+    load_known(network, tmp_path / "blend.safetensors")
+    places = [0, 1, 2, 2, 3, 4, 5]
+    assert torch.equal(network.head.weight, before.head.weight[places])
+    assert torch.equal(network.head.bias, before.head.bias[places])
+
+
 def test_the_same_versions_are_taken_as_they_are(tmp_path: Path) -> None:
     first = write_blend(tmp_path / "two.safetensors", BlendConfig(6))
     second = VersionBlend(BlendConfig(6))

@@ -88,23 +88,25 @@ class Deconvolver:
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
+        pairs = zip(blurry.float(), estimate.float(), strict=True)  # each photo ends elsewhere
+        return torch.stack([self._deconvolve_photo(*pair) for pair in pairs])
+
+    def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+        """(3, H, W) each -> (versions, 3, H, W)."""
         side, stride, border = self.config.window, self.config.stride, self.config.border
-        padded = torch.cat((blurry.float(), estimate.float()), 1)  # (B, 6, H, W)
-        padded = functional.pad(padded, (border, border, border, border), mode="replicate")
-        merged = padded.new_zeros(len(blurry), self.config.versions, 3, *padded.shape[-2:])
+        padded = functional.pad(torch.stack((blurry, estimate)), (border, border, border, border), mode="replicate")
+        merged = padded.new_zeros(self.config.versions, 3, *padded.shape[-2:])
         total = padded.new_zeros(padded.shape[-2:])
         weights = _window_weights(side, stride, blurry.device)
         rows, columns = (_begin(blurry, axis, side, stride) for axis in (-2, -1))
         places = [(..., slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
         for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
-            windows = torch.cat([padded[place] for place in some])
-            pieces = torch.split(self.deconvolve_windows(*torch.split(windows, 3, 1)).mul_(weights), len(blurry))
+            pieces = self.deconvolve_windows(*torch.stack([padded[place] for place in some], 1)).mul_(weights)
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
-                total[place[1:]] += weights
+                total[place] += weights
         inner = (..., slice(border, -border), slice(border, -border))
-        covered = total[inner] > 0
-        return torch.where(covered, merged[inner] / total[inner].clamp_min(1e-9), estimate[:, None].float())
+        return torch.where(total[inner] > 0, merged[inner] / total[inner].clamp_min(1e-9), estimate)
 
     @torch.no_grad()
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
@@ -194,11 +196,11 @@ def _to_encoded(light: Tensor, gamma: float) -> Tensor:
     return light.clamp(0, 1) if gamma == 1 else light.clamp(0, 1) ** (1 / gamma)
 
 
-def _begin(photos: Tensor, axis: int, side: int, stride: int) -> list[int]:
-    """Where the windows along an axis begin, in photos with their borders: one each stride, the last ones further back
+def _begin(photo: Tensor, axis: int, side: int, stride: int) -> list[int]:
+    """Where the windows along an axis begin, in a photo with its borders: one each stride, the last ones further back
     where nothing but a repeated border follows, which has no kernel to find."""
-    length, border = photos.shape[axis], (side - stride) // 2
-    other = (photos != photos.narrow(axis, length - 1, 1)).transpose(axis, -1).flatten(0, -2).any(0).nonzero()
+    length, border = photo.shape[axis], (side - stride) // 2
+    other = (photo != photo.narrow(axis, length - 1, 1)).transpose(axis, -1).flatten(0, -2).any(0).nonzero()
     extent = int(other[-1]) + 2 if len(other) else length
     return [min(index * stride, max(0, extent + 2 * border - side)) for index in range(length // stride)]
 

@@ -99,9 +99,8 @@ def compare_kernels(found: Tensor, other: Tensor) -> Tensor:
     Returns:
         (B,), 1 for the same kernel.
     """
-    unit = (kernel / kernel.norm(dim=(-2, -1), keepdim=True) for kernel in (other, found))
-    image, filters = next(unit)[None], next(unit)[:, None]
-    alike = functional.conv2d(image, filters, padding=found.shape[-1] // 2, groups=len(found))
+    one, two = (kernel / kernel.norm(dim=(-2, -1), keepdim=True) for kernel in (found, other))
+    alike = functional.conv2d(two[None], one[:, None], padding=found.shape[-1] // 2, groups=len(found))
     return alike[0].amax((-2, -1))
 
 

@@ -41,8 +41,7 @@ def find_translation(moving: Tensor, fixed: Tensor, reach: int) -> Tensor:
         (B, 2), pixels down and to the right, to about a tenth of one: the peak of the correlation by a parabola.
     """
     height, width = moving.shape[-2:]
-    spectra = (torch.fft.rfft2(taper(picture.mean(1), _FADE)) for picture in (moving, fixed))
-    first, second = spectra
+    first, second = (torch.fft.rfft2(taper(picture.mean(1), _FADE)) for picture in (moving, fixed))
     smoothness = gradient_power(height, width, moving.device)
     alike = torch.fft.irfft2(smoothness * second * first.conj(), s=(height, width))
     alike = alike.roll((reach + 1, reach + 1), (-2, -1))[:, : 2 * reach + 3, : 2 * reach + 3]
