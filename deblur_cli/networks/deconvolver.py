@@ -1,13 +1,16 @@
 """Photos deconvolved, window by window: each has blur kernels of its own, and is deconvolved in several ways.
 
 Knows tensors only; nothing here is learned. Deconvolution undoes what a convolution can explain, over any length, and
-rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are searched
-blindly, or fitted between a network's estimate and the photo; then it is the estimate that is corrected. A window whose
-blind kernel is not like the fitted one is the estimate's, and what is left is moved to where the estimate has it: a
-blind kernel says nothing about its place.
+rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are fitted
+between a network's estimate and the photo, or searched blindly. A blind kernel says nothing about its place, and it is
+rough: what it gives is moved to where the estimate has it, and the kernel fitted again between the mean of both and the
+photo. A window whose blind kernel is not like the estimate's is the estimate's. With each kernel the photo may be
+deconvolved, or the estimate corrected by what the kernel leaves unexplained of the photo.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,10 +21,15 @@ from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch, compa
 from deblur_cli.networks.registration import register
 
 _FLAT = 16  # pixels at the border of a window that count only where there is no other
+_ROOM = 4  # pixels by which a kernel that is fitted again may reach further, for it is not centred
+_FIRST = 0.001  # strength of the penalty on total variation for what such a kernel is fitted to
+_AGAIN = KernelFit(slack=0.05)  # that is nearly free of blur, so noise has less to say than in the estimate
 _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
 _LEAST = 0.004  # RMS change of a window by the estimate, beneath which there is no blur to search
 _RIVALRY = 1.12  # how much worse light may explain a window than the light that does it best, and be searched
 _MOST = 0.15  # RMS change of a window; a fence, where kernels of many peaks are found, comes back with 0.5
+
+_Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # photos, estimates and kernels -> pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +42,20 @@ class DeconvolutionConfig:
         short, long: how kernels are searched, once for short and once for long blur.
         of_short, of_long: the deconvolutions with each: exponent from encoded values to the light in which the kernel
             is searched and the photo deconvolved, strength of the penalty on total variation.
+        corrections: of the estimate with each: exponent as above, strength of a quadratic penalty.
         agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
             believed; see `compare_kernels`.
         fit: how the kernel that leads from the estimate to the photo is fitted.
-        of_estimate: the corrections of the estimate with it: exponent as above, strength of a quadratic penalty.
+        of_estimate: the corrections of the estimate with it, as above.
     """
 
     window: int = 256
     stride: int = 192
     short: KernelSearch = field(default_factory=KernelSearch)
     long: KernelSearch = field(default_factory=KernelSearch)
-    of_short: tuple[tuple[float, float], ...] = ((1.0, 0.001), (1.0, 0.006), (2.2, 0.001), (2.2, 0.006))
-    of_long: tuple[tuple[float, float], ...] = ((1.0, 0.001), (2.2, 0.001))
+    of_short: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
+    of_long: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
+    corrections: tuple[tuple[float, float], ...] = ()
     agreement: float = 0.65
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
@@ -58,12 +68,19 @@ class DeconvolutionConfig:
     @property
     def gammas(self) -> tuple[float, ...]:
         """Exponents from encoded values to light, each once."""
-        return tuple(dict.fromkeys(gamma for gamma, _ in (*self.of_short, *self.of_long, *self.of_estimate)))
+        wanted = (*self.of_short, *self.of_long, *self.corrections, *self.of_estimate)
+        return tuple(dict.fromkeys(gamma for gamma, _ in wanted))
 
     @property
     def names(self) -> tuple[str, ...]:
         """What each deconvolution of a photo is, in their order."""
-        kinds = {"short": self.of_short, "long": self.of_long, "corrected": self.of_estimate}
+        kinds = {
+            "short": self.of_short,
+            "short corrected": self.corrections,
+            "long": self.of_long,
+            "long corrected": self.corrections,
+            "corrected": self.of_estimate,
+        }
         return tuple(f"{kind}, {gamma}, {strength}" for kind, some in kinds.items() for gamma, strength in some)
 
     @property
@@ -112,46 +129,52 @@ class Deconvolver:
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
         config = self.config
-        explained = {gamma: _explain(blurry, estimate, gamma, config.fit) for gamma in config.gammas}
-        least = torch.stack([by.error for by in explained.values()]).amin(0)
+        own = {gamma: _explain(blurry, estimate, gamma, config.fit) for gamma in config.gammas}
+        least = torch.stack([by.error for by in own.values()]).amin(0)
         blurred = self._change(estimate, blurry) > _LEAST
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
             found = {}
-            for gamma in {gamma for gamma, _ in wanted}:
-                likely = blurred & (explained[gamma].error <= _RIVALRY * least)
+            for gamma in dict.fromkeys(gamma for gamma, _ in (*wanted, *config.corrections)):
+                likely = blurred & (own[gamma].error <= _RIVALRY * least)
                 found[gamma] = self._find_kernels(blurry, estimate, gamma, search, likely)
-            for gamma, strength in wanted:
-                chosen, kernel = found[gamma]
-                sharp = self._deconvolve(blurry[chosen], estimate[chosen], kernel, gamma, strength)
-                pictures.append(estimate.index_copy(0, chosen, sharp))
+            for made, some in ((_deconvolve, wanted), (_correct, config.corrections)):
+                for gamma, strength in some:
+                    way = partial(made, gamma=gamma, strength=strength)
+                    pictures.append(self._make(way, blurry, estimate, found[gamma]))
+        every = torch.arange(len(blurry), device=blurry.device)
         for gamma, strength in config.of_estimate:
-            by = explained[gamma]
-            corrected = _to_encoded(_to_light(estimate, gamma) + deconvolve(by.rest, by.kernel, strength), gamma)
-            pictures.append(self._refuse_failures(corrected, estimate))
+            way = partial(_correct, gamma=gamma, strength=strength)
+            pictures.append(self._make(way, blurry, estimate, (every, own[gamma].kernel)))
         return torch.stack(pictures, 1)
 
     def _find_kernels(
         self, blurry: Tensor, estimate: Tensor, gamma: float, search: KernelSearch, likely: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Indices of the `likely` windows, (B,), whose blind kernels the estimate bears out, and these, (n, K, K)."""
+        """Indices of the `likely` windows, (B,), whose blind kernels the estimate bears out, and the kernels that lead
+        from where these and the estimate agree to the photo, (n, K, K)."""
         chosen = likely.nonzero()[:, 0]
         light, sharp = (_to_light(picture[chosen].mean(1, keepdim=True), gamma) for picture in (blurry, estimate))
         if not len(chosen):
-            return chosen, light.new_zeros(0, 2 * search.reach + 1, 2 * search.reach + 1)
+            return chosen, light
         kernel = find_kernels(light, search)
         alike = compare_kernels(kernel, match_kernels(sharp, light, replace(self.config.fit, reach=search.reach)))
         believed = alike > self.config.agreement
-        return chosen[believed], kernel[believed]
+        chosen, light, sharp, kernel = chosen[believed], light[believed], sharp[believed], kernel[believed]
+        if not len(chosen):
+            return chosen, kernel
+        first = deconvolve_tv(taper(light, search.reach + _ROOM), kernel, _FIRST)
+        mean = (register(first, sharp, search.reach).clamp(0, 1) + sharp) / 2
+        return chosen, match_kernels(mean, light, replace(_AGAIN, reach=search.reach + _ROOM))
 
-    def _deconvolve(self, blurry: Tensor, estimate: Tensor, kernel: Tensor, gamma: float, strength: float) -> Tensor:
-        """(n, 3, h, w): where the estimate has what they show."""
-        if not len(blurry):
-            return blurry
-        reach = kernel.shape[-1] // 2
-        light = taper(_to_light(blurry, gamma), reach + 4)
-        sharp = _to_encoded(deconvolve_tv(light, kernel, strength), gamma)
-        return self._refuse_failures(register(sharp, estimate, reach).clamp(0, 1), estimate)
+    def _make(self, way: _Way, blurry: Tensor, estimate: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
+        """(B, 3, h, w): the estimate, and what is made with the kernels of the windows that have one."""
+        chosen, kernel = found
+        if not len(chosen):
+            return estimate
+        before = estimate[chosen]
+        made = self._refuse_failures(way(blurry[chosen], before, kernel), before)
+        return estimate.index_copy(0, chosen, made)
 
     def _refuse_failures(self, pictures: Tensor, before: Tensor) -> Tensor:
         """(B, 3, h, w): windows that come back as something else altogether stay as they are."""
@@ -169,23 +192,38 @@ class _Explanation:
 
     Attributes:
         kernel: (B, K, K), that leads from one to the other.
-        rest: (B, 3, h, w), what is then left of the photos' light; fades at the borders.
-        error: (B,), RMS of the same in encoded values.
+        error: (B,), RMS of what is then left of the photos, in encoded values.
     """
 
     kernel: Tensor
-    rest: Tensor
     error: Tensor
 
 
 def _explain(blurry: Tensor, estimate: Tensor, gamma: float, fit: KernelFit) -> _Explanation:
-    (height, width), reach = blurry.shape[-2:], fit.reach + 4
     sharp, light = _to_light(estimate, gamma), _to_light(blurry, gamma)
     kernel = match_kernels(sharp.mean(1, keepdim=True), light.mean(1, keepdim=True), fit)
-    inside = fade(height, reach, blurry.device)[:, None] * fade(width, reach, blurry.device)
-    blurred = convolve(sharp, kernel)
-    error = ((_to_encoded(blurred, gamma) - blurry) * inside).square().flatten(1).mean(1).sqrt()
-    return _Explanation(kernel, (light - blurred) * inside, error)
+    left = (_to_encoded(convolve(sharp, kernel), gamma) - blurry) * _fade_out(blurry, kernel)
+    return _Explanation(kernel, left.square().flatten(1).mean(1).sqrt())
+
+
+def _deconvolve(blurry: Tensor, estimate: Tensor, kernel: Tensor, gamma: float, strength: float) -> Tensor:
+    """(B, 3, h, w): photos without what `kernel` did to them."""
+    light = taper(_to_light(blurry, gamma), kernel.shape[-1] // 2 + _ROOM)
+    return _to_encoded(deconvolve_tv(light, kernel, strength), gamma)
+
+
+def _correct(blurry: Tensor, estimate: Tensor, kernel: Tensor, gamma: float, strength: float) -> Tensor:
+    """(B, 3, h, w): estimates with the regularised inverse of what `kernel` leaves unexplained of their photos."""
+    sharp = _to_light(estimate, gamma)
+    rest = (_to_light(blurry, gamma) - convolve(sharp, kernel)) * _fade_out(blurry, kernel)
+    return _to_encoded(sharp + deconvolve(rest, kernel, strength), gamma)
+
+
+def _fade_out(picture: Tensor, kernel: Tensor) -> Tensor:
+    """(h, w): 1 where a kernel sees no border."""
+    reach = kernel.shape[-1] // 2 + _ROOM
+    height, width = picture.shape[-2:]
+    return fade(height, reach, picture.device)[:, None] * fade(width, reach, picture.device)
 
 
 def _to_light(image: Tensor, gamma: float) -> Tensor:
