@@ -199,7 +199,16 @@ class BlendedBackend:
         pictures = [blurry, *guesses]
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
-        return stack_versions(pictures, self._deconvolver.deconvolve(blurry, guesses[0]) if self._deconvolver else None)
+        deconvolved = self._deconvolve(blurry, guesses[0], photo.shape[0] - rows.start, photo.shape[1] - columns.start)
+        return stack_versions(pictures, deconvolved)
+
+    def _deconvolve(self, blurry: Tensor, estimate: Tensor, height: int, width: int) -> Tensor | None:
+        """(1, versions, 3, h, w), of which so much is photo, and the rest its repeated border, which has no blur."""
+        if self._deconvolver is None:
+            return None
+        deconvolved = self._deconvolver.deconvolve(blurry[..., :height, :width], estimate[..., :height, :width])
+        beyond = (0, max(0, blurry.shape[-1] - width), 0, max(0, blurry.shape[-2] - height))
+        return functional.pad(deconvolved[0], beyond, mode="replicate")[None]
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
         around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]

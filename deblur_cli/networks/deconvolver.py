@@ -100,30 +100,37 @@ class Deconvolver:
         """All versions of photos.
 
         Args:
-            blurry: (B, 3, H, W), [0, 1]; H and W are multiples of the stride, on which the windows lie.
+            blurry: (B, 3, H, W), [0, 1]; a window begins every stride, the last ones where they end with the photo.
             estimate: of the same shape, what a network made of them.
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
-        pairs = zip(blurry.float(), estimate.float(), strict=True)  # each photo ends elsewhere
+        pairs = zip(blurry.float(), estimate.float(), strict=True)
         return torch.stack([self._deconvolve_photo(*pair) for pair in pairs])
 
     def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor) -> Tensor:
         """(3, H, W) each -> (versions, 3, H, W)."""
-        side, stride, border = self.config.window, self.config.stride, self.config.border
-        padded = functional.pad(torch.stack((blurry, estimate)), (border, border, border, border), mode="replicate")
+        side, border, (height, width) = self.config.window, self.config.border, blurry.shape[-2:]
+        missing = [max(0, side - length - 2 * border) for length in (width, height)]
+        around = (border, border + missing[0], border, border + missing[1])
+        padded = functional.pad(torch.stack((blurry, estimate)), around, mode="replicate")
         merged = padded.new_zeros(self.config.versions, 3, *padded.shape[-2:])
         total = padded.new_zeros(padded.shape[-2:])
-        weights = _window_weights(side, stride, blurry.device)
-        rows, columns = (_begin(blurry, axis, side, stride) for axis in (-2, -1))
+        weights = _window_weights(side, self.config.stride, blurry.device)
+        rows, columns = (self._begin(length) for length in (height, width))
         places = [(..., slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
         for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
             pieces = self.deconvolve_windows(*torch.stack([padded[place] for place in some], 1)).mul_(weights)
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
                 total[place] += weights
-        inner = (..., slice(border, -border), slice(border, -border))
-        return torch.where(total[inner] > 0, merged[inner] / total[inner].clamp_min(1e-9), estimate)
+        inner = (..., slice(border, border + height), slice(border, border + width))
+        return merged[inner] / total[inner]
+
+    def _begin(self, length: int) -> list[int]:
+        """Where windows begin along an axis of a photo with its borders: behind it there is no kernel to find."""
+        last = max(0, length + 2 * self.config.border - self.config.window)
+        return [min(start, last) for start in range(0, length, self.config.stride)]
 
     @torch.no_grad()
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
@@ -232,15 +239,6 @@ def _to_light(image: Tensor, gamma: float) -> Tensor:
 
 def _to_encoded(light: Tensor, gamma: float) -> Tensor:
     return light.clamp(0, 1) if gamma == 1 else light.clamp(0, 1) ** (1 / gamma)
-
-
-def _begin(photo: Tensor, axis: int, side: int, stride: int) -> list[int]:
-    """Where the windows along an axis begin, in a photo with its borders: one each stride, the last ones further back
-    where nothing but a repeated border follows, which has no kernel to find."""
-    length, border = photo.shape[axis], (side - stride) // 2
-    other = (photo != photo.narrow(axis, length - 1, 1)).transpose(axis, -1).flatten(0, -2).any(0).nonzero()
-    extent = int(other[-1]) + 2 if len(other) else length
-    return [min(index * stride, max(0, extent + 2 * border - side)) for index in range(length // stride)]
 
 
 def _window_weights(side: int, stride: int, device: torch.device) -> Tensor:

@@ -116,12 +116,5 @@ class BlendTask:
         if self.recipe.network.coarser:
             small = functional.avg_pool2d(blurry, 2)
             pictures.append(add_coarser(blurry, self._experts["expert"].estimate(small) - small, 2))
-        return stack_versions(pictures, self._deconvolve(blurry, pictures[1]))
-
-    def _deconvolve(self, blurry: Tensor, estimate: Tensor) -> Tensor | None:
-        if self._deconvolver is None:
-            return None
-        grid, (height, width) = self._deconvolver.config.stride, blurry.shape[-2:]
-        whole = (0, -width % grid, 0, -height % grid)
-        padded = [functional.pad(pictures, whole, mode="replicate") for pictures in (blurry, estimate)]
-        return self._deconvolver.deconvolve(*padded)[..., :height, :width]
+        deconvolved = self._deconvolver.deconvolve(*pictures[:2]) if self._deconvolver else None
+        return stack_versions(pictures, deconvolved)
