@@ -158,7 +158,7 @@ class Deconvolver:
     def _find_kernels(
         self, blurry: Tensor, estimate: Tensor, gamma: float, search: KernelSearch, likely: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Indices of the `likely` windows, (B,), whose blind kernels the estimate bears out, and the kernels that lead
+        """Indices of the `likely` windows, (n,), whose blind kernels the estimate bears out, and the kernels that lead
         from where these and the estimate agree to the photo, (n, K, K)."""
         chosen = likely.nonzero()[:, 0]
         light, sharp = (_to_light(picture[chosen].mean(1, keepdim=True), gamma) for picture in (blurry, estimate))
