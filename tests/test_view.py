@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.photo_folders import photo, tree
-from support.result_folders import make_result, make_source
+from support.result_folders import STAMP, make_result, make_source
 
 from deblur_cli.batch.looks.choices import FILE_NAME, Choice, ChoiceFile
 from deblur_cli.batch.looks.desk import Desk, OfferedModel
@@ -156,6 +156,33 @@ def test_a_second_desk_makes_no_thumbnail_anew_unless_the_result_is_another():
         three.thumbnail(0)
     make_result(make_source(Path("in/b.jpg"), 1), result)
     assert replace(lay(), kept=kept).thumbnail(0) != first
+    assert one.thumbnail(0) != first
+    assert len(tree("kept")) == 2
+
+
+def test_a_result_that_is_done_again_meanwhile_is_told_as_it_is_now(address):
+    token = urlsplit(address).path
+    told = choose(address, number=0, choice="redo", model="standard")[1]
+    assert (told["done"], told["by"]) == (False, "quick")
+    make_result(Path("in/a.jpg"), Path("out/a.jpg"), replace(STAMP, model="standard"))
+    facts = json.loads(ask(address, token + "facts/0")[1])
+    assert facts["recipe"].startswith("standard · ")
+    assert (facts["notice"], facts["result"]["done"], facts["result"]["by"]) == ("", True, "standard")
+    assert facts["result"]["version"] != told["version"]
+    assert facts["result"]["version"].encode() in ask(address, token)[1]
+    assert ask(address, f"{token}after/0?{told['version']}")[1] == Path("out/a.jpg").read_bytes()
+
+
+def test_a_thumbnail_is_of_the_result_even_if_another_one_has_its_size_and_time():
+    kept = KeptFiles(Path("kept"), 10_000)
+    source = make_source(Path("in/a.tif"))
+    result = make_result(source, Path("out/a.tif"))
+    replace(lay(), kept=kept).thumbnail(0)
+    status = result.stat()
+    make_result(source, result, replace(STAMP, model="shake"))
+    os.utime(result, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert result.stat().st_size == status.st_size
+    replace(lay(), kept=kept).thumbnail(0)
     assert len(tree("kept")) == 2
 
 

@@ -3,12 +3,13 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.chromium import CHROMEDRIVER, CHROMIUM, needs_chromium
-from support.result_folders import make_result, make_source
+from support.result_folders import STAMP, make_result, make_source
 
 from deblur_cli.batch.looks.choices import FILE_NAME, ChoiceFile
 from deblur_cli.batch.looks.desk import Desk, OfferedModel
@@ -47,6 +48,18 @@ def shown(desk: Desk, browser: Browser) -> Iterator[Address]:
     with served(desk) as page:
         yield page
         browser.leave()
+
+
+@contextmanager
+def unreachable(browser: Browser) -> Iterator[None]:
+    """The server is there, and the browser does not reach it."""
+    conditions = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.driver.execute_cdp_cmd("Network.enable", {})
+    browser.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "offline": True})
+    try:
+        yield
+    finally:
+        browser.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "offline": False})
 
 
 def lay(folder: Path) -> Desk:
@@ -104,6 +117,36 @@ def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder:
         browser.press("u")
         browser.await_texts(".cell .mark", ["", "keep", ""])
     assert lines(folder) == ["keep\tb.jpg"]
+
+
+def test_a_result_that_is_done_again_meanwhile_is_seen_by_who_comes_back_to_it(browser: Browser, folder: Path) -> None:
+    with shown(lay(folder), browser) as page:
+        browser.open(page.lasting)
+        browser.press(Keys.ARROW_RIGHT, Keys.ENTER)
+        browser.await_texts("#recipe", ["quick · seed 0 · expert abababab"])
+        browser.await_true("document.getElementById('after').naturalWidth === 1600")
+        again = make_source(folder / "../in/a.jpg", 9, size=(1200, 800))
+        make_result(again, folder / "a.jpg", replace(STAMP, model="standard"))
+        browser.press(Keys.ARROW_RIGHT)
+        browser.await_texts("#name", ["b.jpg"])
+        browser.press(Keys.ARROW_LEFT)
+        browser.await_texts("#recipe", ["standard · seed 0 · expert abababab"])
+        browser.await_true("document.getElementById('after').naturalWidth === 1200")
+        browser.driver.refresh()
+        browser.await_true("document.getElementById('after').naturalWidth === 1200")
+
+
+def test_once_view_has_ended_no_picture_stands_under_the_name_of_another(browser: Browser, folder: Path) -> None:
+    with shown(lay(folder), browser) as page:
+        browser.open(f"{page.lasting}#0")
+        browser.await_true("document.getElementById('after').naturalWidth === 1600")
+        with unreachable(browser):
+            browser.press(Keys.ARROW_RIGHT)
+            browser.await_texts("#gone", ["deblur view has ended; start it again"])
+            assert browser.texts("#name") == ["b.jpg"]
+            assert not browser.find("#after").is_displayed()
+            assert browser.texts("#recipe") == browser.texts("#source") == [""]
+    assert all("ERR_INTERNET_DISCONNECTED" in line for line in browser.complaints("http://127.0.0.1:"))
 
 
 def test_the_mouse_drags_the_line_and_the_picture(browser: Browser, folder: Path) -> None:

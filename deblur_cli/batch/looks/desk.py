@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from deblur_cli.batch.looks.choices import Choice, ChoiceFile
 from deblur_cli.batch.looks.comparisons import GONE, describe_recipe, exif_line
 from deblur_cli.batch.looks.crops import to_levels, to_srgb
 from deblur_cli.batch.looks.results import ResultFile, Results, SourceFinder
+from deblur_cli.batch.origin import stamp_of
 from deblur_cli.batch.stamp import Stamp, read_recipe, stamped
 from deblur_cli.errors import InputError, PhotoError
 from deblur_cli.image_io import read_header, read_photo
@@ -53,6 +54,8 @@ class OfferedModel:
 class Desk:
     """The results that lie on it, and everything that is known of them; each has its number.
 
+    A result may be done again meanwhile: whatever is asked for is told of the file as it is then.
+
     Attributes:
         read_model: takes a model as `--model` takes it apart into its name and strength; raises InputError.
         kept: thumbnails of earlier desks.
@@ -64,10 +67,14 @@ class Desk:
     models: Sequence[OfferedModel]
     read_model: Callable[[str], tuple[str, float | None]]
     kept: KeptFiles | None = None
-    _thumbnails: dict[int, bytes] = field(default_factory=dict)
-    _converted: "OrderedDict[tuple[int, str], bytes]" = field(default_factory=OrderedDict)
+    _seen: dict[int, tuple[ResultFile, str]] = field(default_factory=dict)
+    _thumbnails: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    _converted: "OrderedDict[tuple[int, str, str], bytes]" = field(default_factory=OrderedDict)
     _decoding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_AT_ONCE))
     _locks: dict[int, threading.Lock] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._seen = {number: (file, _find_version(file.path)) for number, file in enumerate(self.results.files)}
 
     def page(self) -> str:
         """The page, with the names of all results and what was decided of them."""
@@ -77,7 +84,7 @@ class Desk:
         chosen = self.choices.read()
         files = self.results.files
         table = {
-            "results": [{"name": file.name, **self._tell_choice(file, chosen)} for file in files],
+            "results": [{"name": file.name, **self._tell_choice(number, chosen)} for number, file in enumerate(files)],
             "models": [{"name": model.name, "strength": model.has_strength} for model in self.models],
         }
         return render(
@@ -99,17 +106,29 @@ class Desk:
             PhotoError: the file cannot be read.
         """
         with self._locks.setdefault(number, threading.Lock()):
-            if number not in self._thumbnails:
-                self._thumbnails[number] = self._find_thumbnail(self.results.files[number].path)
-        return Picture("image/webp", self._thumbnails[number])
+            result, version = self._look(number)
+            if number not in self._thumbnails or self._thumbnails[number][0] != version:
+                self._thumbnails[number] = version, self._find_thumbnail(result)
+            return Picture("image/webp", self._thumbnails[number][1])
 
-    def _find_thumbnail(self, path: Path) -> bytes:
+    def _look(self, number: int) -> tuple[ResultFile, str]:
+        """A result as it is now, and its version, which is another one when it was done again."""
+        result, version = self._seen[number]
+        found = _find_version(result.path)
+        if found != version:
+            result, version = replace(result, stamp=stamp_of(result.path) or ""), found
+            self._seen[number] = result, version
+        return result, version
+
+    def _find_thumbnail(self, result: ResultFile) -> bytes:
         """The one that was made before of this very file, by this desk or by another one, else a new one."""
+        path = result.path
         try:
             status = path.stat()
         except OSError as fault:
             raise PhotoError(f"{path}: cannot be read ({fault.strerror})") from fault
-        known = f"{path.resolve()}\n{status.st_mtime_ns}\n{status.st_size}\n{_SIDE}"
+        # A result has the times of its photo, also when it was done again; then its stamp is another one.
+        known = f"{path.resolve()}\n{status.st_mtime_ns}\n{status.st_size}\n{_SIDE}\n{result.stamp}"
         name = hashlib.sha256(known.encode("utf-8", "surrogateescape")).hexdigest()
         made = self.kept.read(name) if self.kept else None
         if made is None:
@@ -125,14 +144,14 @@ class Desk:
         Raises:
             PhotoError: the file is gone or cannot be read.
         """
-        result = self.results.files[number]
+        result, version = self._look(number)
         path = result.path if which == "after" else self._find_source(result)
         if path is None:
             raise PhotoError(GONE)
         header = read_header(path)
         if header.bits == 8 and header.file_format in _AS_THEY_ARE:
             return Picture(_AS_THEY_ARE[header.file_format], path=path)
-        key = (number, which)
+        key = (number, which, version)
         with self._decoding:
             if key not in self._converted:
                 photo = read_photo(path)
@@ -146,10 +165,11 @@ class Desk:
 
     def facts(self, number: int) -> dict[str, Any]:
         """What stands beside a result when it is looked at."""
-        result = self.results.files[number]
+        result, _ = self._look(number)
         source = self._find_source(result)
         recipe = read_recipe(result.stamp)
         told = {
+            "result": self._tell_work(number, self._read_choice(result)),
             "recipe": describe_recipe(recipe),
             "notice": stamped(result.stamp, "notice"),
             "exif": exif_line(result.path),
@@ -179,7 +199,7 @@ class Desk:
             self.choices.put(name, Choice("redo", name, self._spell(model, strength), self._name_source(result)))
         else:
             raise InputError(f"{verdict}: is no choice; keep, redo or reject")
-        return self._tell_choice(result, self.choices.read())
+        return self._tell_choice(number, self.choices.read())
 
     def _spell(self, name: str, strength: float | None) -> str:
         offered = {model.name: model for model in self.models}
@@ -198,23 +218,31 @@ class Desk:
         return self.choices.relative(source.resolve())
 
     def _find_source(self, result: ResultFile) -> Path | None:
-        try:
-            said = self.choices.read().get(self.choices.relative(result.path))
-        except InputError:
-            said = None
+        said = self._read_choice(result)
         hint = self.choices.resolve(said.source) if said and said.source else None
         return self.finder.find(result, hint)
 
-    def _tell_choice(self, result: ResultFile, chosen: Mapping[str, Choice]) -> dict[str, Any]:
-        choice = chosen.get(self.choices.relative(result.path))
-        recipe = read_recipe(result.stamp)
-        is_done = choice is not None and choice.verdict == "redo" and self._is_done(choice.model, recipe)
+    def _read_choice(self, result: ResultFile) -> Choice | None:
+        """What was decided of a result; None also where the file of choices has become none."""
+        try:
+            return self.choices.read().get(self.choices.relative(result.path))
+        except InputError:
+            return None
+
+    def _tell_choice(self, number: int, chosen: Mapping[str, Choice]) -> dict[str, Any]:
+        choice = chosen.get(self.choices.relative(self.results.files[number].path))
         return {
             "choice": choice.verdict if choice else "",
             "model": choice.model if choice else "",
-            "done": is_done,
-            "by": recipe.model,
+            **self._tell_work(number, choice),
         }
+
+    def _tell_work(self, number: int, choice: Choice | None) -> dict[str, Any]:
+        """What made a result, whether that is what was to be done again, and the version of its file."""
+        result, version = self._look(number)
+        recipe = read_recipe(result.stamp)
+        is_done = choice is not None and choice.verdict == "redo" and self._is_done(choice.model, recipe)
+        return {"done": is_done, "by": recipe.model, "version": version}
 
     def _is_done(self, model: str, recipe: Stamp) -> bool:
         """Whether a result was made as it was to be done again."""
@@ -223,6 +251,16 @@ class Desk:
         except InputError:
             return False
         return recipe.model == name and strength in (None, recipe.options.get("strength"))
+
+
+def _find_version(path: Path) -> str:
+    """What a file has in common with no earlier one of its name, without reading it; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    known = f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+    return hashlib.sha256(known.encode()).hexdigest()[:12]
 
 
 def _make_thumbnail(path: Path) -> bytes:

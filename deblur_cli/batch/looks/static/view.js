@@ -6,13 +6,16 @@ const results = data.results;
 const view = { shown: [], number: -1, zoom: "1", x: 0.5, y: 0.5, width: 0, height: 0, facts: null };
 let line = null;
 
+// The version keeps a result that was done again apart from what the browser remembers of it.
+const address = (what, number) => `${what}/${number}?${results[number].version}`;
+
 // The grid
 
 // Thumbnails are asked for near the window only; whoever scrolls past many does not wait for them.
 const nearness = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     const image = target.querySelector("img");
-    if (isIntersecting && !image.hasAttribute("src")) image.src = `thumb/${target.dataset.number}`;
+    if (isIntersecting && !image.hasAttribute("src")) image.src = address("thumb", Number(target.dataset.number));
     else if (!isIntersecting && !image.complete) image.removeAttribute("src");
   }
 }, { rootMargin: "50%" });
@@ -76,10 +79,30 @@ async function openViewer(number) {
   byId("position").textContent = `${Math.max(0, view.shown.indexOf(number)) + 1} / ${view.shown.length}`;
   byId("name").focus({ preventScroll: true });
   showChoice();
-  const answer = await fetch(`facts/${number}`);
+  const facts = await askFacts(number);
   if (view.number !== number) return; // the next one is already there
-  view.facts = answer.ok ? await answer.json() : { fault: await answer.text(), width: 0, height: 0 };
-  if (view.number === number) showFacts();
+  view.facts = facts;
+  if (facts.result) takeIn(number, facts.result);
+  showFacts();
+}
+
+async function askFacts(number) {
+  try {
+    const answer = await fetch(`facts/${number}`);
+    return answer.ok ? await answer.json() : { fault: await answer.text(), width: 0, height: 0 };
+  } catch {
+    return { fault: "deblur view has ended; start it again", width: 0, height: 0 };
+  }
+}
+
+// A result may have been done again since the page was loaded.
+function takeIn(number, told) {
+  const isNew = results[number].version !== told.version;
+  Object.assign(results[number], told);
+  markCell(number);
+  showChoice();
+  const image = cells[number].querySelector("img");
+  if (isNew && image.hasAttribute("src")) image.src = address("thumb", number);
 }
 
 function showFacts() {
@@ -87,15 +110,14 @@ function showFacts() {
   [view.width, view.height] = [facts.width, facts.height];
   byId("exif").textContent = [facts.width ? `${facts.width} × ${facts.height}` : "", facts.exif].filter(Boolean).join(" · ");
   byId("recipe").textContent = facts.recipe ?? "";
-  byId("source").textContent = facts.source || "not found";
+  byId("source").textContent = facts.source === "" ? "not found" : facts.source ?? "";
   byId("notice").textContent = facts.notice ?? "";
   byId("notice").hidden = !facts.notice;
   byId("gone").textContent = facts.fault;
   byId("gone").hidden = !facts.fault;
   byId("stage").classList.toggle("is-alone", !facts.source);
-  // The version keeps a result that was done again apart from what the browser remembers of it.
-  show(byId("after"), facts.width > 0 ? `after/${number}` : "", `${results[number].name}, restored`);
-  show(byId("before"), facts.source ? `before/${number}` : "", `${results[number].name}, as taken`);
+  show(byId("after"), facts.width > 0 ? address("after", number) : "", `${results[number].name}, restored`);
+  show(byId("before"), facts.source ? address("before", number) : "", `${results[number].name}, as taken`);
   line.set(facts.source ? line.percent : 0);
   place();
 }
