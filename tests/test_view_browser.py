@@ -119,6 +119,26 @@ def test_the_keyboard_goes_through_results_and_decides(browser: Browser, folder:
     assert lines(folder) == ["keep\tb.jpg"]
 
 
+def test_the_keyboard_stays_in_what_is_seen_and_goes_on_after_a_press_of_the_mouse(
+    browser: Browser, folder: Path
+) -> None:
+    with shown(lay(folder), browser) as page:
+        browser.open(f"{page.lasting}#0")
+        browser.await_texts("#notice", [""])
+        for _ in range(20):
+            browser.press(Keys.TAB)
+            assert browser.run("document.activeElement.closest('#bar, #overview')") is None
+        browser.click("#zoom label:nth-of-type(1)")
+        browser.press(Keys.ARROW_RIGHT)
+        browser.await_texts("#name", ["b.jpg"])
+        assert browser.find("#zoom input[value=fit]").is_selected()
+        browser.press(Keys.ESCAPE)
+        browser.click("#filter label:nth-of-type(2)")
+        browser.press(Keys.ARROW_RIGHT)
+        assert browser.run("document.activeElement.dataset.number") == "0"
+        assert browser.find("#filter input[value='']").is_selected()
+
+
 def test_a_result_that_is_done_again_meanwhile_is_seen_by_who_comes_back_to_it(browser: Browser, folder: Path) -> None:
     with shown(lay(folder), browser) as page:
         browser.open(page.lasting)

@@ -40,9 +40,15 @@ function onDrag(node, move, accepts = () => true) {
   });
 }
 
+// Whoever presses a switch with a pointer goes on with the page's own keys: else arrows would turn the switch.
+function freeKeys(fieldset) {
+  fieldset.addEventListener("click", (event) => { if (event.detail > 0) document.activeElement.blur(); });
+}
+
 // Binds the switch of colours; what is stored was applied before anything was painted (theme.js).
 function startTheme() {
   const chosen = document.querySelector(`#theme input[value="${CSS.escape(storedTheme())}"]`);
   if (chosen) chosen.checked = true;
   byId("theme").addEventListener("change", (event) => storeTheme(event.target.value));
+  freeKeys(byId("theme"));
 }

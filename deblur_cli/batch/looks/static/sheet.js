@@ -71,3 +71,4 @@ startTheme();
 for (const mat of document.querySelectorAll(".mat")) mat.scrollLeft = (mat.scrollWidth - mat.clientWidth) / 2;
 byId("zoom").addEventListener("change", (event) => setZoom(Number(event.target.value)));
 addEventListener("keydown", readKey);
+freeKeys(byId("zoom"));

@@ -24,7 +24,7 @@ function makeCell(result, number) {
   const image = make("img", { alt: "", decoding: "async" });
   image.addEventListener("error", () => { image.alt = "cannot be shown"; });
   const label = make("span", { class: "label" }, make("span", {}, result.name), make("span", { class: "mark" }));
-  const cell = make("button", { type: "button", class: "cell", role: "listitem", title: result.name, "data-number": number },
+  const cell = make("button", { type: "button", class: "cell", title: result.name, "data-number": number },
     make("span", { class: "thumb" }, image), label);
   cell.addEventListener("click", () => openViewer(number));
   nearness.observe(cell);
@@ -70,9 +70,12 @@ function moveInGrid(event) {
 
 // The viewer
 
+const covered = [byId("bar"), byId("overview")]; // by it, and out of the keyboard's way meanwhile
+
 async function openViewer(number) {
   view.number = number;
   byId("viewer").hidden = false;
+  covered.forEach((node) => { node.inert = true; });
   document.documentElement.style.overflow = "hidden";
   history.replaceState(null, "", `#${number}`);
   byId("name").textContent = results[number].name;
@@ -185,6 +188,7 @@ function stepResult(step) {
 
 function closeViewer() {
   byId("viewer").hidden = true;
+  covered.forEach((node) => { node.inert = false; });
   document.documentElement.style.overflow = "";
   history.replaceState(null, "", "#");
   fillGrid();
@@ -309,6 +313,7 @@ function start() {
   }, (event) => !onLine(event) && view.zoom !== "fit");
   byId("zoom").addEventListener("change", (event) => setZoom(event.target.value));
   byId("filter").addEventListener("change", fillGrid);
+  [byId("zoom"), byId("filter")].forEach(freeKeys);
   byId("back").addEventListener("click", closeViewer);
   byId("previous").addEventListener("click", () => stepResult(-1));
   byId("next").addEventListener("click", () => stepResult(1));
