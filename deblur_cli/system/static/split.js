@@ -2,9 +2,10 @@
 // The line between two pictures that lie on each other: by pointer and by keyboard, and told to screen readers.
 
 // `describe(left, right)` puts the two shares, in per cent, into words. A press anywhere on the stage that `accepts`
-// takes moves the line there, and gives it the keyboard if `focuses`.
-function makeSplit(stage, handle, describe, { accepts = () => true, focuses = true } = {}) {
-  const split = { percent: 50, set };
+// takes moves the line there, and gives it the keyboard if `focuses`. A stage may be larger than the `frame` it is seen
+// through: the names of its sides stay in sight, and `nameSides` is for whoever moves or scales it there.
+function makeSplit(stage, handle, describe, { accepts = () => true, focuses = true, frame = stage } = {}) {
+  const split = { percent: 50, set, nameSides };
 
   function set(percent) {
     split.percent = clamp(percent, 0, 100);
@@ -12,8 +13,20 @@ function makeSplit(stage, handle, describe, { accepts = () => true, focuses = tr
     const shown = Math.round(split.percent);
     handle.setAttribute("aria-valuenow", shown);
     handle.setAttribute("aria-valuetext", describe(shown, 100 - shown));
-    stage.querySelector(".at-left").classList.toggle("is-covered", shown < 12);
-    stage.querySelector(".at-right").classList.toggle("is-covered", shown > 88);
+    nameSides();
+  }
+
+  function nameSides() {
+    const [whole, seen] = [stage, frame].map((node) => node.getBoundingClientRect());
+    const left = Math.max(0, seen.left - whole.left);
+    const right = Math.max(0, whole.right - seen.right);
+    const width = whole.width || 100; // a stage that is not shown yet has none
+    const line = width * split.percent / 100 - left;
+    const room = Math.max(width - left - right, 1);
+    stage.style.setProperty("--left", `${left}px`);
+    stage.style.setProperty("--right", `${right}px`);
+    stage.querySelector(".at-left").classList.toggle("is-covered", line < 0.12 * room);
+    stage.querySelector(".at-right").classList.toggle("is-covered", line > 0.88 * room);
   }
 
   handle.addEventListener("keydown", (event) => {

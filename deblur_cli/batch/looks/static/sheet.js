@@ -9,7 +9,9 @@ function bindPhoto(node, number) {
   const versions = [...node.querySelectorAll(".version")];
   const photo = { node, split: null, pick };
   if (!stage) return photo;
-  photo.split = makeSplit(stage, stage.querySelector(".split"), describe);
+  const mat = stage.parentElement;
+  photo.split = makeSplit(stage, stage.querySelector(".split"), describe, { frame: mat });
+  mat.addEventListener("scroll", photo.split.nameSides, { passive: true });
   versions.forEach((button, index) => button.addEventListener("click", () => pick(index)));
   node.addEventListener("focusin", () => { current = number; });
   pick(0);
@@ -46,6 +48,11 @@ function setZoom(value) {
     stage.style.setProperty("--zoom", value);
     mat.scrollLeft = middle * stage.clientWidth - mat.clientWidth / 2;
   }
+  nameAllSides();
+}
+
+function nameAllSides() {
+  for (const { split } of photos) split?.nameSides();
 }
 
 function readKey(event) {
@@ -71,4 +78,5 @@ startTheme();
 for (const mat of document.querySelectorAll(".mat")) mat.scrollLeft = (mat.scrollWidth - mat.clientWidth) / 2;
 byId("zoom").addEventListener("change", (event) => setZoom(Number(event.target.value)));
 addEventListener("keydown", readKey);
+addEventListener("resize", nameAllSides);
 freeKeys(byId("zoom"));
