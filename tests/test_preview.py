@@ -79,6 +79,16 @@ def test_a_sheet_may_be_one_picture_with_a_row_for_each_photo(command):
         assert sheet.height > 2 * 40
 
 
+def test_a_picture_of_a_sheet_says_what_is_kept_as_a_page_does(command):
+    save(portrait()[0], "a.png")
+    heights = []
+    for words in ((), ("--where", "all")):
+        command("preview", "a.png", "-o", "sheet.png", "--crop", "0,0,50,40", "--model", "one", *words)
+        with Image.open("sheet.png") as sheet:
+            heights.append(sheet.height)
+    assert heights[0] == heights[1] + 22  # a line more
+
+
 def test_crops_are_chosen_where_the_texture_is_and_nothing_is_clipped():
     pixels = np.asarray(Image.open(textured("a.png"))).copy()
     crop = choose_crop(pixels, (80, 80))

@@ -200,7 +200,10 @@ def _lay_out(row: _Row) -> list[SheetPhoto]:
 def _draw(row: _Row) -> list[DrawnRow]:
     if row.fault:
         return [DrawnRow(row.fault, [])]
-    return [DrawnRow(f"{row.source.name}: {_describe(row, part)}", _captions(part)) for part in row.parts]
+    return [
+        DrawnRow(f"{row.source.name}: {_describe(row, part)}", _captions(part), () if number else tuple(row.notes))
+        for number, part in enumerate(row.parts)
+    ]
 
 
 def _describe(row: _Row, part: _Part) -> str:

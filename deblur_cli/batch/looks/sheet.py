@@ -125,18 +125,24 @@ def write_sheet_file(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DrawnRow:
-    """A photo of a drawn sheet: its heading, and each picture with its caption."""
+    """A photo of a drawn sheet: its heading, each picture with its caption, and what is worth knowing of this one."""
 
     heading: str
     pictures: Sequence[tuple[str, Image.Image]]
+    notes: Sequence[str] = ()
 
 
 def draw_sheet(rows: Sequence[DrawnRow]) -> bytes:
     """A PNG with a row for each photo, and its versions side by side with their names below."""
     widths = [sum(picture.width + _GAP for _, picture in row.pictures) - _GAP for row in rows]
-    heights = [3 * _LINE + max((picture.height for _, picture in row.pictures), default=0) + _GAP for row in rows]
+    heights = [
+        (3 + len(row.notes)) * _LINE + max((picture.height for _, picture in row.pictures), default=0) + _GAP
+        for row in rows
+    ]
     bold, plain = ImageFont.load_default(17), ImageFont.load_default(14)
-    width = max([600, *widths, *(round(bold.getlength(row.heading)) for row in rows)]) + 2 * _MARGIN
+    headings = [bold.getlength(row.heading) for row in rows]
+    notes = [plain.getlength(note) for row in rows for note in row.notes]
+    width = max([600, *widths, *map(round, headings + notes)]) + 2 * _MARGIN
     canvas = Image.new("RGB", (width, sum(heights) + 2 * _MARGIN), _PAPER)
     pen, top = ImageDraw.Draw(canvas), _MARGIN
     for row, height in zip(rows, heights, strict=True):
@@ -146,6 +152,9 @@ def draw_sheet(rows: Sequence[DrawnRow]) -> bytes:
             canvas.paste(picture, (left, below))
             pen.text((left, below + picture.height + 4), _shorten(caption, picture.width, plain), _QUIET, plain)
             left += picture.width + _GAP
+        foot = below + max((picture.height for _, picture in row.pictures), default=0) + 4
+        for number, note in enumerate(row.notes, 1):
+            pen.text((_MARGIN, foot + number * _LINE), note, _INK, plain)
         top += height
     words = PngImagePlugin.PngInfo()
     words.add_text("Software", MARK)
