@@ -10,8 +10,9 @@ from PIL import Image
 from support.blurred_scene import blur, line, save, scene
 from support.photo_folders import broken, photo, tree
 
+from deblur_cli import weights
 from deblur_cli.batch.stamp import read_recipe, stamped
-from deblur_cli.errors import BackendError
+from deblur_cli.errors import BackendError, WeightsError
 from deblur_cli.image_io import read_photo, read_stamp
 
 pytestmark = pytest.mark.usefixtures("inverting")
@@ -105,6 +106,17 @@ def test_every_mistake_is_one_line(deblur):
         assert (status, "exclude each other" in err[0]) == (2, True)
     assert deblur("--from-view", choose(good), "--where", "nowhere")[0] == 2
     assert "no such file" in deblur("--from-view", "none.txt")[2][0]
+
+
+@pytest.mark.usefixtures("done")
+def test_a_model_that_is_not_known_is_named_with_the_file_that_asks_for_it(deblur, monkeypatch):
+    def miss(name):
+        raise WeightsError(f"--model {name}: unknown model")
+
+    monkeypatch.setattr(weights, "find_model", miss)
+    status, out, err = deblur("--from-view", choose("redo\ta.png\tbets\t../in/a.png"))
+    assert (status, out) == (1, [])
+    assert err == ["deblur: error: --from-view out/deblur-choices.txt: --model bets: unknown model"]
 
 
 def test_a_contact_sheet_shows_what_was_done_and_names_what_failed(deblur):

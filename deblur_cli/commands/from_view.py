@@ -18,7 +18,7 @@ from deblur_cli.batch.stamp import Stamp, read_recipe
 from deblur_cli.commands.options import was_given
 from deblur_cli.commands.run_task import Manner, RestoreOrder, RunTask
 from deblur_cli.commands.streams import write_note
-from deblur_cli.errors import InputError
+from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.weights.model_spec import ModelSpec, resolve
 
 _SAID_BY_FILE = ("inputs", "output", "recursive", "files_from", "file_format", "name", "model", "expert", "steps")
@@ -97,8 +97,8 @@ def _build_task(
 ) -> RunTask:
     try:
         found = resolve(ModelSpec.parse(model).override(engine=wanted.engine))
-    except InputError as fault:
-        raise InputError(f"--from-view {file.path}: {fault}") from fault
+    except (InputError, WeightsError) as fault:
+        raise type(fault)(f"--from-view {file.path}: {fault}") from fault
     order = RestoreOrder(found, wanted.device, wanted.dtype, wanted.tile, wanted.seed)
     selection = build_selection(where=wanted.where)
     stamp = build_stamp(wanted.quality, order, selection)
