@@ -288,6 +288,9 @@ def test_an_export_is_one_page_that_needs_nothing_else(command):
     assert page.count("data:image/webp") == 2
     assert "its photo was not found" in page
     assert '<p class="told">told</p>' in page
+    Path("out", FILE_NAME).write_text("reject\ta.jpg\n")
+    command("view", "out", "--export", "sent.html", "-q")
+    assert "decided: reject" in Path("sent.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")

@@ -68,7 +68,7 @@ def do_export(target: Path, sources: tuple[Path, ...], export: Path, *, quiet: b
     with choose_display(quiet=quiet) as display:
         for file in results.files:
             choice = verdicts.get(chosen.relative(file.path))
-            photos.append(export_result(file, finder, style, *([choice.verdict] if choice else [])))
+            photos.append(export_result(file, finder, style, *([f"decided: {choice.verdict}"] if choice else [])))
             gauge.done += 1
             gauge.text = f"{len(photos)}/{count(len(results.files), 'result')}"
             display.show(gauge)
