@@ -171,6 +171,9 @@ def test_a_result_that_is_done_again_meanwhile_is_told_as_it_is_now(address):
     assert facts["result"]["version"] != told["version"]
     assert facts["result"]["version"].encode() in ask(address, token)[1]
     assert ask(address, f"{token}after/0?{told['version']}")[1] == Path("out/a.jpg").read_bytes()
+    Path("out/a.jpg").unlink()
+    gone = json.loads(ask(address, token + "facts/0")[1])
+    assert (gone["recipe"], gone["width"], "cannot be read" in gone["fault"]) == (facts["recipe"], 0, True)
 
 
 def test_a_thumbnail_is_of_the_result_even_if_another_one_has_its_size_and_time():

@@ -112,10 +112,10 @@ class Desk:
             return Picture("image/webp", self._thumbnails[number][1])
 
     def _look(self, number: int) -> tuple[ResultFile, str]:
-        """A result as it is now, and its version, which is another one when it was done again."""
+        """A result as it is now, or was while it was there, and its version: another one when it was done again."""
         result, version = self._seen[number]
         found = _find_version(result.path)
-        if found != version:
+        if found not in (version, ""):
             result, version = replace(result, stamp=stamp_of(result.path) or ""), found
             self._seen[number] = result, version
         return result, version

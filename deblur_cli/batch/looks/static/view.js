@@ -113,7 +113,7 @@ function showFacts() {
   [view.width, view.height] = [facts.width, facts.height];
   byId("exif").textContent = [facts.width ? `${facts.width} × ${facts.height}` : "", facts.exif].filter(Boolean).join(" · ");
   byId("recipe").textContent = facts.recipe ?? "";
-  byId("source").textContent = facts.source === "" ? "not found" : facts.source ?? "";
+  byId("source").textContent = facts.source || (facts.width ? "not found" : "");
   byId("notice").textContent = facts.notice ?? "";
   byId("notice").hidden = !facts.notice;
   byId("gone").textContent = facts.fault;
