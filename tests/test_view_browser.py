@@ -136,6 +136,12 @@ def test_the_keyboard_stays_in_what_is_seen_and_goes_on_after_a_press_of_the_mou
         browser.click("#filter label:nth-of-type(2)")
         browser.press(Keys.ARROW_RIGHT)
         assert browser.run("document.activeElement.dataset.number") == "0"
+        ring = (
+            "[document.activeElement, document.activeElement.firstChild].map((node) => node.getBoundingClientRect())"
+            ".map(({ left, top, right }) => [left, top, right])"
+        )
+        (left, top, right), inner = browser.run(ring)
+        assert min(inner[0] - left, inner[1] - top, right - inner[2]) >= 5  # an outline of 3 pixels, 2 pixels away
         assert browser.find("#filter input[value='']").is_selected()
 
 
