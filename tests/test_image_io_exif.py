@@ -3,9 +3,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 from support import photo_factory as factory
 
 from deblur_cli.image_io.metadata import exif, exif_builder, ifd
+from deblur_cli.image_io.metadata.exif_line import describe_exif
 from deblur_cli.image_io.metadata.turning import Turn
 
 both_orders = pytest.mark.parametrize("order", ["<", ">"])
@@ -89,3 +92,19 @@ def test_blob_rebuilt_from_a_tiff_keeps_a_nearby_maker_note_in_place(order: str,
     assert rebuilt is not None
     assert factory.find_maker_note(rebuilt) == (factory.MAKER_NOTE, bytes(moved).index(factory.MAKER_NOTE))
     assert exif.read_dpi(rebuilt) == (300.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"),
+    [
+        (IFDRational, "X100V · 23 mm · f/2.8 · 1/8 s · ISO 800 · 2024:05:06 18:22:00"),
+        (float, "X100V · ISO 800 · 2024:05:06 18:22:00"),
+    ],
+)
+def test_a_photographer_reads_one_line_of_it_and_nothing_that_is_no_ratio(ratio: type, told: str) -> None:
+    blob = Image.Exif()
+    blob[0x0110] = "X100V"
+    numbers = {0x829A: ratio(0.125), 0x829D: ratio(2.8), 0x8827: 800, 0x920A: ratio(23.0)}
+    blob.get_ifd(0x8769).update({**numbers, 0x9003: "2024:05:06 18:22:00"})
+    assert describe_exif(blob.tobytes().removeprefix(b"Exif\0\0")) == told
+    assert describe_exif(b"MM") == describe_exif(None) == ""

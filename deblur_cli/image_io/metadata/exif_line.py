@@ -43,6 +43,9 @@ def _text(directory: ifd.Directory, tag: int) -> str:
 
 
 def _ratio(directory: ifd.Directory, tag: int) -> Fraction | None:
+    entry = directory.entries.get(tag)
+    if entry is None or entry.kind != ifd.RATIONAL:
+        return None
     try:
         raw = directory.value(tag) or b""
     except FAULTS:
