@@ -29,6 +29,7 @@ from deblur_cli.training.recipe import (
     BlendRecipe,
     CodecRecipe,
     DeblurDiffRecipe,
+    DecoderRecipe,
     ExpertRecipe,
     FlowRecipe,
     read_common_recipe,
@@ -270,6 +271,7 @@ def test_every_shipped_recipe_reads() -> None:
         "flow": FlowRecipe,
         "flow-large": FlowRecipe,
         "perception": FlowRecipe,
+        "decoder": DecoderRecipe,
         "deblurdiff": DeblurDiffRecipe,
     }
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()
