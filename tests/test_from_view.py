@@ -74,6 +74,15 @@ def test_a_result_that_was_restored_everywhere_is_so_again(inverting, deblur):
     assert "where" not in read_recipe(read_stamp(Path("out/a.png"))).options
 
 
+def test_a_result_that_was_made_with_a_mask_is_done_again_with_it_only(inverting, deblur):
+    photo("in/a.png")
+    photo("mask.png")
+    deblur("in/a.png", "-o", "out/", "--mask", "mask.png")
+    status, out, err = deblur("--from-view", choose("redo\ta.png\tbest\t../in/a.png"))
+    assert (status, out) == (2, [])
+    assert "out/a.png: was made with a mask; do it again by deblur run PHOTO -o OUTPUT --mask FILE" in err[0]
+
+
 @pytest.mark.usefixtures("done")
 def test_a_result_that_was_edited_since_is_refused_and_nothing_is_begun(deblur):
     file = choose("redo\ta.png\tbest\t../in/a.png", "redo\tb.png\tbest\t../in/b.png")

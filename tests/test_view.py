@@ -200,6 +200,14 @@ def test_a_photo_that_is_gone_has_a_clear_place(address):
     assert choose(address, number=0, choice="reject")[0] == 200
 
 
+def test_a_result_that_was_made_with_a_mask_is_not_chosen_for_what_from_view_refuses(address):
+    masked = replace(STAMP, options={**STAMP.options, "mask_sha256": "f" * 64})
+    make_result(Path("in/a.jpg"), Path("out/a.jpg"), masked)
+    status, told = choose(address, number=0, choice="redo", model="standard")
+    assert (status, "--mask FILE" in told["error"]) == (409, True)
+    assert choose(address, number=0, choice="keep")[0] == 200
+
+
 def test_a_photo_elsewhere_under_another_name_is_found_by_its_hash():
     source = make_source(Path("card/x.jpg"))
     make_result(source, Path("here/out/a.jpg"))

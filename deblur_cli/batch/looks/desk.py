@@ -187,9 +187,10 @@ class Desk:
         """Write down what is to become of a result; an empty verdict takes it back.
 
         Raises:
-            InputError: there is no such verdict or model, the photo is gone, or the file cannot be written.
+            InputError: there is no such verdict or model, the photo is gone, a redo needs a mask, or the file cannot be
+                written.
         """
-        result = self.results.files[number]
+        result, _ = self._look(number)
         name = self.choices.relative(result.path)
         if verdict == "":
             self.choices.put(name, None)
@@ -212,6 +213,8 @@ class Desk:
         return f"{name}:strength={strength:g}"
 
     def _name_source(self, result: ResultFile) -> str:
+        if "mask_sha256" in read_recipe(result.stamp).options:
+            raise InputError("was made with a mask, and is done again by: deblur run PHOTO -o OUTPUT --mask FILE")
         source = self._find_source(result)
         if source is None:
             raise InputError(f"cannot be done again: {GONE}")
