@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.networks.deconvolution import convolve
-from deblur_cli.networks.deconvolver import DeconvolutionConfig, Deconvolver
+from deblur_cli.networks.deconvolver import BlindKernels, DeconvolutionConfig, Deconvolver
 from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch
 from deblur_cli.system.typed_tables import read_table
 
@@ -88,15 +88,43 @@ def test_the_kernel_is_fitted_again_where_the_estimate_lies() -> None:
     assert error(versions[:, 1], sharp) < error(estimate, sharp) / 1.5
 
 
-@pytest.mark.parametrize(("agreement", "is_used"), [(0.65, True), (0.999, False)])
-def test_a_kernel_that_the_estimate_does_not_bear_out_is_not_used(agreement: float, is_used: bool) -> None:
-    """What is found blindly is like the kernel to the estimate here, but not the same."""
+@pytest.mark.parametrize(
+    ("agreement", "explained", "is_used"), [(0.65, 0.9, True), (0.999, 0.9, False), (0.65, 0.01, False)]
+)
+def test_a_kernel_that_estimate_or_photo_do_not_bear_out_is_not_used(
+    agreement: float, explained: float, is_used: bool
+) -> None:
+    """What is found blindly is like the kernel to the estimate here, but not the same, and leaves something over."""
     sharp, blurry = shaken()
     estimate = torch.lerp(blurry, sharp, 0.6)
     search = KernelSearch(reach=8)
-    config = DeconvolutionConfig(192, 160, search, search, ((1.0, 0.001),), (), agreement=agreement)
+    config = DeconvolutionConfig(
+        192, 160, search, search, ((1.0, 0.001),), (), agreement=agreement, explained=explained
+    )
     restored = Deconvolver(config).deconvolve_windows(blurry, estimate)[:, 0]
     assert torch.equal(restored, estimate) is not is_used
+
+
+def test_light_that_explains_a_photo_much_worse_corrects_nothing() -> None:
+    sharp, blurry = shaken()
+    estimate = torch.lerp(blurry, sharp, 0.9)
+    config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), of_estimate=((1.0, 0.1), (2.2, 0.1)))
+    corrected = Deconvolver(config).deconvolve_windows(blurry, estimate)
+    assert not torch.equal(corrected[:, 0], estimate)
+    assert torch.equal(corrected[:, 1], estimate)
+
+
+def test_a_photo_is_searched_once_however_often_it_is_deconvolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    sharp, blurry = shaken()
+    estimates = [torch.lerp(blurry, sharp, share) for share in (0.5, 0.8)]
+    search = KernelSearch(reach=8)
+    way = Deconvolver(DeconvolutionConfig(128, 96, search, search, ((1.0, 0.001),), (), explained=9.0))
+    expected = [way.deconvolve(blurry, estimate) for estimate in estimates]
+    blind = BlindKernels()
+    assert torch.equal(way.deconvolve(blurry, estimates[0], blind), expected[0])
+    monkeypatch.setattr("deblur_cli.networks.deconvolver.find_kernels", None)
+    assert torch.equal(way.deconvolve(blurry, estimates[1], blind), expected[1])
+    assert not torch.equal(*expected)
 
 
 def test_light_that_explains_a_photo_much_worse_is_not_searched() -> None:

@@ -142,6 +142,7 @@ def test_weights_of_another_shape_are_refused(recipe: Path, data: Path, tmp_path
 BLEND = """
 [network]
 width = 6
+rounds = 2
 [network.deconvolution]
 window = 96
 stride = 64

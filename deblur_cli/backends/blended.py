@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.backends.engines import Float32Fallback
-from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
 from deblur_cli.networks.needs import FEATHER
-from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
+from deblur_cli.networks.version_blend import ESTIMATE, VersionBlend, add_coarser, stack_versions
 from deblur_cli.restoration.blur_measure import measure_blur
 from deblur_cli.restoration.contract import Backend, Cut, Order
 from deblur_cli.restoration.pipeline import ShareCount, restore_photos
@@ -167,7 +167,7 @@ class BlendedBackend:
             for tile in row:
                 if order.watch.stop():
                     raise Stopped
-                pieces = self._blend.run("forward", self._cut(photo, (estimate, other), found, tile))
+                pieces = self._weigh(photo, self._cut(photo, (estimate, other), found, tile), tile)
                 blend_pieces(mixed.permute(2, 0, 1), [Tile(replace(tile.rows, start=0), tile.columns)], pieces)
                 done += 1
                 tell(height * width * done // len(tiles) - height * width * (done - 1) // len(tiles))
@@ -187,8 +187,18 @@ class BlendedBackend:
             enlarged[rows] = band[: height - first]
         return enlarged
 
-    def _cut(self, photo: Pixels, estimates: Sequence[Tensor | None], found: Tensor | None, tile: Tile) -> Tensor:
-        """(1, versions, 3, h, w), float32, on the device: all versions of what lies below a tile."""
+    def _weigh(self, photo: Pixels, pictures: list[Tensor], tile: Tile) -> Tensor:
+        """(1, 3, h, w), float32: what the blend makes of the pictures below a tile and of their deconvolutions."""
+        height, width = photo.shape[0] - tile.rows.place.start, photo.shape[1] - tile.columns.place.start
+        blurry, blind = pictures[0], BlindKernels()
+        for _ in range(self._config.rounds):
+            estimate = pictures[ESTIMATE][..., :height, :width]
+            deconvolved = self._deconvolve(blurry[..., :height, :width], estimate, blind, blurry.shape[-2:])
+            pictures[ESTIMATE] = self._blend.run("forward", stack_versions(pictures, deconvolved))
+        return pictures[ESTIMATE]
+
+    def _cut(self, photo: Pixels, estimates: Sequence[Tensor | None], found: Tensor | None, tile: Tile) -> list[Tensor]:
+        """(1, 3, h, w), float32, on the device: the versions of what lies below a tile, without deconvolutions."""
         rows, columns = tile.rows.place, tile.columns.place
         blurry = PixelSource(photo).cut(rows, columns)[None].to(self.device)
         guesses = [
@@ -199,15 +209,14 @@ class BlendedBackend:
         pictures = [blurry, *guesses]
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
-        deconvolved = self._deconvolve(blurry, guesses[0], photo.shape[0] - rows.start, photo.shape[1] - columns.start)
-        return stack_versions(pictures, deconvolved)
+        return pictures
 
-    def _deconvolve(self, blurry: Tensor, estimate: Tensor, height: int, width: int) -> Tensor | None:
-        """(1, versions, 3, h, w), of which so much is photo, and the rest its repeated border, which has no blur."""
+    def _deconvolve(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels, size: torch.Size) -> Tensor | None:
+        """(1, versions, 3, *size) of what lies in the photo; the rest is its repeated border, which has no blur."""
         if self._deconvolver is None:
             return None
-        deconvolved = self._deconvolver.deconvolve(blurry[..., :height, :width], estimate[..., :height, :width])
-        beyond = (0, max(0, blurry.shape[-1] - width), 0, max(0, blurry.shape[-2] - height))
+        deconvolved = self._deconvolver.deconvolve(blurry, estimate, blind)
+        beyond = (0, size[1] - blurry.shape[-1], 0, size[0] - blurry.shape[-2])
         return functional.pad(deconvolved[0], beyond, mode="replicate")[None]
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:

@@ -4,10 +4,12 @@ Knows tensors only; nothing here is learned. Deconvolution undoes what a convolu
 rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are fitted
 between a network's estimate and the photo, or searched blindly. A blind kernel says nothing about its place, and it is
 rough: what it gives is moved to where the estimate has it, and the kernel fitted again between the mean of both and the
-photo. A window whose blind kernel is not like the estimate's is the estimate's. With each kernel the photo may be
-deconvolved, or the estimate corrected by what the kernel leaves unexplained of the photo.
+photo. A window whose blind kernel is not like the estimate's, or explains the photo hardly better, is the estimate's.
+With each kernel the photo may be deconvolved, or the estimate corrected by what the kernel leaves unexplained of the
+photo.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +47,8 @@ class DeconvolutionConfig:
         corrections: of the estimate with each: exponent as above, strength of a quadratic penalty.
         agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
             believed; see `compare_kernels`.
+        explained: how much a kernel that is fitted again may leave unexplained of the photo's brightness, relative to
+            the one that leads from the estimate to the photo.
         fit: how the kernel that leads from the estimate to the photo is fitted.
         of_estimate: the corrections of the estimate with it, as above.
     """
@@ -57,6 +61,7 @@ class DeconvolutionConfig:
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
     corrections: tuple[tuple[float, float], ...] = ()
     agreement: float = 0.65
+    explained: float = 0.9
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
 
@@ -89,6 +94,30 @@ class DeconvolutionConfig:
         return len(self.names)
 
 
+class BlindKernels:
+    """Of some windows of photos, each searched when it is first wanted: it depends on the photo alone, so whoever
+    deconvolves a photo again with a better estimate hands the same object on."""
+
+    def __init__(self) -> None:
+        self._parts: defaultdict[tuple[int, int], BlindKernels] = defaultdict(BlindKernels)
+        self._known: dict[tuple[float, int], tuple[Tensor, Tensor]] = {}  # which windows, and their kernels
+
+    def part(self, photo: int, window: int) -> "BlindKernels":
+        """Of the windows of a photo from this one on."""
+        return self._parts[photo, window]
+
+    def find(self, light: Tensor, chosen: Tensor, gamma: float, search: KernelSearch) -> Tensor:
+        """(n, K, K) of the n `chosen` of all windows, whose luminance is (B, 1, h, w) in the light of `gamma`."""
+        key, size = (gamma, search.reach), 2 * search.reach + 1
+        if key not in self._known:
+            self._known[key] = light.new_zeros(len(light), dtype=torch.bool), light.new_zeros(len(light), size, size)
+        is_known, kernels = self._known[key]
+        if len(wanted := chosen[~is_known[chosen]]):
+            kernels[wanted] = find_kernels(light[wanted], search)
+            is_known[wanted] = True
+        return kernels[chosen]
+
+
 class Deconvolver:
     """Deconvolves as a config says."""
 
@@ -96,19 +125,21 @@ class Deconvolver:
         self.config = config
 
     @torch.no_grad()
-    def deconvolve(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+    def deconvolve(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels | None = None) -> Tensor:
         """All versions of photos.
 
         Args:
             blurry: (B, 3, H, W), [0, 1]; a window begins every stride, the last ones where they end with the photo.
             estimate: of the same shape, what a network made of them.
+            blind: of an earlier call with the same photos; what is found besides is added.
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
-        pairs = zip(blurry.float(), estimate.float(), strict=True)
-        return torch.stack([self._deconvolve_photo(*pair) for pair in pairs])
+        pairs, blind = zip(blurry.float(), estimate.float(), strict=True), blind or BlindKernels()
+        parts = [partial(blind.part, index) for index in range(len(blurry))]
+        return torch.stack([self._deconvolve_photo(*pair, part) for pair, part in zip(pairs, parts, strict=True)])
 
-    def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+    def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor, find_blind: Callable[[int], BlindKernels]) -> Tensor:
         """(3, H, W) each -> (versions, 3, H, W)."""
         side, border, (height, width) = self.config.window, self.config.border, blurry.shape[-2:]
         missing = [max(0, side - length - 2 * border) for length in (width, height)]
@@ -119,8 +150,10 @@ class Deconvolver:
         weights = _window_weights(side, self.config.stride, blurry.device)
         rows, columns = (self._begin(length) for length in (height, width))
         places = [(..., slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
-        for some in (places[i : i + _AT_ONCE] for i in range(0, len(places), _AT_ONCE)):
-            pieces = self.deconvolve_windows(*torch.stack([padded[place] for place in some], 1)).mul_(weights)
+        for first in range(0, len(places), _AT_ONCE):
+            some = places[first : first + _AT_ONCE]
+            photos, estimates = torch.stack([padded[place] for place in some], 1)
+            pieces = self.deconvolve_windows(photos, estimates, find_blind(first)).mul_(weights)
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
                 total[place] += weights
@@ -133,46 +166,56 @@ class Deconvolver:
         return [min(start, last) for start in range(0, length, self.config.stride)]
 
     @torch.no_grad()
-    def deconvolve_windows(self, blurry: Tensor, estimate: Tensor) -> Tensor:
+    def deconvolve_windows(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels | None = None) -> Tensor:
         """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
-        config = self.config
-        own = {gamma: _explain(blurry, estimate, gamma, config.fit) for gamma in config.gammas}
+        config, blind = self.config, blind or BlindKernels()
+        lights = {gamma: (_to_luminance(blurry, gamma), _to_luminance(estimate, gamma)) for gamma in config.gammas}
+        own = {gamma: _explain(*pair, gamma, config.fit) for gamma, pair in lights.items()}
         least = torch.stack([by.error for by in own.values()]).amin(0)
         blurred = self._change(estimate, blurry) > _LEAST
+        likely = {gamma: (blurred & (by.error <= _RIVALRY * least)).nonzero()[:, 0] for gamma, by in own.items()}
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
             found = {}
             for gamma in dict.fromkeys(gamma for gamma, _ in (*wanted, *config.corrections)):
-                likely = blurred & (own[gamma].error <= _RIVALRY * least)
-                found[gamma] = self._find_kernels(blurry, estimate, gamma, search, likely)
+                chosen, (light, sharp) = likely[gamma], lights[gamma]
+                kernel = blind.find(light, chosen, gamma, search)
+                allowed = config.explained * own[gamma].error[chosen]
+                kept, kernel = self._judge(kernel, light[chosen], sharp[chosen], gamma, allowed)
+                found[gamma] = chosen[kept], kernel
             for made, some in ((_deconvolve, wanted), (_correct, config.corrections)):
                 for gamma, strength in some:
                     way = partial(made, gamma=gamma, strength=strength)
                     pictures.append(self._make(way, blurry, estimate, found[gamma]))
-        every = torch.arange(len(blurry), device=blurry.device)
         for gamma, strength in config.of_estimate:
             way = partial(_correct, gamma=gamma, strength=strength)
-            pictures.append(self._make(way, blurry, estimate, (every, own[gamma].kernel)))
+            pictures.append(self._make(way, blurry, estimate, (likely[gamma], own[gamma].kernel[likely[gamma]])))
         return torch.stack(pictures, 1)
 
-    def _find_kernels(
-        self, blurry: Tensor, estimate: Tensor, gamma: float, search: KernelSearch, likely: Tensor
+    def _judge(
+        self, kernel: Tensor, light: Tensor, sharp: Tensor, gamma: float, allowed: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Indices of the `likely` windows, (n,), whose blind kernels the estimate bears out, and the kernels that lead
-        from where these and the estimate agree to the photo, (n, K, K)."""
-        chosen = likely.nonzero()[:, 0]
-        light, sharp = (_to_light(picture[chosen].mean(1, keepdim=True), gamma) for picture in (blurry, estimate))
-        if not len(chosen):
-            return chosen, light
-        kernel = find_kernels(light, search)
-        alike = compare_kernels(kernel, match_kernels(sharp, light, replace(self.config.fit, reach=search.reach)))
-        believed = alike > self.config.agreement
-        chosen, light, sharp, kernel = chosen[believed], light[believed], sharp[believed], kernel[believed]
-        if not len(chosen):
-            return chosen, kernel
-        first = deconvolve_tv(taper(light, search.reach + _ROOM), kernel, _FIRST)
-        mean = (register(first, sharp, search.reach).clamp(0, 1) + sharp) / 2
-        return chosen, match_kernels(mean, light, replace(_AGAIN, reach=search.reach + _ROOM))
+        """Which blind kernels the estimate bears out, (n,), and those that lead from where both agree to the photo,
+        (n, K, K).
+
+        Args:
+            kernel: (B, k, k).
+            light, sharp: (B, 1, h, w), luminance of photo and estimate.
+            allowed: (B,), what such a kernel may leave unexplained, in encoded values.
+        """
+        kept, reach = torch.arange(len(light), device=light.device), kernel.shape[-1] // 2
+        if not len(kept):
+            return kept, kernel
+        alike = compare_kernels(kernel, match_kernels(sharp, light, replace(self.config.fit, reach=reach)))
+        kept = kept[alike > self.config.agreement]
+        if not len(kept):
+            return kept, kernel
+        light, sharp, kernel = light[kept], sharp[kept], kernel[kept]
+        first = deconvolve_tv(taper(light, reach + _ROOM), kernel, _FIRST)
+        mean = (register(first, sharp, reach).clamp(0, 1) + sharp) / 2
+        again = _explain(light, mean, gamma, replace(_AGAIN, reach=reach + _ROOM))
+        better = again.error <= allowed[kept]
+        return kept[better], again.kernel[better]
 
     def _make(self, way: _Way, blurry: Tensor, estimate: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
         """(B, 3, h, w): the estimate, and what is made with the kernels of the windows that have one."""
@@ -195,7 +238,7 @@ class Deconvolver:
 
 @dataclass(frozen=True, slots=True)
 class _Explanation:
-    """How estimates become photos, in light.
+    """How sharp windows become photos.
 
     Attributes:
         kernel: (B, K, K), that leads from one to the other.
@@ -206,10 +249,11 @@ class _Explanation:
     error: Tensor
 
 
-def _explain(blurry: Tensor, estimate: Tensor, gamma: float, fit: KernelFit) -> _Explanation:
-    sharp, light = _to_light(estimate, gamma), _to_light(blurry, gamma)
-    kernel = match_kernels(sharp.mean(1, keepdim=True), light.mean(1, keepdim=True), fit)
-    left = (_to_encoded(convolve(sharp, kernel), gamma) - blurry) * _fade_out(blurry, kernel)
+def _explain(light: Tensor, sharp: Tensor, gamma: float, fit: KernelFit) -> _Explanation:
+    """Luminance, (B, 1, h, w) each."""
+    kernel = match_kernels(sharp, light, fit)
+    left = _to_encoded(convolve(sharp, kernel), gamma) - _to_encoded(light, gamma)
+    left = left * _fade_out(light, kernel)
     return _Explanation(kernel, left.square().flatten(1).mean(1).sqrt())
 
 
@@ -235,6 +279,11 @@ def _fade_out(picture: Tensor, kernel: Tensor) -> Tensor:
 
 def _to_light(image: Tensor, gamma: float) -> Tensor:
     return image if gamma == 1 else image.clamp(0, 1) ** gamma
+
+
+def _to_luminance(image: Tensor, gamma: float) -> Tensor:
+    """(B, 1, h, w): the mean of its colours in light, where what moved adds up."""
+    return _to_light(image, gamma).mean(1, keepdim=True)
 
 
 def _to_encoded(light: Tensor, gamma: float) -> Tensor:

@@ -32,6 +32,8 @@ class BlendConfig:
         second: whether a second expert's estimate is one of the versions.
         coarser: whether what was found at half the photo's size is one of the versions.
         deconvolution: the blind deconvolutions among the versions; None for none.
+        rounds: how often the photo is deconvolved and all is weighed, each time with what the last round gave in the
+            place of the estimate: it leads to better kernels.
     """
 
     width: int = 32
@@ -40,6 +42,11 @@ class BlendConfig:
     second: bool = False
     coarser: bool = False
     deconvolution: DeconvolutionConfig | None = None
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or (self.rounds > 1 and self.deconvolution is None):
+            raise ValueError(f"rounds = {self.rounds}: must be 1, or more with a deconvolution")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,8 +15,8 @@ from torch.nn import functional
 
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import InputError
-from deblur_cli.networks.deconvolver import Deconvolver
-from deblur_cli.networks.version_blend import VersionBlend, add_coarser, stack_versions
+from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
+from deblur_cli.networks.version_blend import ESTIMATE, VersionBlend, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.folder import TrainingData
 from deblur_cli.training.loop import Figures
@@ -23,10 +25,19 @@ from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import BlendRecipe
 from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
-from deblur_cli.training.versions import load_known, with_versions
+from deblur_cli.training.versions import load_known, run_round, with_versions
 
 _SIDE = 192  # pixels of the patches in the pool where no deconvolution has windows of its own
 _PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Pictures that are never trained on: all versions of them, the truth, and what was found in them blindly."""
+
+    versions: Tensor
+    sharp: Tensor
+    blind: BlindKernels
 
 
 class BlendTask:
@@ -74,12 +85,12 @@ class BlendTask:
 
     def begin(self, accelerator: Accelerator, generators: Generators) -> None:
         sources = self._data.sources(self.recipe.data, self.recipe.synthesis, generators)
-        sources = with_versions(sources, [*self._experts.values()], self.recipe.network, generators.places)
+        sources = with_versions(sources, [*self._experts.values()], self.network, generators.places)
         wanted = self.recipe.network.deconvolution
         side = _SIDE if wanted is None else wanted.stride
         pool = PatchPool(sources, self.recipe.data, self.schedule.patch, generators, side)
         self._batches: Iterator[tuple[Tensor, ...]] = pool.batches(self.schedule.batch)
-        self._held_out = self._deconvolve_held_out(accelerator.device)
+        self._held_out = self._open_held_out(accelerator.device)
 
     def loss(self, network: nn.Module) -> Tensor:
         *versions, sharp = next(self._batches)
@@ -87,10 +98,12 @@ class BlendTask:
 
     def validate(self, network: nn.Module) -> Figures:
         gains: dict[str, dict[str, float]] = {"blend": {}, "expert": {}}
-        for name, batches in self._held_out.items():
-            before = 0.0 if name == "sharp" else fmean(mean_psnr(versions[:, 0], sharp) for versions, sharp in batches)
-            gains["blend"][name] = fmean(mean_psnr(network(versions), sharp) for versions, sharp in batches) - before
-            gains["expert"][name] = fmean(mean_psnr(versions[:, 1], sharp) for versions, sharp in batches) - before
+        for name, held_out in self._held_out.items():
+            before = 0.0 if name == "sharp" else fmean(mean_psnr(some.versions[:, 0], some.sharp) for some in held_out)
+            mixed = fmean(mean_psnr(self._mix(network, some), some.sharp) for some in held_out)
+            gains["blend"][name] = mixed - before
+            estimated = fmean(mean_psnr(some.versions[:, ESTIMATE], some.sharp) for some in held_out)
+            gains["expert"][name] = estimated - before
         titles = {"blend": "Gain over doing nothing (sharp: PSNR), dB", "expert": "The same of the expert alone, dB"}
         return {title: gains[key] for key, title in titles.items()}
 
@@ -102,19 +115,30 @@ class BlendTask:
         }
         save_network(self.network, path, metadata)
 
+    def _mix(self, network: nn.Module, held_out: _HeldOut) -> Tensor:
+        """What the last round gives."""
+        versions = held_out.versions
+        for _ in range(self.recipe.network.rounds - 1):
+            assert self._deconvolver is not None  # else there is one round only
+            versions = run_round(network, versions, partial(self._deconvolver.deconvolve, blind=held_out.blind))
+        mixed: Tensor = network(versions)
+        return mixed
+
     @torch.no_grad()
-    def _deconvolve_held_out(self, device: torch.device) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """Name -> versions and truth of the held-out pictures."""
+    def _open_held_out(self, device: torch.device) -> dict[str, list[_HeldOut]]:
+        """The held-out pictures of each name."""
         held_out = {}
         for name, batches in build_validation(self._data, self.recipe.synthesis).items():
             some = batches[: max(1, _PICTURES // len(batches[0][0]))]
-            held_out[name] = [(self._make_versions(blurry.to(device)), sharp.to(device)) for blurry, sharp in some]
+            held_out[name] = [self._make_versions(blurry.to(device), sharp.to(device)) for blurry, sharp in some]
         return held_out
 
-    def _make_versions(self, blurry: Tensor) -> Tensor:
+    def _make_versions(self, blurry: Tensor, sharp: Tensor) -> _HeldOut:
         pictures = [blurry, *(frozen.estimate(blurry) for frozen in self._experts.values())]
         if self.recipe.network.coarser:
             small = functional.avg_pool2d(blurry, 2)
             pictures.append(add_coarser(blurry, self._experts["expert"].estimate(small) - small, 2))
-        deconvolved = self._deconvolver.deconvolve(*pictures[:2]) if self._deconvolver else None
-        return stack_versions(pictures, deconvolved)
+        blind, deconvolved = BlindKernels(), None
+        if self._deconvolver is not None:
+            deconvolved = self._deconvolver.deconvolve(blurry, pictures[ESTIMATE], blind)
+        return _HeldOut(stack_versions(pictures, deconvolved), sharp, blind)

@@ -1,15 +1,16 @@
 """The training pairs of a blend: patches with all versions of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from deblur_cli.checkpoint import PICKLED, check_tensors, find_weights, load_tensors, read_content, read_metadata
-from deblur_cli.networks.deconvolver import Deconvolver
+from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
 from deblur_cli.networks.version_blend import ESTIMATE, BlendConfig, VersionBlend, add_coarser, stack_versions
 from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.estimates import Estimator
@@ -28,13 +29,14 @@ class VersionSource:
 
     What was found at a coarser scale comes from the whole picture that a window lies in, made smaller to the window's
     size; at a scale of 4 a picture is large enough for four windows, at 1 it is the window itself and stands for what
-    was found.
+    was found. Where the blend works in rounds, any of them may be the one: those before are the blend's as it is then.
     """
 
     def __init__(
-        self, source: Source, experts: Sequence[Estimator], config: BlendConfig, places: np.random.Generator
+        self, source: Source, experts: Sequence[Estimator], blend: VersionBlend, places: np.random.Generator
     ) -> None:
-        self._source, self._experts, self._config, self._places = source, experts, config, places
+        self._source, self._experts, self._blend, self._places = source, experts, blend, places
+        self._config = config = blend.config
         self._deconvolver = None if config.deconvolution is None else Deconvolver(config.deconvolution)
 
     def draw(self, count: int, size: int) -> tuple[Tensor, ...]:
@@ -72,18 +74,32 @@ class VersionSource:
         return slice(top, top + side), slice(left, left + side)
 
     def _stack(self, pictures: Sequence[Tensor], sharp: Tensor) -> Tensor:
-        deconvolved = self._deconvolver.deconvolve_windows(*pictures[:2]) if self._deconvolver else None
-        return torch.cat((stack_versions(pictures, deconvolved), sharp[:, None]), 1)
+        if self._deconvolver is None:
+            return torch.stack([*pictures, sharp], 1)
+        deconvolve = partial(self._deconvolver.deconvolve_windows, blind=BlindKernels())
+        versions = stack_versions(pictures, deconvolve(pictures[0], pictures[ESTIMATE]))
+        for _ in range(0 if self._config.rounds == 1 else int(self._places.integers(self._config.rounds))):
+            versions = run_round(self._blend, versions, deconvolve)
+        return torch.cat((versions, sharp[:, None]), 1)
+
+
+@torch.no_grad()
+def run_round(blend: nn.Module, versions: Tensor, deconvolve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The versions of the next round, (B, versions, 3, H, W): what this one gives is its estimate."""
+    mixed = blend(versions)
+    deconvolved = deconvolve(versions[:, 0], mixed)
+    kept = versions[:, ESTIMATE + 1 : versions.shape[1] - deconvolved.shape[1]]
+    return torch.cat((versions[:, :1], mixed[:, None], kept, deconvolved), 1)
 
 
 def with_versions(
     sources: Sequence[tuple[float, Source]],
     experts: Sequence[Estimator],
-    config: BlendConfig,
+    blend: VersionBlend,
     places: np.random.Generator,
 ) -> list[tuple[float, Source]]:
     """The same shares, with all versions; `experts` are the first and perhaps the second."""
-    return [(share, VersionSource(source, experts, config, places)) for share, source in sources]
+    return [(share, VersionSource(source, experts, blend, places)) for share, source in sources]
 
 
 def load_known(network: VersionBlend, path: Path) -> None:
