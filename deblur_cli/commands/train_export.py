@@ -37,9 +37,6 @@ def export(
     prompt: Annotated[
         Path | None, option("Model", "--prompt", "Of the flow, where it was trained with one.", metavar="FILE")
     ] = None,
-    decoder: Annotated[
-        Path | None, option("Model", "--decoder", "Of the codec, where one was trained for this flow.", metavar="FILE")
-    ] = None,
     steps: Annotated[int | None, _own("Model", "--steps", "What it runs with by default.", "N")] = None,
     strength: Annotated[float | None, _own("Model", "--strength", "What it runs with by default.", "0-1")] = None,
     name: Annotated[str | None, _own("Card", "--name", "Default: the repository's, or the folder's.", "TEXT")] = None,
@@ -76,7 +73,7 @@ def export(
     from deblur_cli.training.export import Export, export_model
 
     chosen = name or (out.resolve().name if push is None else push.rpartition("/")[2])
-    flow, run = (codec, base, lora, prompt, decoder), (steps, strength)
+    flow, run = (codec, base, lora, prompt), (steps, strength)
     wanted = Export(chosen, expert, out, blend, second, *flow, *run, licence or "", data_note or "", push or "")
     for note in export_model(wanted):
         write_note(note)

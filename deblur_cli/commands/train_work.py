@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from deblur_cli.training.latents import WindowSource
     from deblur_cli.training.loop import Progress, RunPaths, Task
-    from deblur_cli.training.recipe import BaseRecipe, CodecRecipe, DecoderRecipe, FlowRecipe, Recipe
+    from deblur_cli.training.recipe import BaseRecipe, CodecRecipe, FlowRecipe, Recipe
     from deblur_cli.training.windows import WindowMaker
-
-    WindowRecipe = BaseRecipe | CodecRecipe | DecoderRecipe | FlowRecipe
 
 R = TypeVar("R", bound="Recipe")
 
@@ -31,7 +29,6 @@ _NEXT_STEPS = {
     "codec.safetensors": "train a base on it with: deblur train base --codec {0}",
     "transformer.safetensors": "adapt it with: deblur train flow --codec FILE --base {0}",
     "lora.safetensors": "make a model of it with: deblur train export --codec FILE --base FILE --lora {0} --out FOLDER",
-    "decoder.safetensors": "make a model of it with: deblur train export --lora FILE --decoder {0} ... --out FOLDER",
     "deblurdiff.safetensors": "keep it as a model: deblur weights add NAME {0} --like deblurdiff",
 }
 
@@ -88,7 +85,7 @@ def choose_recipe(
 
 
 def open_windows(
-    recipe: "WindowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
+    recipe: "BaseRecipe | FlowRecipe", run: Run, data: Path, codec: Path, expert: str, folder: Path | None
 ) -> "WindowSource":
     """What windows of latents are made from; the pictures are read only if they must be made."""
     from deblur_cli.training.latents import WindowSource, load_frozen_codec
@@ -100,7 +97,7 @@ def open_windows(
 
 
 def open_estimates(
-    recipe: "WindowRecipe", device: "torch.device", data: Path, expert: str, folder: Path
+    recipe: "CodecRecipe | BaseRecipe | FlowRecipe", device: "torch.device", data: Path, expert: str, folder: Path
 ) -> "WindowMaker":
     """What windows of pictures and estimates are made from, without their latents."""
     from deblur_cli.training.estimates import load_estimator

@@ -29,18 +29,6 @@ Look = Callable[[slice, slice], Tensor]  # rows, columns, also beyond the photo 
 
 def remove_low(residual: Tensor) -> None:
     """Take the low frequencies out of a residual (3, H, W), in place: those of the estimate stay as they are."""
-    for rows, low in _find_low(residual):
-        residual[:, rows] -= low
-
-
-def without_low(residuals: Tensor) -> Tensor:
-    """Residuals (B, 3, H, W) without their low frequencies, with a gradient."""
-    low = [torch.cat([strip for _, strip in _find_low(residual)], 1) for residual in residuals]
-    return residuals - torch.stack(low)
-
-
-def _find_low(residual: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Strip by strip the low frequencies of a residual (3, H, W), (3, rows, W); all are known before the first one."""
     height, width = residual.shape[1:]
     cells = functional.avg_pool2d(residual[None], LOW_CELL, ceil_mode=True, count_include_pad=False)
     low = functional.avg_pool2d(functional.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
@@ -48,7 +36,7 @@ def _find_low(residual: Tensor) -> Iterator[tuple[slice, Tensor]]:
     left, right, part = _between(width, low.shape[3])
     low = torch.lerp(low[0, :, :, left], low[0, :, :, right], part)  # (3, cells, W)
     for rows in _strips(height):
-        yield rows, torch.lerp(low[:, above[rows]], low[:, below[rows]], share[rows, None])
+        residual[:, rows] -= torch.lerp(low[:, above[rows]], low[:, below[rows]], share[rows, None])
 
 
 def find_gaps(residual: Tensor) -> Tensor:

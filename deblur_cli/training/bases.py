@@ -10,7 +10,6 @@ from deblur_cli.errors import InputError
 from deblur_cli.networks.flow_transformer import FlowTransformer
 from deblur_cli.system.devices import DTYPES
 from deblur_cli.system.files import hash_file
-from deblur_cli.training.latents import Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +49,6 @@ def load_frozen_base(
     if chosen is not None:
         flow_base.load_prompt(network, chosen)
     return Base(network, files.sha256, files.codec, None if chosen is None else hash_file(chosen))
-
-
-def check_codec(base: Base, codec: Codec) -> None:
-    """That a base works in the latents of a codec.
-
-    Raises:
-        InputError: it was trained on another one, or has another number of channels.
-    """
-    if base.codec not in (None, codec.sha256):
-        raise InputError(f"the base was trained on another codec ({base.codec[:12]}…, not {codec.sha256[:12]}…)")
-    found, wanted = base.network.config.channels, codec.network.config.channels
-    if found != wanted:
-        raise InputError(f"the base has latents of {found} channels, the codec of {wanted}; train a codec with as many")
 
 
 def _find(name: str, prompt: Path | None) -> tuple[BaseFiles, Path | None]:

@@ -42,7 +42,6 @@ _PATHS = {
     "base_config": "transformer/config.json",
     "base": f"transformer/{_WEIGHTS}",
     "lora": "lora/pytorch_lora_weights.safetensors",
-    "decoder": f"decoder/{_WEIGHTS}",
     "prompt": "prompt/diffusion_pytorch_model.safetensors",
 }
 
@@ -57,7 +56,6 @@ class Export:
         second: name or file of the second expert, where the blend was trained with one.
         codec, base, lora: the files of a flow, all or none. base is also a folder with one file, or a model's name.
         prompt: the empty prompt that the flow was trained with, where the base's model does not bring it.
-        decoder: of the codec, trained on what this flow finds; None takes the codec's own.
         out: the folder; it must not be there, or be empty.
         steps, strength: how the flow runs where nobody says otherwise; None is the tool's own default.
         licence, data_note: of these weights, and a word on what they were trained on; empty where not told.
@@ -73,7 +71,6 @@ class Export:
     base: str | None = None
     lora: Path | None = None
     prompt: Path | None = None
-    decoder: Path | None = None
     steps: int | None = None
     strength: float | None = None
     licence: str = ""
@@ -125,9 +122,8 @@ def _check_wanted(wanted: Export) -> None:
     flow = (wanted.codec, wanted.base, wanted.lora)
     if None in flow and flow != (None, None, None):
         raise InputError("--codec, --base and --lora belong together: give all of them, or none for an expert alone")
-    named = {"--prompt": wanted.prompt, "--decoder": wanted.decoder}
-    if flow == (None, None, None) and {wanted.steps, wanted.strength, *named.values()} != {None}:
-        which = next((f"{flag} is" for flag, file in named.items() if file), "--steps and --strength are")
+    if flow == (None, None, None) and (wanted.steps, wanted.strength, wanted.prompt) != (None, None, None):
+        which = "--prompt is" if wanted.prompt else "--steps and --strength are"
         raise InputError(f"{which} of a flow: give --codec, --base and --lora too, or leave them out")
     if not is_name(wanted.name):
         raise InputError(f"--name {wanted.name}: no usable name; letters, digits and . _ + - only, 64 at most")
@@ -178,8 +174,6 @@ def _collect(wanted: Export, template: ModelEntry) -> dict[str, _Piece]:
         if wanted.prompt is not None:
             files["prompt"] = _describe_file(wanted.prompt, wanted.licence)
         files["lora"] = _describe_file(wanted.lora, wanted.licence)
-        if wanted.decoder is not None:
-            files["decoder"] = _describe_file(wanted.decoder, wanted.licence)
     return {role: _open(file) for role, file in files.items()}
 
 

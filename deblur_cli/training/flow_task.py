@@ -21,7 +21,7 @@ from deblur_cli.networks.lpips import Lpips
 from deblur_cli.sampling.rectified_flow import draw_times, interpolate, sample_euler, start, velocity_target
 from deblur_cli.system.devices import has_fast_bfloat16
 from deblur_cli.system.wording import count
-from deblur_cli.training.bases import Base, check_codec
+from deblur_cli.training.bases import Base
 from deblur_cli.training.detail_sums import Detail
 from deblur_cli.training.latents import WindowSource
 from deblur_cli.training.loop import Figures
@@ -57,7 +57,7 @@ class FlowTask:
     ) -> None:
         self.recipe, self.schedule, self.seed = recipe, recipe.schedule, recipe.seed
         self._base, self._windows, self._perception = base, windows, perception
-        check_codec(base, windows.codec)
+        _check_fit(base, windows)
         torch.manual_seed(recipe.seed)
         self._flow = _adapt(base.network, recipe)
         if init is not None:
@@ -199,6 +199,17 @@ def _adapt(network: FlowTransformer, recipe: FlowRecipe) -> FlowTransformer:
     if flow.checkpointing:
         network.enable_gradient_checkpointing()
     return network
+
+
+def _check_fit(base: Base, windows: WindowSource) -> None:
+    codec, config = windows.codec, base.network.config
+    if base.codec not in (None, codec.sha256):
+        raise InputError(f"the base was trained on another codec ({base.codec[:12]}…, not {codec.sha256[:12]}…)")
+    if config.channels != codec.network.config.channels:
+        raise InputError(
+            f"the base has latents of {config.channels} channels, the codec of {codec.network.config.channels}; "
+            "train a codec with as many"
+        )
 
 
 def _load_adapter(network: FlowTransformer, path: Path) -> None:

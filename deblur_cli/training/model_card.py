@@ -25,7 +25,6 @@ _NAMES = {
     "base_config": "its shape, as diffusers has it",
     "base": "flow transformer (frozen base)",
     "lora": "LoRA adapter",
-    "decoder": "decoder of r-space for what this flow finds",
     "prompt": "empty prompt",
 }
 

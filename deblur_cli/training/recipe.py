@@ -225,30 +225,6 @@ class FlowRecipe(Recipe):
 
 
 @dataclass(frozen=True, slots=True)
-class DecoderConfig:
-    """What the decoder of a codec is trained for, on the differences that a flow finds.
-
-    Attributes:
-        steps: of the sampler.
-        lpips_weight, half_share, grain_weight, crop: as of a `FlowConfig`.
-    """
-
-    steps: int = 8
-    lpips_weight: float = 1.0
-    half_share: float = 0.3
-    grain_weight: float = 1.0
-    crop: int = 160
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderRecipe(Recipe):
-    """The whole recipe of `deblur train decoder`."""
-
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    latents: LatentConfig = field(default_factory=LatentConfig)
-
-
-@dataclass(frozen=True, slots=True)
 class DiffusionConfig:
     """How DeblurDiff is trained.
 

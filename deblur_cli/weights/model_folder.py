@@ -22,7 +22,7 @@ FORMAT = 1  # of model.json; keys may be added to it, readers pass over those th
 SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  # as a manifest's model has them
 
 _FLOW = {"expert", "codec", "base", "lora"}
-_ROLES = {"expert": ({"expert"}, {*BLENDING}), "dual_expert": (_FLOW, {*BLENDING, "base_config", "prompt", "decoder"})}
+_ROLES = {"expert": ({"expert"}, {*BLENDING}), "dual_expert": (_FLOW, {*BLENDING, "base_config", "prompt"})}
 _PLACES = (("path",), ("repository", "revision", "name"))
 _FACTS = ("bytes", "sha256", "licence", "gated")
 
@@ -109,7 +109,7 @@ def check_lineage(files: Mapping[str, WeightsFile], lineage: Lineage) -> None:
     """
     for role in files:
         trained_on = lineage.get(role, {})
-        for parent in ("codec", "base", "lora", "prompt", *(("expert", "second") if role == "blend" else ())):
+        for parent in ("codec", "base", "prompt", *(("expert", "second") if role == "blend" else ())):
             wanted = trained_on.get(parent)
             if parent in files and wanted not in (None, files[parent].sha256):
                 found = f"not {str(files[parent].sha256)[:12]}…"

@@ -2,9 +2,8 @@
 
     python docs/measure/flow_trade_off.py WINDOWS lora.safetensors --steps 1,4,16 --strengths 0.3,0.5,1
 
-WINDOWS is a folder `estimates-KEY` that `deblur train estimates` made. The bundled codec and base are used, with
-`--decoder FILE` what `deblur train decoder` made of the codec's decoder for this adapter. Pictures are rounded to 8
-bits, low frequencies are the estimate's as in a run, and the start noise is that of seed 0.
+WINDOWS is a folder `estimates-KEY` that `deblur train estimates` made. The bundled codec and base are used, pictures
+are rounded to 8 bits, low frequencies are the estimate's as in a run, and the start noise is that of seed 0.
 """
 
 import argparse
@@ -14,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from deblur_cli.backends.dual_expert_files import load_adapter, read_start_noise
-from deblur_cli.backends.tiled_codec import load_codec
+from deblur_cli.checkpoint import read_content, read_metadata
+from deblur_cli.networks.flow_transformer import LoraSettings
 from deblur_cli.restoration import guard
 from deblur_cli.sampling.rectified_flow import sample_euler, start
 from deblur_cli.training.bases import load_frozen_base
 from deblur_cli.training.detail_sums import Detail
+from deblur_cli.training.latents import load_frozen_codec
 from deblur_cli.training.objectives import mean_psnr
 from deblur_cli.training.perception import load_judge
 from deblur_cli.weights.store import PACKAGE
@@ -47,11 +47,13 @@ class HeldOut:
 class Flow:
     """An adapter on the bundled base and codec."""
 
-    def __init__(self, path: Path, side: int, decoder: Path | None) -> None:
-        self._codec = load_codec(BUNDLED / "codec.safetensors", decoder).eval()
+    def __init__(self, path: Path, side: int) -> None:
+        self._codec = load_frozen_codec(BUNDLED / "codec.safetensors").network
         self._flow = load_frozen_base(str(BUNDLED / "transformer.safetensors"), window=side // 8).network
-        self._level = read_start_noise(path)
-        load_adapter(self._flow, path)
+        self._flow.widen()
+        config = read_metadata(path)["config"]
+        self._level = config["start_noise"]
+        self._flow.load_fused(LoraSettings(config["rank"], tuple(config["targets"])), read_content(path))
         self._flow.eval()
 
     def add(self, blurry: Tensor, estimate: Tensor, noise: Tensor, steps: int) -> Tensor:
@@ -74,7 +76,6 @@ def main() -> None:
     parser.add_argument("--steps", default="1,2,4,8,16")
     parser.add_argument("--strengths", default="0.25,0.5,1")
     parser.add_argument("--count", type=int, default=48)
-    parser.add_argument("--decoder", type=Path)
     given = parser.parse_args()
     held_out = HeldOut(given.windows, given.count)
     held_out.tell("blurry", held_out.blurry)
@@ -83,7 +84,7 @@ def main() -> None:
     noise = torch.randn(count, 16, side // 8, side // 8, generator=torch.Generator().manual_seed(0))
     batches = list(zip(*(part.split(12) for part in (held_out.blurry, held_out.estimate, noise)), strict=True))
     for path in given.lora:
-        flow = Flow(path, side, given.decoder)
+        flow = Flow(path, side)
         for steps in map(int, given.steps.split(",")):
             added = torch.cat([flow.add(*batch, steps) for batch in batches])
             for strength in map(float, given.strengths.split(",")):
