@@ -189,11 +189,15 @@ class BlendedBackend:
 
     def _weigh(self, photo: Pixels, pictures: list[Tensor], tile: Tile) -> Tensor:
         """(1, 3, h, w), float32: what the blend makes of the pictures below a tile and of their deconvolutions."""
-        height, width = photo.shape[0] - tile.rows.place.start, photo.shape[1] - tile.columns.place.start
+        if self._deconvolver is None:
+            return self._blend.run("forward", stack_versions(pictures))
         blurry, blind = pictures[0], BlindKernels()
+        height, width = photo.shape[0] - tile.rows.place.start, photo.shape[1] - tile.columns.place.start
+        beyond = (0, max(0, blurry.shape[-1] - width), 0, max(0, blurry.shape[-2] - height))
         for _ in range(self._config.rounds):
-            estimate = pictures[ESTIMATE][..., :height, :width]
-            deconvolved = self._deconvolve(blurry[..., :height, :width], estimate, blind, blurry.shape[-2:])
+            pair = [picture[..., :height, :width] for picture in (blurry, pictures[ESTIMATE])]
+            deconvolved = self._deconvolver.deconvolve(pair[0], pair[1], blind)[0]
+            deconvolved = functional.pad(deconvolved, beyond, mode="replicate")[None]  # beyond the photo is no blur
             pictures[ESTIMATE] = self._blend.run("forward", stack_versions(pictures, deconvolved))
         return pictures[ESTIMATE]
 
@@ -210,14 +214,6 @@ class BlendedBackend:
         if self._config.coarser:
             pictures.append(blurry if found is None else self._add_found(blurry, found, rows, columns))
         return pictures
-
-    def _deconvolve(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels, size: torch.Size) -> Tensor | None:
-        """(1, versions, 3, *size) of what lies in the photo; the rest is its repeated border, which has no blur."""
-        if self._deconvolver is None:
-            return None
-        deconvolved = self._deconvolver.deconvolve(blurry, estimate, blind)
-        beyond = (0, size[1] - blurry.shape[-1], 0, size[0] - blurry.shape[-2])
-        return functional.pad(deconvolved[0], beyond, mode="replicate")[None]
 
     def _add_found(self, blurry: Tensor, found: Tensor, rows: slice, columns: slice) -> Tensor:
         around = [slice(place.start // 2 - _MARGIN, place.stop // 2 + _MARGIN) for place in (rows, columns)]
