@@ -48,7 +48,7 @@ class DeconvolutionConfig:
         agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
             believed; see `compare_kernels`.
         explained: how much a kernel that is fitted again may leave unexplained of the photo's brightness, relative to
-            the one that leads from the estimate to the photo.
+            the one that leads from the estimate to the photo; as it stands none is refused.
         fit: how the kernel that leads from the estimate to the photo is fitted.
         of_estimate: the corrections of the estimate with it, as above.
     """
@@ -61,7 +61,7 @@ class DeconvolutionConfig:
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
     corrections: tuple[tuple[float, float], ...] = ()
     agreement: float = 0.65
-    explained: float = 0.9
+    explained: float = 1000.0
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
 
