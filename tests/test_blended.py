@@ -217,7 +217,7 @@ def test_a_second_round_begins_with_what_the_first_gave() -> None:
     given = torch.from_numpy(once.astype(np.float32) / 65535).permute(2, 0, 1)[None]
     whole = FakeBackend(lambda tile: given.clone(), tiling=Tiling(128, 0, 0, 128))
     expected = restore_image(blurry, BlendedBackend(whole, blend, 100.0)).astype(float)
-    again = lively(VersionBlend(dataclasses.replace(TINY, rounds=2)), 0.15)
+    again = lively(VersionBlend(dataclasses.replace(TINY, rounds=2, progress=1000.0)), 0.15)
     twice = restore_image(blurry, build(again)).astype(float)
     assert abs(twice - expected).max() <= 40  # once was rounded
     assert abs(twice - once).mean() > 300
@@ -225,7 +225,7 @@ def test_a_second_round_begins_with_what_the_first_gave() -> None:
 
 def test_tiles_hardly_show_in_two_rounds() -> None:
     """At the border of a tile what the first round gave has seen less; that is far outside what is kept of it."""
-    backend = build(lively(VersionBlend(dataclasses.replace(TINY, rounds=2)), 0.15))
+    backend = build(lively(VersionBlend(dataclasses.replace(TINY, rounds=2, progress=1000.0)), 0.15))
     blurry = (photo(500, 330)[0].permute(1, 2, 0).numpy() * 65535).astype("uint16")
     whole, tiled = (restore_image(blurry, backend, tile=tile).astype(float) for tile in (1024, backend.tiling.smallest))
     assert abs(whole - tiled).mean() < abs(whole - blurry).mean() / 100

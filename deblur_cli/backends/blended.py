@@ -19,6 +19,7 @@ from torch.nn import functional
 from deblur_cli.backends.engines import Float32Fallback
 from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
 from deblur_cli.networks.needs import FEATHER
+from deblur_cli.networks.rounds import Rounds
 from deblur_cli.networks.version_blend import ESTIMATE, VersionBlend, add_coarser, stack_versions
 from deblur_cli.restoration.blur_measure import measure_blur
 from deblur_cli.restoration.contract import Backend, Cut, Order
@@ -191,15 +192,15 @@ class BlendedBackend:
         """(1, 3, h, w), float32: what the blend makes of the pictures below a tile and of their deconvolutions."""
         if self._deconvolver is None:
             return self._blend.run("forward", stack_versions(pictures))
-        blurry, blind = pictures[0], BlindKernels()
-        height, width = photo.shape[0] - tile.rows.place.start, photo.shape[1] - tile.columns.place.start
-        beyond = (0, max(0, blurry.shape[-1] - width), 0, max(0, blurry.shape[-2] - height))
-        for _ in range(self._config.rounds):
-            pair = [picture[..., :height, :width] for picture in (blurry, pictures[ESTIMATE])]
-            deconvolved = self._deconvolver.deconvolve(pair[0], pair[1], blind)[0]
-            deconvolved = functional.pad(deconvolved, beyond, mode="replicate")[None]  # beyond the photo is no blur
-            pictures[ESTIMATE] = self._blend.run("forward", stack_versions(pictures, deconvolved))
-        return pictures[ESTIMATE]
+        mix = partial(self._blend.run, "forward")
+        rounds = Rounds.of_photos(mix, self._deconvolver, self._config.progress, BlindKernels())
+        size = photo.shape[0] - tile.rows.place.start, photo.shape[1] - tile.columns.place.start
+        rounds = replace(
+            rounds, deconvolve=partial(_inside, size, rounds.deconvolve), share=partial(_inside, size, rounds.share)
+        )
+        first = stack_versions(pictures, rounds.deconvolve(pictures[0], pictures[ESTIMATE]))
+        *_, (_, answer) = rounds.run(first, self._config.rounds)
+        return answer
 
     def _cut(self, photo: Pixels, estimates: Sequence[Tensor | None], found: Tensor | None, tile: Tile) -> list[Tensor]:
         """(1, 3, h, w), float32, on the device: the versions of what lies below a tile, without deconvolutions."""
@@ -221,6 +222,15 @@ class BlendedBackend:
         border = (2 * _MARGIN,) * 4
         inner = (..., slice(2 * _MARGIN, -2 * _MARGIN), slice(2 * _MARGIN, -2 * _MARGIN))
         return add_coarser(functional.pad(blurry, border), wide, 2)[inner]
+
+
+def _inside(size: tuple[int, int], work: Callable[..., Tensor], *pictures: Tensor) -> Tensor:
+    """What is made of the part of pictures that lies inside a photo of this size; beyond it, its border again."""
+    height, width = pictures[0].shape[-2:]
+    made: Tensor = work(*(picture[..., : size[0], : size[1]] for picture in pictures))
+    beyond = (0, width - made.shape[-1], 0, height - made.shape[-2])
+    padded = functional.pad(made.flatten(0, -4), beyond, mode="replicate")
+    return padded.reshape(*made.shape[:-2], height, width)
 
 
 def _halve_place(place: slice) -> slice:

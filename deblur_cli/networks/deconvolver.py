@@ -10,7 +10,7 @@ photo.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -30,6 +30,9 @@ _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
 _LEAST = 0.004  # RMS change of a window by the estimate, beneath which there is no blur to search
 _RIVALRY = 1.12  # how much worse light may explain a window than the light that does it best, and be searched
 _MOST = 0.15  # RMS change of a window; a fence, where kernels of many peaks are found, comes back with 0.5
+
+_RAMP = 0.02  # on each side of where half of an answer counts
+_NOTHING = 1e-6  # RMS that is left unexplained
 
 _Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # photos, estimates and kernels -> pictures
 
@@ -139,21 +142,44 @@ class Deconvolver:
         parts = [partial(blind.part, index) for index in range(len(blurry))]
         return torch.stack([self._deconvolve_photo(*pair, part) for pair, part in zip(pairs, parts, strict=True)])
 
+    @torch.no_grad()
+    def share(self, blurry: Tensor, before: Tensor, after: Tensor, progress: float) -> Tensor:
+        """(B, 1, H, W), [0, 1]: how much of what came of `before` counts, window by window; see `share_windows`."""
+
+        def work(_: int, windows: Tensor) -> Tensor:
+            return self.share_windows(windows[0], windows[1], windows[2], progress).expand(-1, 1, *windows.shape[-2:])
+
+        return torch.stack(
+            [self._work_in_windows(torch.stack(one), work) for one in zip(blurry, before, after, strict=True)]
+        )
+
     def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor, find_blind: Callable[[int], BlindKernels]) -> Tensor:
         """(3, H, W) each -> (versions, 3, H, W)."""
-        side, border, (height, width) = self.config.window, self.config.border, blurry.shape[-2:]
+
+        def work(first: int, windows: Tensor) -> Tensor:
+            return self.deconvolve_windows(windows[0], windows[1], find_blind(first))
+
+        return self._work_in_windows(torch.stack((blurry, estimate)), work)
+
+    def _work_in_windows(self, pictures: Tensor, work: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """(..., H, W) of pictures (n, 3, H, W).
+
+        Args:
+            work: the number of the first of some windows, and the windows, (n, B, 3, h, w), -> (B, ..., h, w).
+        """
+        side, border, (height, width) = self.config.window, self.config.border, pictures.shape[-2:]
         missing = [max(0, side - length - 2 * border) for length in (width, height)]
         around = (border, border + missing[0], border, border + missing[1])
-        padded = functional.pad(torch.stack((blurry, estimate)), around, mode="replicate")
-        merged = padded.new_zeros(self.config.versions, 3, *padded.shape[-2:])
-        total = padded.new_zeros(padded.shape[-2:])
-        weights = _window_weights(side, self.config.stride, blurry.device)
+        padded = functional.pad(pictures, around, mode="replicate")
+        merged, total = padded.new_zeros(()), padded.new_zeros(padded.shape[-2:])
+        weights = _window_weights(side, self.config.stride, pictures.device)
         rows, columns = (self._begin(length) for length in (height, width))
         places = [(..., slice(top, top + side), slice(left, left + side)) for top in rows for left in columns]
         for first in range(0, len(places), _AT_ONCE):
             some = places[first : first + _AT_ONCE]
-            photos, estimates = torch.stack([padded[place] for place in some], 1)
-            pieces = self.deconvolve_windows(photos, estimates, find_blind(first)).mul_(weights)
+            pieces = work(first, torch.stack([padded[place] for place in some], 1)) * weights
+            if first == 0:
+                merged = padded.new_zeros(*pieces.shape[1:-2], *padded.shape[-2:])
             for place, piece in zip(some, pieces, strict=True):
                 merged[place] += piece
                 total[place] += weights
@@ -169,9 +195,9 @@ class Deconvolver:
     def deconvolve_windows(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels | None = None) -> Tensor:
         """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
         config, blind = self.config, blind or BlindKernels()
-        lights = {gamma: (_to_luminance(blurry, gamma), _to_luminance(estimate, gamma)) for gamma in config.gammas}
-        own = {gamma: _explain(*pair, gamma, config.fit) for gamma, pair in lights.items()}
-        least = torch.stack([by.error for by in own.values()]).amin(0)
+        lights = self._to_lights(blurry, estimate)
+        own = self._explain_all(lights)
+        least = _least_left(own)
         blurred = self._change(estimate, blurry) > _LEAST
         likely = {gamma: (blurred & (by.error <= _RIVALRY * least)).nonzero()[:, 0] for gamma, by in own.items()}
         pictures: list[Tensor] = []
@@ -191,6 +217,25 @@ class Deconvolver:
             way = partial(_correct, gamma=gamma, strength=strength)
             pictures.append(self._make(way, blurry, estimate, (likely[gamma], own[gamma].kernel[likely[gamma]])))
         return torch.stack(pictures, 1)
+
+    @torch.no_grad()
+    def share_windows(self, blurry: Tensor, before: Tensor, after: Tensor, progress: float) -> Tensor:
+        """(B, 1, 1, 1), [0, 1]: how much of what came of `before` counts, by how much better it explains the photo.
+
+        Args:
+            blurry, before, after: (B, 3, h, w) each.
+            progress: share of what `before` leaves unexplained that `after` may leave so that half of it counts.
+        """
+        left = [_least_left(self._explain_all(self._to_lights(blurry, sharp))) for sharp in (before, after)]
+        ratio = left[1] / left[0].clamp_min(_NOTHING)
+        return ((progress - ratio) / (2 * _RAMP) + 0.5).clamp(0, 1)[:, None, None, None]
+
+    def _to_lights(self, blurry: Tensor, sharp: Tensor) -> dict[float, tuple[Tensor, Tensor]]:
+        """(B, 1, h, w) each: luminance in each light."""
+        return {gamma: (_to_luminance(blurry, gamma), _to_luminance(sharp, gamma)) for gamma in self.config.gammas}
+
+    def _explain_all(self, lights: Mapping[float, tuple[Tensor, Tensor]]) -> "dict[float, _Explanation]":
+        return {gamma: _explain(*pair, gamma, self.config.fit) for gamma, pair in lights.items()}
 
     def _judge(
         self, kernel: Tensor, light: Tensor, sharp: Tensor, gamma: float, allowed: Tensor
@@ -255,6 +300,11 @@ def _explain(light: Tensor, sharp: Tensor, gamma: float, fit: KernelFit) -> _Exp
     left = _to_encoded(convolve(sharp, kernel), gamma) - _to_encoded(light, gamma)
     left = left * _fade_out(light, kernel)
     return _Explanation(kernel, left.square().flatten(1).mean(1).sqrt())
+
+
+def _least_left(by_light: Mapping[float, _Explanation]) -> Tensor:
+    """(B,): the error in the light that explains a window best."""
+    return torch.stack([by.error for by in by_light.values()]).amin(0)
 
 
 def _deconvolve(blurry: Tensor, estimate: Tensor, kernel: Tensor, gamma: float, strength: float) -> Tensor:

@@ -34,6 +34,8 @@ class BlendConfig:
         deconvolution: the blind deconvolutions among the versions; None for none.
         rounds: how often the photo is deconvolved and all is weighed, each time with what the last round gave in the
             place of the estimate: it leads to better kernels.
+        progress: a further round counts where it leaves at most this share of what the last one left unexplained of the
+            photo by one kernel.
     """
 
     width: int = 32
@@ -43,6 +45,7 @@ class BlendConfig:
     coarser: bool = False
     deconvolution: DeconvolutionConfig | None = None
     rounds: int = 1
+    progress: float = 0.87
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or (self.rounds > 1 and self.deconvolution is None):

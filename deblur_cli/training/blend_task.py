@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn import functional
 from deblur_cli.checkpoint import save_network
 from deblur_cli.errors import InputError
 from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
+from deblur_cli.networks.rounds import Rounds
 from deblur_cli.networks.version_blend import ESTIMATE, VersionBlend, add_coarser, stack_versions
 from deblur_cli.training.estimates import Estimator
 from deblur_cli.training.folder import TrainingData
@@ -25,7 +25,7 @@ from deblur_cli.training.patch_pool import PatchPool
 from deblur_cli.training.recipe import BlendRecipe
 from deblur_cli.training.sources import Generators
 from deblur_cli.training.validation import build_validation
-from deblur_cli.training.versions import load_known, run_round, with_versions
+from deblur_cli.training.versions import load_known, with_versions
 
 _SIDE = 192  # pixels of the patches in the pool where no deconvolution has windows of its own
 _PICTURES = 16  # about so many of each validation set: deconvolving them takes its time
@@ -117,11 +117,11 @@ class BlendTask:
 
     def _mix(self, network: nn.Module, held_out: _HeldOut) -> Tensor:
         """What the last round gives."""
-        versions = held_out.versions
-        for _ in range(self.recipe.network.rounds - 1):
-            assert self._deconvolver is not None  # else there is one round only
-            versions = run_round(network, versions, partial(self._deconvolver.deconvolve, blind=held_out.blind))
-        mixed: Tensor = network(versions)
+        config = self.recipe.network
+        mixed: Tensor = network(held_out.versions)
+        if self._deconvolver is not None and config.rounds > 1:
+            rounds = Rounds.of_photos(network, self._deconvolver, config.progress, held_out.blind)
+            *_, (_, mixed) = rounds.run(held_out.versions, config.rounds)
         return mixed
 
     @torch.no_grad()

@@ -1,16 +1,16 @@
 """The training pairs of a blend: patches with all versions of them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from deblur_cli.checkpoint import PICKLED, check_tensors, find_weights, load_tensors, read_content, read_metadata
 from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
+from deblur_cli.networks.rounds import Rounds
 from deblur_cli.networks.version_blend import ESTIMATE, BlendConfig, VersionBlend, add_coarser, stack_versions
 from deblur_cli.system.typed_tables import TableFault, read_table
 from deblur_cli.training.estimates import Estimator
@@ -76,20 +76,11 @@ class VersionSource:
     def _stack(self, pictures: Sequence[Tensor], sharp: Tensor) -> Tensor:
         if self._deconvolver is None:
             return torch.stack([*pictures, sharp], 1)
-        deconvolve = partial(self._deconvolver.deconvolve_windows, blind=BlindKernels())
-        versions = stack_versions(pictures, deconvolve(pictures[0], pictures[ESTIMATE]))
-        for _ in range(0 if self._config.rounds == 1 else int(self._places.integers(self._config.rounds))):
-            versions = run_round(self._blend, versions, deconvolve)
+        rounds = Rounds.of_windows(self._blend, self._deconvolver, self._config.progress, BlindKernels())
+        versions = stack_versions(pictures, rounds.deconvolve(pictures[0], pictures[ESTIMATE]))
+        if self._config.rounds > 1:
+            *_, (versions, _) = rounds.run(versions, 1 + int(self._places.integers(self._config.rounds)))
         return torch.cat((versions, sharp[:, None]), 1)
-
-
-@torch.no_grad()
-def run_round(blend: nn.Module, versions: Tensor, deconvolve: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """The versions of the next round, (B, versions, 3, H, W): what this one gives is its estimate."""
-    mixed = blend(versions)
-    deconvolved = deconvolve(versions[:, 0], mixed)
-    kept = versions[:, ESTIMATE + 1 : versions.shape[1] - deconvolved.shape[1]]
-    return torch.cat((versions[:, :1], mixed[:, None], kept, deconvolved), 1)
 
 
 def with_versions(
