@@ -1,0 +1,66 @@
+"""A blend with deconvolutions, round after round: its answer is a better estimate, and leads to better kernels.
+
+Knows tensors only. A kernel can be led astray by what it helped to make, so a round's answer counts only where it
+explains the photo much better than the round before: what one kernel moved comes back bit by bit, what moved in several
+ways stays as the first round has it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from deblur_cli.networks.deconvolver import BlindKernels, Deconvolver
+from deblur_cli.networks.version_blend import ESTIMATE
+
+_Mix = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What a round is made of.
+
+    Attributes:
+        mix: versions, (B, versions, 3, H, W), -> what the blend makes of them, (B, 3, H, W).
+        deconvolve: photos and estimates, (B, 3, H, W) each, -> their deconvolutions, (B, N, 3, H, W).
+        share: photos, estimates and what came of them, -> how much of this counts, (B, 1, H, W) or (B, 1, 1, 1).
+    """
+
+    mix: _Mix
+    deconvolve: Callable[[Tensor, Tensor], Tensor]
+    share: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    @classmethod
+    def of_photos(cls, mix: _Mix, deconvolver: Deconvolver, progress: float, blind: BlindKernels) -> "Rounds":
+        """Of photos of any size, see `Deconvolver.deconvolve`."""
+        share = partial(deconvolver.share, progress=progress)
+        return cls(mix, partial(deconvolver.deconvolve, blind=blind), share)
+
+    @classmethod
+    def of_windows(cls, mix: _Mix, deconvolver: Deconvolver, progress: float, blind: BlindKernels) -> "Rounds":
+        """Of windows with one kernel each, see `Deconvolver.deconvolve_windows`."""
+        share = partial(deconvolver.share_windows, progress=progress)
+        return cls(mix, partial(deconvolver.deconvolve_windows, blind=blind), share)
+
+    @torch.no_grad()
+    def run(self, versions: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The versions of each round and its answer; fewer than `count` where a round's answer counts nowhere.
+
+        Args:
+            versions: of the first round, whose answer counts everywhere.
+        """
+        answer = self.mix(versions)
+        yield versions, answer
+        for _ in range(count - 1):
+            photo, before = versions[:, 0], answer
+            deconvolved = self.deconvolve(photo, before)
+            kept = versions[:, ESTIMATE + 1 : versions.shape[1] - deconvolved.shape[1]]
+            versions = torch.cat((photo[:, None], before[:, None], kept, deconvolved), 1)
+            after = self.mix(versions)
+            share = self.share(photo, before, after)
+            answer = torch.lerp(before, after, share)
+            yield versions, answer
+            if not share.any():
+                return
