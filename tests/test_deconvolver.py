@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from support.shaken_blocks import shake_blocks
 from support.small_deconvolution import DECONVOLUTION as TINY
 from torch import Tensor
 from torch.nn import functional
 
-from deblur_cli.networks.deconvolution import convolve
 from deblur_cli.networks.deconvolver import BlindKernels, DeconvolutionConfig, Deconvolver
 from deblur_cli.networks.kernel_estimation import KernelFit, KernelSearch
 from deblur_cli.system.typed_tables import read_table
@@ -39,15 +39,6 @@ def test_photos_are_deconvolved_the_same_alone_and_in_a_batch(deconvolver: Decon
     assert torch.allclose(deconvolver.deconvolve(photos, estimates)[1:], alone, atol=1e-4)
 
 
-def shaken(gamma: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Blocks of one colour each, before and after their light moved along a line of nine pixels; (1, 3, 192, 192)."""
-    blocks = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(3))
-    sharp = functional.interpolate(blocks, scale_factor=8)
-    kernel = torch.zeros(1, 9, 9)
-    kernel[0, 4, :] = 1 / 9
-    return sharp, convolve(sharp**gamma, kernel).clamp(0, 1) ** (1 / gamma)
-
-
 def error(picture: Tensor, sharp: Tensor) -> float:
     """Mean square inside."""
     return float((picture - sharp)[..., 32:-32, 32:-32].square().mean())
@@ -61,14 +52,14 @@ def deconvolve_blindly(blurry: Tensor, estimate: Tensor, gamma: float = 1.0) -> 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.2])
 def test_a_shaken_photo_comes_nearer_to_the_sharp_one(gamma: float) -> None:
-    sharp, blurry = shaken(gamma)
+    sharp, blurry = shake_blocks(gamma)
     estimate = torch.lerp(blurry, sharp, 0.6)  # a network that did not go all the way
     assert error(deconvolve_blindly(blurry, estimate, gamma), sharp) < error(blurry, sharp) / 3
 
 
 def test_a_shaken_photo_lies_where_its_estimate_lies() -> None:
     """A blind kernel may be moved: a photo that lies elsewhere fits its kernel as well."""
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     moved = sharp.roll(2, -1)
     estimate = torch.lerp(blurry, moved, 0.6)
     restored = deconvolve_blindly(blurry, estimate)
@@ -78,7 +69,7 @@ def test_a_shaken_photo_lies_where_its_estimate_lies() -> None:
 
 def test_the_kernel_is_fitted_again_where_the_estimate_lies() -> None:
     """With the kernel as it was found blindly the first is worse than the estimate, the second hardly better."""
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     estimate = torch.lerp(blurry, sharp, 0.6)
     search = KernelSearch(reach=8)
     config = DeconvolutionConfig(192, 160, search, search, ((1.0, 0.0005),), (), corrections=((1.0, 0.1),))
@@ -95,7 +86,7 @@ def test_a_kernel_that_estimate_or_photo_do_not_bear_out_is_not_used(
     agreement: float, explained: float, is_used: bool
 ) -> None:
     """What is found blindly is like the kernel to the estimate here, but not the same, and leaves something over."""
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     estimate = torch.lerp(blurry, sharp, 0.6)
     search = KernelSearch(reach=8)
     config = DeconvolutionConfig(
@@ -106,7 +97,7 @@ def test_a_kernel_that_estimate_or_photo_do_not_bear_out_is_not_used(
 
 
 def test_light_that_explains_a_photo_much_worse_corrects_nothing() -> None:
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     estimate = torch.lerp(blurry, sharp, 0.9)
     config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), of_estimate=((1.0, 0.1), (2.2, 0.1)))
     corrected = Deconvolver(config).deconvolve_windows(blurry, estimate)
@@ -115,7 +106,7 @@ def test_light_that_explains_a_photo_much_worse_corrects_nothing() -> None:
 
 
 def test_a_photo_is_searched_once_however_often_it_is_deconvolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     estimates = [torch.lerp(blurry, sharp, share) for share in (0.5, 0.8)]
     search = KernelSearch(reach=8)
     way = Deconvolver(DeconvolutionConfig(128, 96, search, search, ((1.0, 0.001),), (), explained=9.0))
@@ -128,20 +119,20 @@ def test_a_photo_is_searched_once_however_often_it_is_deconvolved(monkeypatch: p
 
 
 def test_light_that_explains_a_photo_much_worse_is_not_searched() -> None:
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     estimate = torch.lerp(blurry, sharp, 0.9)
     assert torch.equal(deconvolve_blindly(blurry, estimate, 2.2), estimate)
     assert not torch.equal(deconvolve_blindly(blurry, estimate, 1.0), estimate)
 
 
 def test_a_window_that_the_estimate_leaves_alone_is_left_alone() -> None:
-    _, blurry = shaken()
+    _, blurry = shake_blocks()
     assert torch.equal(deconvolve_blindly(blurry, blurry), blurry)
 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.2])
 def test_an_estimate_is_corrected_by_what_it_leaves_unexplained(gamma: float) -> None:
-    sharp, blurry = shaken(gamma)
+    sharp, blurry = shake_blocks(gamma)
     estimate = torch.lerp(blurry, sharp, 0.6)  # a network that did not go all the way
     config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), of_estimate=((gamma, 0.05), (gamma, 100.0)))
     corrected = Deconvolver(config).deconvolve_windows(blurry, estimate)
@@ -150,7 +141,7 @@ def test_an_estimate_is_corrected_by_what_it_leaves_unexplained(gamma: float) ->
 
 
 def test_an_estimate_that_explains_its_photo_stays() -> None:
-    sharp, blurry = shaken()
+    sharp, blurry = shake_blocks()
     fit = KernelFit(slack=0.02)
     config = DeconvolutionConfig(192, 160, of_short=(), of_long=(), fit=fit, of_estimate=((1.0, 0.05),))
     corrected = Deconvolver(config).deconvolve_windows(blurry, sharp)[:, 0]
@@ -174,7 +165,7 @@ def test_a_config_survives_json() -> None:
 
 def test_the_last_windows_end_where_the_photo_ends() -> None:
     """Of 200 columns, in windows of 160: the second would see 40 of them, and a repeated border."""
-    sharp, blurry = (torch.cat((picture, picture), -1)[..., :160, :200] for picture in shaken())
+    sharp, blurry = (torch.cat((picture, picture), -1)[..., :160, :200] for picture in shake_blocks())
     pair = (blurry, torch.lerp(blurry, sharp, 0.6))
     search = KernelSearch(reach=8)
     deconvolver = Deconvolver(DeconvolutionConfig(192, 160, search, search, ((1.0, 0.001),), ()))
