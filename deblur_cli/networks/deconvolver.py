@@ -4,7 +4,7 @@ Knows tensors only; nothing here is learned. Deconvolution undoes what a convolu
 rings where it explains wrongly: which of the results is right, and where, is for others to tell. Kernels are fitted
 between a network's estimate and the photo, or searched blindly. A blind kernel says nothing about its place, and it is
 rough: what it gives is moved to where the estimate has it, and the kernel fitted again between the mean of both and the
-photo. A window whose blind kernel is not like the estimate's, or explains the photo hardly better, is the estimate's.
+photo. A window whose blind kernel is not like the estimate's is the estimate's.
 With each kernel the photo may be deconvolved, or the estimate corrected by what the kernel leaves unexplained of the
 photo.
 """
@@ -50,8 +50,6 @@ class DeconvolutionConfig:
         corrections: of the estimate with each: exponent as above, strength of a quadratic penalty.
         agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
             believed; see `compare_kernels`.
-        explained: how much a kernel that is fitted again may leave unexplained of the photo's brightness, relative to
-            the one that leads from the estimate to the photo; as it stands none is refused.
         fit: how the kernel that leads from the estimate to the photo is fitted.
         of_estimate: the corrections of the estimate with it, as above.
     """
@@ -64,7 +62,6 @@ class DeconvolutionConfig:
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
     corrections: tuple[tuple[float, float], ...] = ()
     agreement: float = 0.65
-    explained: float = 1000.0
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
 
@@ -206,8 +203,7 @@ class Deconvolver:
             for gamma in dict.fromkeys(gamma for gamma, _ in (*wanted, *config.corrections)):
                 chosen, (light, sharp) = likely[gamma], lights[gamma]
                 kernel = blind.find(light, chosen, gamma, search)
-                allowed = config.explained * own[gamma].error[chosen]
-                kept, kernel = self._judge(kernel, light[chosen], sharp[chosen], gamma, allowed)
+                kept, kernel = self._judge(kernel, light[chosen], sharp[chosen])
                 found[gamma] = chosen[kept], kernel
             for made, some in ((_deconvolve, wanted), (_correct, config.corrections)):
                 for gamma, strength in some:
@@ -237,16 +233,13 @@ class Deconvolver:
     def _explain_all(self, lights: Mapping[float, tuple[Tensor, Tensor]]) -> "dict[float, _Explanation]":
         return {gamma: _explain(*pair, gamma, self.config.fit) for gamma, pair in lights.items()}
 
-    def _judge(
-        self, kernel: Tensor, light: Tensor, sharp: Tensor, gamma: float, allowed: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _judge(self, kernel: Tensor, light: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor]:
         """Which blind kernels the estimate bears out, (n,), and those that lead from where both agree to the photo,
         (n, K, K).
 
         Args:
             kernel: (B, k, k).
             light, sharp: (B, 1, h, w), luminance of photo and estimate.
-            allowed: (B,), what such a kernel may leave unexplained, in encoded values.
         """
         kept, reach = torch.arange(len(light), device=light.device), kernel.shape[-1] // 2
         if not len(kept):
@@ -258,9 +251,7 @@ class Deconvolver:
         light, sharp, kernel = light[kept], sharp[kept], kernel[kept]
         first = deconvolve_tv(taper(light, reach + _ROOM), kernel, _FIRST)
         mean = (register(first, sharp, reach).clamp(0, 1) + sharp) / 2
-        again = _explain(light, mean, gamma, replace(_AGAIN, reach=reach + _ROOM))
-        better = again.error <= allowed[kept]
-        return kept[better], again.kernel[better]
+        return kept, match_kernels(mean, light, replace(_AGAIN, reach=reach + _ROOM))
 
     def _make(self, way: _Way, blurry: Tensor, estimate: Tensor, found: tuple[Tensor, Tensor]) -> Tensor:
         """(B, 3, h, w): the estimate, and what is made with the kernels of the windows that have one."""

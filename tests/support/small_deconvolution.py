@@ -12,7 +12,6 @@ DECONVOLUTION = DeconvolutionConfig(
     ((1.0, 0.002), (2.2, 0.005)),
     ((1.0, 0.01),),
     agreement=-1.0,  # every kernel is believed, so that pictures without meaning are deconvolved, too
-    explained=100.0,
     corrections=((1.0, 0.2),),
     of_estimate=((1.0, 0.2),),
 )
