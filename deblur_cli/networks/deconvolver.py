@@ -30,7 +30,6 @@ _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
 _LEAST = 0.004  # RMS change of a window by the estimate, beneath which there is no blur to search
 _RIVALRY = 1.12  # how much worse light may explain a window than the light that does it best, and be searched
 _MOST = 0.15  # RMS change of a window; a fence, where kernels of many peaks are found, comes back with 0.5
-
 _RAMP = 0.02  # on each side of where half of an answer counts
 _NOTHING = 1e-6  # RMS that is left unexplained
 
