@@ -106,9 +106,9 @@ def test_a_photo_is_searched_once_however_often_it_is_deconvolved(monkeypatch: p
     way = Deconvolver(DeconvolutionConfig(128, 96, search, search, ((1.0, 0.001),), ()))
     expected = [way.deconvolve(blurry, estimate) for estimate in estimates]
     blind = BlindKernels()
-    assert torch.equal(way.deconvolve(blurry, estimates[0], blind), expected[0])
+    assert torch.equal(way.deconvolve(blurry, estimates[0], blind=blind), expected[0])
     monkeypatch.setattr("deblur_cli.networks.deconvolver.find_kernels", None)
-    assert torch.equal(way.deconvolve(blurry, estimates[1], blind), expected[1])
+    assert torch.equal(way.deconvolve(blurry, estimates[1], blind=blind), expected[1])
     assert not torch.equal(*expected)
 
 

@@ -28,9 +28,9 @@ _FIRST = 0.001  # strength of the penalty on total variation for what such a ker
 _AGAIN = KernelFit(slack=0.05)  # that is nearly free of blur, so noise has less to say than in the estimate
 _AT_ONCE = 16  # windows: enough for all cores, few enough for the memory
 _LEAST = 0.004  # RMS change of a window by the estimate, beneath which there is no blur to search
-_RIVALRY = 1.12  # how much worse light may explain a window than the light that does it best, and be searched
 _MOST = 0.15  # RMS change of a window; a fence, where kernels of many peaks are found, comes back with 0.5
 _RAMP = 0.02  # on each side of where half of an answer counts
+_STILL = 0.01  # of an answer that counts is none
 _NOTHING = 1e-6  # RMS that is left unexplained
 
 _Way = Callable[[Tensor, Tensor, Tensor], Tensor]  # photos, estimates and kernels -> pictures
@@ -49,6 +49,7 @@ class DeconvolutionConfig:
         corrections: of the estimate with each: exponent as above, strength of a quadratic penalty.
         agreement: between a blind kernel and the one that leads from the estimate to the photo, from which on it is
             believed; see `compare_kernels`.
+        rivalry: how much worse light may explain a window than the light that does it best, and be searched as well.
         fit: how the kernel that leads from the estimate to the photo is fitted.
         of_estimate: the corrections of the estimate with it, as above.
     """
@@ -61,6 +62,7 @@ class DeconvolutionConfig:
     of_long: tuple[tuple[float, float], ...] = ((1.0, 0.0005), (2.2, 0.0005))
     corrections: tuple[tuple[float, float], ...] = ()
     agreement: float = 0.65
+    rivalry: float = 1.12
     fit: KernelFit = field(default_factory=KernelFit)
     of_estimate: tuple[tuple[float, float], ...] = ()
 
@@ -99,22 +101,19 @@ class BlindKernels:
 
     def __init__(self) -> None:
         self._parts: defaultdict[tuple[int, int], BlindKernels] = defaultdict(BlindKernels)
-        self._known: dict[tuple[float, int], tuple[Tensor, Tensor]] = {}  # which windows, and their kernels
+        self._known: dict[tuple[int, float, int], Tensor] = {}  # of a window in a light and within a reach
 
     def part(self, photo: int, window: int) -> "BlindKernels":
         """Of the windows of a photo from this one on."""
         return self._parts[photo, window]
 
-    def find(self, light: Tensor, chosen: Tensor, gamma: float, search: KernelSearch) -> Tensor:
-        """(n, K, K) of the n `chosen` of all windows, whose luminance is (B, 1, h, w) in the light of `gamma`."""
-        key, size = (gamma, search.reach), 2 * search.reach + 1
-        if key not in self._known:
-            self._known[key] = light.new_zeros(len(light), dtype=torch.bool), light.new_zeros(len(light), size, size)
-        is_known, kernels = self._known[key]
-        if len(wanted := chosen[~is_known[chosen]]):
-            kernels[wanted] = find_kernels(light[wanted], search)
-            is_known[wanted] = True
-        return kernels[chosen]
+    def find(self, light: Tensor, windows: Tensor, gamma: float, search: KernelSearch) -> Tensor:
+        """(n, K, K) of n windows by their numbers, whose luminance is (n, 1, h, w) in the light of `gamma`."""
+        keys = [(window, gamma, search.reach) for window in windows.tolist()]
+        if new := [place for place, key in enumerate(keys) if key not in self._known]:
+            self._known.update(zip([keys[place] for place in new], find_kernels(light[new], search), strict=True))
+        size = 2 * search.reach + 1
+        return torch.stack([self._known[key] for key in keys]) if keys else light.new_zeros(0, size, size)
 
 
 class Deconvolver:
@@ -124,38 +123,51 @@ class Deconvolver:
         self.config = config
 
     @torch.no_grad()
-    def deconvolve(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels | None = None) -> Tensor:
+    def deconvolve(
+        self, blurry: Tensor, estimate: Tensor, changed: Tensor | None = None, *, blind: BlindKernels | None = None
+    ) -> Tensor:
         """All versions of photos.
 
         Args:
             blurry: (B, 3, H, W), [0, 1]; a window begins every stride, the last ones where they end with the photo.
             estimate: of the same shape, what a network made of them.
+            changed: (B, 1, H, W), 0 where the estimate is the same as before. A window that stayed the same in its
+                middle is not deconvolved again: its estimate stands for all versions. None where all is new.
             blind: of an earlier call with the same photos; what is found besides is added.
         Returns:
             (B, versions, 3, H, W), float32, [0, 1].
         """
-        pairs, blind = zip(blurry.float(), estimate.float(), strict=True), blind or BlindKernels()
-        parts = [partial(blind.part, index) for index in range(len(blurry))]
-        return torch.stack([self._deconvolve_photo(*pair, part) for pair, part in zip(pairs, parts, strict=True)])
+        blind = blind or BlindKernels()
+        photos = self._stack_photos(changed, blurry.float(), estimate.float())
+        return torch.stack([self._deconvolve_photo(one, partial(blind.part, at)) for at, one in enumerate(photos)])
 
     @torch.no_grad()
-    def share(self, blurry: Tensor, before: Tensor, after: Tensor, progress: float) -> Tensor:
+    def share(
+        self, blurry: Tensor, before: Tensor, after: Tensor, changed: Tensor | None = None, *, progress: float
+    ) -> Tensor:
         """(B, 1, H, W), [0, 1]: how much of what came of `before` counts, window by window; see `share_windows`."""
 
         def work(_: int, windows: Tensor) -> Tensor:
-            return self.share_windows(windows[0], windows[1], windows[2], progress).expand(-1, 1, *windows.shape[-2:])
+            changed, blurry, before, after = windows
+            share = self.share_windows(blurry, before, after, changed, progress=progress)
+            return share.expand(-1, 1, *windows.shape[-2:])
 
-        return torch.stack(
-            [self._work_in_windows(torch.stack(one), work) for one in zip(blurry, before, after, strict=True)]
-        )
+        photos = self._stack_photos(changed, blurry, before, after)
+        return torch.stack([self._work_in_windows(one, work) for one in photos])
 
-    def _deconvolve_photo(self, blurry: Tensor, estimate: Tensor, find_blind: Callable[[int], BlindKernels]) -> Tensor:
-        """(3, H, W) each -> (versions, 3, H, W)."""
+    def _stack_photos(self, changed: Tensor | None, *pictures: Tensor) -> Tensor:
+        """(B, 1 + pictures, 3, H, W): all that is known of each photo."""
+        first = torch.ones_like(pictures[0]) if changed is None else changed.expand_as(pictures[0])
+        return torch.stack((first, *pictures), 1)
+
+    def _deconvolve_photo(self, pictures: Tensor, find_blind: Callable[[int], BlindKernels]) -> Tensor:
+        """(versions, 3, H, W) of (3, 3, H, W): where it changed, the photo, its estimate."""
 
         def work(first: int, windows: Tensor) -> Tensor:
-            return self.deconvolve_windows(windows[0], windows[1], find_blind(first))
+            changed, blurry, estimate = windows
+            return self.deconvolve_windows(blurry, estimate, changed, blind=find_blind(first))
 
-        return self._work_in_windows(torch.stack((blurry, estimate)), work)
+        return self._work_in_windows(pictures, work)
 
     def _work_in_windows(self, pictures: Tensor, work: Callable[[int, Tensor], Tensor]) -> Tensor:
         """(..., H, W) of pictures (n, 3, H, W).
@@ -188,20 +200,60 @@ class Deconvolver:
         return [min(start, last) for start in range(0, length, self.config.stride)]
 
     @torch.no_grad()
-    def deconvolve_windows(self, blurry: Tensor, estimate: Tensor, blind: BlindKernels | None = None) -> Tensor:
-        """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used."""
-        config, blind = self.config, blind or BlindKernels()
+    def deconvolve_windows(
+        self, blurry: Tensor, estimate: Tensor, changed: Tensor | None = None, *, blind: BlindKernels | None = None
+    ) -> Tensor:
+        """(B, 3, h, w) each, with kernels of their own -> (B, versions, 3, h, w); their borders are not to be used.
+
+        Args:
+            changed: (B, 1 or 3, h, w) or (B, 1, 1, 1), and `blind`: see `deconvolve`.
+        """
+        blind, moved = blind or BlindKernels(), self._find_changed(blurry, changed)
+        versions = estimate[:, None].repeat(1, self.config.versions, 1, 1, 1)
+        moved = moved[self._change(estimate[moved], blurry[moved]) > _LEAST]
+        if len(moved):
+            versions[moved] = self._deconvolve_windows(blurry[moved], estimate[moved], moved, blind)
+        return versions
+
+    @torch.no_grad()
+    def share_windows(
+        self, blurry: Tensor, before: Tensor, after: Tensor, changed: Tensor | None = None, *, progress: float
+    ) -> Tensor:
+        """(B, 1, 1, 1), [0, 1]: how much of what came of `before` counts, by how much better it explains the photo.
+
+        Args:
+            blurry, before, after: (B, 3, h, w) each.
+            changed: see `deconvolve_windows`; nothing counts in a window that stayed the same.
+            progress: share of what `before` leaves unexplained that `after` may leave so that half of it counts.
+        """
+        share, moved = blurry.new_zeros(len(blurry)), self._find_changed(blurry, changed)
+        if len(moved):
+            lights = [self._to_lights(blurry[moved], sharp[moved]) for sharp in (before, after)]
+            left = [_find_least_left(self._explain_all(pair)) for pair in lights]
+            ratio = left[1] / left[0].clamp_min(_NOTHING)
+            share[moved] = ((progress - ratio) / (2 * _RAMP) + 0.5).clamp(0, 1)
+        return share[:, None, None, None]
+
+    def _find_changed(self, blurry: Tensor, changed: Tensor | None) -> Tensor:
+        """The numbers of the windows that are another than before in their middle, where neighbours have no say."""
+        if changed is None:
+            return torch.arange(len(blurry), device=blurry.device)
+        middle = (slice(None), 0, blurry.shape[-2] // 2, blurry.shape[-1] // 2)
+        return (changed.expand_as(blurry)[middle] > _STILL).nonzero()[:, 0]
+
+    def _deconvolve_windows(self, blurry: Tensor, estimate: Tensor, windows: Tensor, blind: BlindKernels) -> Tensor:
+        """(n, versions, 3, h, w) of n windows by their numbers, which are blurred."""
+        config = self.config
         lights = self._to_lights(blurry, estimate)
         own = self._explain_all(lights)
-        least = _least_left(own)
-        blurred = self._change(estimate, blurry) > _LEAST
-        likely = {gamma: (blurred & (by.error <= _RIVALRY * least)).nonzero()[:, 0] for gamma, by in own.items()}
+        least = _find_least_left(own)
+        likely = {gamma: (by.error <= config.rivalry * least).nonzero()[:, 0] for gamma, by in own.items()}
         pictures: list[Tensor] = []
         for search, wanted in ((config.short, config.of_short), (config.long, config.of_long)):
             found = {}
             for gamma in dict.fromkeys(gamma for gamma, _ in (*wanted, *config.corrections)):
                 chosen, (light, sharp) = likely[gamma], lights[gamma]
-                kernel = blind.find(light, chosen, gamma, search)
+                kernel = blind.find(light[chosen], windows[chosen], gamma, search)
                 kept, kernel = self._judge(kernel, light[chosen], sharp[chosen])
                 found[gamma] = chosen[kept], kernel
             for made, some in ((_deconvolve, wanted), (_correct, config.corrections)):
@@ -212,18 +264,6 @@ class Deconvolver:
             way = partial(_correct, gamma=gamma, strength=strength)
             pictures.append(self._make(way, blurry, estimate, (likely[gamma], own[gamma].kernel[likely[gamma]])))
         return torch.stack(pictures, 1)
-
-    @torch.no_grad()
-    def share_windows(self, blurry: Tensor, before: Tensor, after: Tensor, progress: float) -> Tensor:
-        """(B, 1, 1, 1), [0, 1]: how much of what came of `before` counts, by how much better it explains the photo.
-
-        Args:
-            blurry, before, after: (B, 3, h, w) each.
-            progress: share of what `before` leaves unexplained that `after` may leave so that half of it counts.
-        """
-        left = [_least_left(self._explain_all(self._to_lights(blurry, sharp))) for sharp in (before, after)]
-        ratio = left[1] / left[0].clamp_min(_NOTHING)
-        return ((progress - ratio) / (2 * _RAMP) + 0.5).clamp(0, 1)[:, None, None, None]
 
     def _to_lights(self, blurry: Tensor, sharp: Tensor) -> dict[float, tuple[Tensor, Tensor]]:
         """(B, 1, h, w) each: luminance in each light."""
@@ -292,7 +332,7 @@ def _explain(light: Tensor, sharp: Tensor, gamma: float, fit: KernelFit) -> _Exp
     return _Explanation(kernel, left.square().flatten(1).mean(1).sqrt())
 
 
-def _least_left(by_light: Mapping[float, _Explanation]) -> Tensor:
+def _find_least_left(by_light: Mapping[float, _Explanation]) -> Tensor:
     """(B,): the error in the light that explains a window best."""
     return torch.stack([by.error for by in by_light.values()]).amin(0)
 

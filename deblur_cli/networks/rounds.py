@@ -24,13 +24,15 @@ class Rounds:
 
     Attributes:
         mix: versions, (B, versions, 3, H, W), -> what the blend makes of them, (B, 3, H, W).
-        deconvolve: photos and estimates, (B, 3, H, W) each, -> their deconvolutions, (B, N, 3, H, W).
-        share: photos, estimates and what came of them, -> how much of this counts, (B, 1, H, W) or (B, 1, 1, 1).
+        deconvolve: photos and estimates, (B, 3, H, W) each, and perhaps where these changed, as `share` has it, ->
+            their deconvolutions, (B, N, 3, H, W).
+        share: photos, estimates, what came of them, and where the estimates changed, -> how much of what came of them
+            counts, (B, 1, H, W) or (B, 1, 1, 1).
     """
 
     mix: _Mix
-    deconvolve: Callable[[Tensor, Tensor], Tensor]
-    share: Callable[[Tensor, Tensor, Tensor], Tensor]
+    deconvolve: Callable[..., Tensor]
+    share: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
     @classmethod
     def of_photos(cls, mix: _Mix, deconvolver: Deconvolver, progress: float, blind: BlindKernels) -> "Rounds":
@@ -46,21 +48,25 @@ class Rounds:
 
     @torch.no_grad()
     def run(self, versions: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The versions of each round and its answer; fewer than `count` where a round's answer counts nowhere.
+        """The versions of each round and its answer; fewer than `count` where a round explains nothing much better.
 
         Args:
             versions: of the first round, whose answer counts everywhere.
         """
         answer = self.mix(versions)
         yield versions, answer
+        photo, before = versions[:, 0], versions[:, ESTIMATE]
+        changed = torch.ones_like(answer[:, :1])
+        if count > 1:
+            changed = self.share(photo, before, answer, changed)
         for _ in range(count - 1):
-            photo, before = versions[:, 0], answer
-            deconvolved = self.deconvolve(photo, before)
+            if not changed.any():
+                return
+            before = answer
+            deconvolved = self.deconvolve(photo, before, changed)
             kept = versions[:, ESTIMATE + 1 : versions.shape[1] - deconvolved.shape[1]]
             versions = torch.cat((photo[:, None], before[:, None], kept, deconvolved), 1)
             after = self.mix(versions)
-            share = self.share(photo, before, after)
-            answer = torch.lerp(before, after, share)
+            changed = self.share(photo, before, after, changed)
+            answer = torch.lerp(before, after, changed)
             yield versions, answer
-            if not share.any():
-                return

@@ -140,5 +140,5 @@ class BlendTask:
             pictures.append(add_coarser(blurry, self._experts["expert"].estimate(small) - small, 2))
         blind, deconvolved = BlindKernels(), None
         if self._deconvolver is not None:
-            deconvolved = self._deconvolver.deconvolve(blurry, pictures[ESTIMATE], blind)
+            deconvolved = self._deconvolver.deconvolve(blurry, pictures[ESTIMATE], blind=blind)
         return _HeldOut(stack_versions(pictures, deconvolved), sharp, blind)
