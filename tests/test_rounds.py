@@ -57,7 +57,11 @@ class Counted:
 
 
 def run(shares: list[float], count: int) -> tuple[list[float], int]:
-    """What each round answers if every round adds 1 to its estimate and counts as told, and how many deconvolutions."""
+    """What each round answers if every round adds 1 to its estimate, and how many deconvolutions there are.
+
+    Args:
+        shares: how much of each round counts; of the first, whether another one follows.
+    """
     deconvolve, left = Counted(), iter(shares)
     rounds = Rounds(
         lambda versions: versions[:, 1] + 1,
@@ -73,11 +77,15 @@ def run(shares: list[float], count: int) -> tuple[list[float], int]:
 
 
 def test_every_round_begins_with_what_counted_of_the_last() -> None:
-    assert run([1, 0.5, 1], 4) == ([6, 7, 7.5, 8.5], 3)
+    assert run([1, 1, 0.5, 1], 4) == ([6, 7, 7.5, 8.5], 3)
 
 
 def test_no_round_follows_one_that_counts_nowhere() -> None:
-    assert run([1, 0, 1], 4) == ([6, 7, 7], 2)
+    assert run([1, 1, 0], 4) == ([6, 7, 7], 2)
+
+
+def test_no_round_follows_a_first_one_that_explains_nothing_better() -> None:
+    assert run([0], 4) == ([6], 0)
 
 
 def test_one_round_deconvolves_no_more() -> None:

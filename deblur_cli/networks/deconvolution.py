@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_SPLITTING = (1.0, 4.0, 16.0, 64.0)  # how much gradients must resemble those of the photo, in turn
+_SPLITTING = (1.0, 2.8, 8.0, 22.6, 64.0, 181.0)  # how much gradients must resemble those of the photo, in turn
 _FLAT = 0.02  # of the regularisation acts on every frequency alike, so that the mean is not free
 
 

@@ -48,16 +48,21 @@ class Rounds:
 
     @torch.no_grad()
     def run(self, versions: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The versions of each round and its answer; fewer than `count` where a round's answer counts nowhere.
+        """The versions of each round and its answer; fewer than `count` where a round explains nothing much better.
 
         Args:
             versions: of the first round, whose answer counts everywhere.
         """
         answer = self.mix(versions)
         yield versions, answer
+        photo, before = versions[:, 0], versions[:, ESTIMATE]
         changed = torch.ones_like(answer[:, :1])
+        if count > 1:
+            changed = self.share(photo, before, answer, changed)
         for _ in range(count - 1):
-            photo, before = versions[:, 0], answer
+            if not changed.any():
+                return
+            before = answer
             deconvolved = self.deconvolve(photo, before, changed)
             kept = versions[:, ESTIMATE + 1 : versions.shape[1] - deconvolved.shape[1]]
             versions = torch.cat((photo[:, None], before[:, None], kept, deconvolved), 1)
@@ -65,5 +70,3 @@ class Rounds:
             changed = self.share(photo, before, after, changed)
             answer = torch.lerp(before, after, changed)
             yield versions, answer
-            if not changed.any():
-                return
