@@ -12,7 +12,6 @@ from deblur_cli import weights
 from deblur_cli.backends.blended import BlendedBackend, Second
 from deblur_cli.backends.engines import Float32Fallback, check_engine, choose_dtype, choose_engine
 from deblur_cli.backends.foreign import load_foreign
-from deblur_cli.backends.self_ensemble import SelfEnsemble
 from deblur_cli.checkpoint import limited_by, load_strict, read_metadata
 from deblur_cli.conversion.maxim_file import convert_maxim_once
 from deblur_cli.errors import WeightsError
@@ -64,8 +63,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, eng
     fetched = weights.fetch(entry.files["expert"])
     path = convert_maxim_once(fetched.path) if entry.takes_published_maxim else fetched.path
     network = read_network(path, entry.network, entry.config, entry.checkpoint_key)
-    own = _build(entry, network, device, dtype, engine)
-    expert, times = (SelfEnsemble(own), 2) if entry.self_ensemble else (own, 1)
+    expert = _build(entry, network, device, dtype, engine)
     if "blend" not in entry.files:
         return expert
     hashes, second = {"expert": fetched.sha256}, None
@@ -75,7 +73,7 @@ def load_expert(entry: weights.ModelEntry, device: torch.device, dtype: str, eng
         backend = _build(entry, read_network(other.path, entry.network, {}), device, dtype, engine)
         second = Second(backend, backend.work)
     blend = _read_blend(weights.fetch(entry.files["blend"]).path, hashes)
-    return BlendedBackend(expert, blend, times * own.work, second)
+    return BlendedBackend(expert, blend, expert.work, second)
 
 
 def _build(
@@ -170,8 +168,7 @@ def load_any_expert(entry: weights.ModelEntry, device: torch.device, dtype: str,
     if is_ours(path):
         return load_expert(replace(entry, network=_FIRST), device, dtype, engine)
     check_engine(engine, "networks of spandrel")
-    foreign = load_foreign(path, device, dtype)
-    return SelfEnsemble(foreign) if entry.self_ensemble else foreign
+    return load_foreign(path, device, dtype)
 
 
 def is_ours(path: Path) -> bool:

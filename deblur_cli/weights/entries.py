@@ -79,9 +79,8 @@ class ModelEntry:
         checkpoint_key: the key under which a pickled checkpoint keeps its tensors.
         tiling: `size`, `context` and `feather` in pixels; what is absent is the backend's to choose.
         dtypes: the number formats it was seen to work in; empty where nobody has looked.
-        self_ensemble: its expert answers with the mean for a photo and for its mirror image, in twice the time.
         flow: how its flow runs where that is not the default, as `FlowSettings` names it. Network, config,
-            checkpoint_key, tiling, dtypes and self_ensemble then describe the expert.
+            checkpoint_key, tiling and dtypes then describe the expert.
         untrained: how to train what is missing, one line; empty for a model that can run.
         user: it comes from the user's manifest.
         aliases: what it was called before; these names go on working, and everything is told under the present one.
@@ -100,7 +99,6 @@ class ModelEntry:
         default_factory=dict
     )
     dtypes: Annotated[tuple[str, ...], Rule("a list of float32, bfloat16", rules.are_dtypes)] = ()
-    self_ensemble: bool = False
     scores: tuple[Score, ...] = ()
     flow: Mapping[str, Any] = field(default_factory=dict)
     untrained: Text = ""

@@ -19,15 +19,7 @@ from deblur_cli.weights.schema import build_file, build_model
 
 MODEL_JSON = "model.json"
 FORMAT = 1  # of model.json; keys may be added to it, readers pass over those that they do not know
-SETTINGS = (
-    "network",
-    "config",
-    "checkpoint_key",
-    "tiling",
-    "dtypes",
-    "self_ensemble",
-    "flow",
-)  # as a manifest's model has them
+SETTINGS = ("network", "config", "checkpoint_key", "tiling", "dtypes", "flow")  # as a manifest's model has them
 
 _FLOW = {"expert", "codec", "base", "lora"}
 _ROLES = {"expert": ({"expert"}, {*BLENDING}), "dual_expert": (_FLOW, {*BLENDING, "base_config", "prompt"})}

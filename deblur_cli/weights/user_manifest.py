@@ -142,7 +142,6 @@ def _describe_one(name: str, source: str, like: str, details: Mapping[str, str])
         network=template.network,
         config=dict(template.config),
         tiling=dict(template.tiling),
-        self_ensemble=template.self_ensemble,
     )
 
 
