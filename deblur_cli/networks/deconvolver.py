@@ -208,11 +208,11 @@ class Deconvolver:
         Args:
             changed: (B, 1 or 3, h, w) or (B, 1, 1, 1), and `blind`: see `deconvolve`.
         """
-        blind, moved = blind or BlindKernels(), self._find_changed(blurry, changed)
+        blind, chosen = blind or BlindKernels(), self._find_changed(blurry, changed)
         versions = estimate[:, None].repeat(1, self.config.versions, 1, 1, 1)
-        moved = moved[self._change(estimate[moved], blurry[moved]) > _LEAST]
-        if len(moved):
-            versions[moved] = self._deconvolve_windows(blurry[moved], estimate[moved], moved, blind)
+        chosen = chosen[self._change(estimate[chosen], blurry[chosen]) > _LEAST]
+        if len(chosen):
+            versions[chosen] = self._deconvolve_windows(blurry[chosen], estimate[chosen], chosen, blind)
         return versions
 
     @torch.no_grad()
@@ -226,12 +226,12 @@ class Deconvolver:
             changed: see `deconvolve_windows`; nothing counts in a window that stayed the same.
             progress: share of what `before` leaves unexplained that `after` may leave so that half of it counts.
         """
-        share, moved = blurry.new_zeros(len(blurry)), self._find_changed(blurry, changed)
-        if len(moved):
-            lights = [self._to_lights(blurry[moved], sharp[moved]) for sharp in (before, after)]
+        share, chosen = blurry.new_zeros(len(blurry)), self._find_changed(blurry, changed)
+        if len(chosen):
+            lights = [self._to_lights(blurry[chosen], sharp[chosen]) for sharp in (before, after)]
             left = [_find_least_left(self._explain_all(pair)) for pair in lights]
             ratio = left[1] / left[0].clamp_min(_NOTHING)
-            share[moved] = ((progress - ratio) / (2 * _RAMP) + 0.5).clamp(0, 1)
+            share[chosen] = ((progress - ratio) / (2 * _RAMP) + 0.5).clamp(0, 1)
         return share[:, None, None, None]
 
     def _find_changed(self, blurry: Tensor, changed: Tensor | None) -> Tensor:

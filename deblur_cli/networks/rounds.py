@@ -1,8 +1,8 @@
 """A blend with deconvolutions, round after round: its answer is a better estimate, and leads to better kernels.
 
-Knows tensors only. A kernel can be led astray by what it helped to make, so a round's answer counts only where it
-explains the photo much better than the round before: what one kernel moved comes back bit by bit, what moved in several
-ways stays as the first round has it.
+Knows tensors only. A kernel can be led astray by what it helped to make, so a further round counts only where it
+explains the photo much better than the round before, and follows only where that one did so as well: what one kernel
+moved comes back bit by bit, what moved in several ways stays as the first round has it.
 """
 
 from collections.abc import Callable, Iterator

@@ -35,7 +35,7 @@ class BlendConfig:
         rounds: how often the photo is deconvolved and all is weighed, each time with what the last round gave in the
             place of the estimate: it leads to better kernels.
         progress: a further round counts where it leaves at most this share of what the last one left unexplained of the
-            photo by one kernel.
+            photo by one kernel, and follows only where the last one did so, the first included.
     """
 
     width: int = 32
